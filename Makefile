@@ -1,0 +1,45 @@
+# make run     three controllers, three brokers and a tour; nothing but Python, pip and make needed
+# make test    installs what the tests need, and runs them
+# make lint    ruff, mypy, import contracts
+# make proto   generate klamm/v1 from proto/klamm/v1
+# make sim     simulation seeds for SECONDS (default 600)
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SECONDS ?= 600
+
+.PHONY: run test lint proto sim format bench clean
+
+run: $(VENV)/.run
+	$(BIN)/klamm tour
+
+test: $(VENV)/.dev
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I proto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/klamm/v1/*.proto
+
+$(VENV)/.run: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build

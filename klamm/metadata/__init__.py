@@ -1,0 +1,8 @@
+"""Cluster metadata: what the log's records mean.
+
+    records ──replay──▶ delta ──apply──▶ image ──▶ publishers
+       ▲                                  │
+     codec (protobuf)                  snapshot ──▶ loader (as a delta from the present image)
+
+Leader, standby and broker run the same replay. An image is immutable: to hold one costs nothing.
+"""
