@@ -4,7 +4,8 @@
     ├── DefiniteError     it did not happen and will not; safe to try again elsewhere
     │   ├── ApiError          a request that was refused, with Kafka's code and a sentence
     │   ├── NotControllerError  this node does not lead the quorum; nothing was appended
-    │   └── OverloadedError   a named limit is reached; nothing was appended
+    │   ├── OverloadedError   a named limit is reached; nothing was appended
+    │   └── UnreachableError  no controller answered, or none led, in time; nothing was sent
     └── IndefiniteError   it may have happened, and may yet
         └── CommitUnknownError  appended, and not known to be committed
 
@@ -156,6 +157,10 @@ class NotControllerError(DefiniteError):
 
 class OverloadedError(DefiniteError):
     """A limit, named in the message, is reached; nothing was appended."""
+
+
+class UnreachableError(DefiniteError):
+    """No controller could be reached, or none led, within the caller's time; nothing was sent."""
 
 
 class CommitUnknownError(IndefiniteError):

@@ -146,6 +146,62 @@ class ResponseHeader(_message.Message):
 Global___ResponseHeader: _TypeAlias = ResponseHeader  # noqa: Y015
 
 @_typing.final
+class FindControllerRequest(_message.Message):
+    """Asks for the active controller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_EPOCH_FIELD_NUMBER: _builtins.int
+    MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
+    after_epoch: _builtins.int
+    """Answer once a leader of a later epoch than this is known; -1 for any."""
+    max_wait_ms: _builtins.int
+    """At most so long is waited; at most 60,000."""
+    def __init__(
+        self,
+        *,
+        after_epoch: _builtins.int = ...,
+        max_wait_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_epoch", b"after_epoch", "max_wait_ms", b"max_wait_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindControllerRequest: _TypeAlias = FindControllerRequest  # noqa: Y015
+
+@_typing.final
+class FindControllerResponse(_message.Message):
+    """The controllers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CONTROLLERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___ResponseHeader:
+        """Its leader_id and epoch name the leader; -1 if none was known in time."""
+
+    @_builtins.property
+    def controllers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Controller]:
+        """The voters."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ResponseHeader | None = ...,
+        controllers: _abc.Iterable[Global___Controller] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controllers", b"controllers", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindControllerResponse: _TypeAlias = FindControllerResponse  # noqa: Y015
+
+@_typing.final
 class DescribeClusterRequest(_message.Message):
     """Asks for the cluster."""
 

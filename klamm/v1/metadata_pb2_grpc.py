@@ -35,6 +35,11 @@ class MetadataServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.FindController = channel.unary_unary(
+                '/klamm.v1.MetadataService/FindController',
+                request_serializer=klamm_dot_v1_dot_metadata__pb2.FindControllerRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_metadata__pb2.FindControllerResponse.FromString,
+                _registered_method=True)
         self.DescribeCluster = channel.unary_unary(
                 '/klamm.v1.MetadataService/DescribeCluster',
                 request_serializer=klamm_dot_v1_dot_metadata__pb2.DescribeClusterRequest.SerializeToString,
@@ -70,6 +75,14 @@ class MetadataServiceStub:
 class MetadataServiceServicer:
     """Queries. Each names its consistency; each answer says as of when it holds.
     """
+
+    def FindController(self, request, context):
+        """Who leads the quorum. Held back until a leader of a later epoch is known, or the wait is
+        over: a client that has lost the active controller hears of the next one and never polls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def DescribeCluster(self, request, context):
         """The cluster: id, controllers, brokers, counts.
@@ -116,6 +129,11 @@ class MetadataServiceServicer:
 
 def add_MetadataServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'FindController': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindController,
+                    request_deserializer=klamm_dot_v1_dot_metadata__pb2.FindControllerRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_metadata__pb2.FindControllerResponse.SerializeToString,
+            ),
             'DescribeCluster': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeCluster,
                     request_deserializer=klamm_dot_v1_dot_metadata__pb2.DescribeClusterRequest.FromString,
@@ -157,6 +175,33 @@ def add_MetadataServiceServicer_to_server(servicer, server):
 class MetadataService:
     """Queries. Each names its consistency; each answer says as of when it holds.
     """
+
+    @staticmethod
+    def FindController(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.MetadataService/FindController',
+            klamm_dot_v1_dot_metadata__pb2.FindControllerRequest.SerializeToString,
+            klamm_dot_v1_dot_metadata__pb2.FindControllerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def DescribeCluster(request,

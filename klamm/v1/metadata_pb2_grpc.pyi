@@ -33,6 +33,10 @@ class MetadataServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MetadataServiceAsyncStub: ...
+    FindController: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.FindControllerRequest, _metadata_pb2.FindControllerResponse]
+    """Who leads the quorum. Held back until a leader of a later epoch is known, or the wait is
+    over: a client that has lost the active controller hears of the next one and never polls.
+    """
     DescribeCluster: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DescribeClusterRequest, _metadata_pb2.DescribeClusterResponse]
     """The cluster: id, controllers, brokers, counts."""
     DescribeQuorum: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.MetadataServiceDescribeQuorumRequest, _metadata_pb2.MetadataServiceDescribeQuorumResponse]
@@ -51,6 +55,10 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Queries. Each names its consistency; each answer says as of when it holds."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    FindController: _aio.UnaryUnaryMultiCallable[_metadata_pb2.FindControllerRequest, _metadata_pb2.FindControllerResponse]  # type: ignore[assignment]
+    """Who leads the quorum. Held back until a leader of a later epoch is known, or the wait is
+    over: a client that has lost the active controller hears of the next one and never polls.
+    """
     DescribeCluster: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DescribeClusterRequest, _metadata_pb2.DescribeClusterResponse]  # type: ignore[assignment]
     """The cluster: id, controllers, brokers, counts."""
     DescribeQuorum: _aio.UnaryUnaryMultiCallable[_metadata_pb2.MetadataServiceDescribeQuorumRequest, _metadata_pb2.MetadataServiceDescribeQuorumResponse]  # type: ignore[assignment]
@@ -66,6 +74,16 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
 
 class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     """Queries. Each names its consistency; each answer says as of when it holds."""
+
+    @_abc_1.abstractmethod
+    def FindController(
+        self,
+        request: _metadata_pb2.FindControllerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.FindControllerResponse, _abc.Awaitable[_metadata_pb2.FindControllerResponse]]:
+        """Who leads the quorum. Held back until a leader of a later epoch is known, or the wait is
+        over: a client that has lost the active controller hears of the next one and never polls.
+        """
 
     @_abc_1.abstractmethod
     def DescribeCluster(
