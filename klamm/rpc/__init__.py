@@ -1,0 +1,9 @@
+"""gRPC plumbing: one place for what every channel, server and failed call has in common.
+
+    channel   host:port → grpc.aio channel         limits, keepalive, reconnecting
+    server    services  → grpc.aio server          the same limits, health, reflection
+    status    KlammError ⇄ google.rpc.Status       definite or indefinite, and who leads instead
+
+What became of one topic or partition is a Kafka error code inside the answer; a gRPC status is for
+the call as a whole.
+"""
