@@ -1,0 +1,1 @@
+"""Unit tables, properties, simulations, and real processes."""
