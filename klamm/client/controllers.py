@@ -1,0 +1,162 @@
+"""Who leads the quorum, asked of all controllers and remembered.
+
+unknown ──search──▶ Leader(id, epoch, address)
+   ▲                        │ its connection broke, or it refused without naming another
+   └────────────────────────┘ (the next search asks for a later epoch than `lost`)
+"""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+
+import grpc.aio
+from tenacity import AsyncRetrying, retry_if_result, wait_random_exponential
+
+from klamm.client.node import Node
+from klamm.errors import NotControllerError, UnreachableError
+from klamm.ids import NO_EPOCH, NO_NODE, Epoch, NodeId
+from klamm.rpc.status import HintedNotControllerError
+from klamm.v1 import metadata_pb2 as pb
+
+NODES_MAX = 64
+"""Addresses remembered; a quorum is three or five."""
+
+ASK_WAIT_MS = 1_000
+"""A controller may hold its answer so long; then it is asked again."""
+
+ASK_GRACE_MS = 500
+"""Beyond ASK_WAIT_MS, a controller that has not answered counts as gone."""
+
+ROUND_PAUSE_MS = (5, 100)
+"""Between rounds in which nobody knew a leader: drawn from 0 to the first, doubled up to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    node_id: NodeId
+    epoch: Epoch
+    address: str
+
+
+class Controllers:
+    """The controllers' addresses, a node for each, and the leader as far as is known."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        """`addresses` are `host:port`, one at least; others are learned from the answers."""
+        assert addresses, "a client needs the address of one controller"
+        self._nodes = {address: Node(address) for address in addresses[:NODES_MAX]}
+        self.leader: Leader | None = None
+        self._lost = Leader(NO_NODE, NO_EPOCH, "")
+        self._search: asyncio.Task[Leader] | None = None
+        self._next_any = random.randrange(len(self._nodes))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(self._nodes)
+
+    def node(self, address: str) -> Node:
+        return self._nodes[address]
+
+    def any(self) -> Node:
+        """One controller after the other, from a random one on."""
+        nodes = list(self._nodes.values())
+        return nodes[self._next_any % len(nodes)]
+
+    def try_another(self) -> None:
+        """The one that `any` gave is gone or behind."""
+        self._next_any += 1
+
+    def lost(self, leader: Leader) -> None:
+        """The connection to `leader` broke: it is asked for again, unless another is known."""
+        if self.leader == leader:
+            self.leader = None
+        if leader.epoch > self._lost.epoch:
+            self._lost = leader
+
+    def refused(self, leader: Leader, error: NotControllerError) -> None:
+        """`leader` says that it does not lead. Follow its hint if there is one."""
+        address = error.address if isinstance(error, HintedNotControllerError) else ""
+        if error.leader != NO_NODE and error.epoch >= leader.epoch and address:
+            self._add(address)
+            self.leader = Leader(error.leader, error.epoch, address)
+        else:
+            self.lost(leader)
+
+    async def find(self, timeout_ms: int) -> Leader:
+        """The leader: the one remembered, or the first that a search brings.
+
+        Raises:
+            UnreachableError: No controller answered, or none led, in time.
+        """
+        if self.leader is not None:
+            return self.leader
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._run_search(), name="find controller")
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                return await asyncio.shield(self._search)
+        except TimeoutError:
+            tried = ", ".join(self._nodes)
+            raise UnreachableError(
+                f"no active controller within {timeout_ms} ms; asked {tried}"
+            ) from None
+
+    async def find_after(self, epoch: Epoch) -> Leader:
+        """Waits until a leader of a later epoch than `epoch` is known. Cancel it when done."""
+        self._lost = max(self._lost, Leader(NO_NODE, epoch, ""), key=lambda each: each.epoch)
+        return await self._run_search()
+
+    async def close(self) -> None:
+        if self._search is not None:
+            self._search.cancel()
+        await asyncio.gather(*(node.close() for node in list(self._nodes.values())))
+
+    async def _run_search(self) -> Leader:
+        """Rounds, each asking all controllers together, until one of them names a leader."""
+        first_ms, max_ms = ROUND_PAUSE_MS
+        pause = wait_random_exponential(multiplier=first_ms / 1_000, max=max_ms / 1_000)
+        retrying = AsyncRetrying(wait=pause, retry=retry_if_result(lambda leader: leader is None))
+        leader: Leader | None = await retrying(self._ask_all)
+        assert leader is not None, "retried until there is one"
+        self.leader = leader
+        return leader
+
+    async def _ask_all(self) -> Leader | None:
+        asks: list[Coroutine[object, object, Leader | None]]
+        asks = [self._ask(node) for node in list(self._nodes.values())]
+        tasks = [asyncio.create_task(each) for each in asks]
+        try:
+            for answer in asyncio.as_completed(tasks):
+                if (leader := await answer) is not None:
+                    return leader
+        finally:
+            for task in tasks:
+                task.cancel()
+        return None
+
+    async def _ask(self, node: Node) -> Leader | None:
+        """Whom `node` names, once it knows a leader that is news."""
+        lost = self._lost
+        # The lost leader itself may be there still: then the connection broke, and no reign ended.
+        after = lost.epoch - 1 if node.address == lost.address else lost.epoch
+        request = pb.FindControllerRequest(after_epoch=after, max_wait_ms=ASK_WAIT_MS)
+        try:
+            response = await node.metadata.FindController(
+                request, timeout=(ASK_WAIT_MS + ASK_GRACE_MS) / 1_000
+            )
+        except grpc.aio.AioRpcError:
+            return None
+        header = response.header
+        if header.leader_id == NO_NODE or header.epoch <= after:
+            return None
+        for controller in response.controllers:
+            self._add(controller.grpc)
+        for controller in response.controllers:
+            if controller.node_id == header.leader_id:
+                return Leader(NodeId(header.leader_id), Epoch(header.epoch), controller.grpc)
+        return None
+
+    def _add(self, address: str) -> None:
+        if address not in self._nodes and len(self._nodes) < NODES_MAX:
+            self._nodes[address] = Node(address)
