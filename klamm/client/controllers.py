@@ -29,7 +29,7 @@ ASK_GRACE_MS = 500
 """Beyond ASK_WAIT_MS, a controller that has not answered counts as gone."""
 
 ROUND_PAUSE_MS = (5, 100)
-"""Between rounds in which nobody knew a leader: drawn from 0 to the first, doubled up to the last."""
+"""Between rounds in which nobody knew a leader: from 0 to the first, doubled up to the last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,72 @@
+"""What every gRPC server of a node offers beside its services."""
+
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from klamm.errors import StartError
+from klamm.rpc.channel import open_channel
+from klamm.rpc.server import GrpcServer
+from klamm.v1.metadata_pb2_grpc import (
+    MetadataServiceServicer,
+    add_MetadataServiceServicer_to_server,
+)
+
+METADATA = "klamm.v1.MetadataService"
+
+
+async def started() -> GrpcServer:
+    server = GrpcServer("127.0.0.1", 0)
+    server.add(
+        METADATA, lambda it: add_MetadataServiceServicer_to_server(MetadataServiceServicer(), it)
+    )
+    await server.start()
+    return server
+
+
+async def test_a_port_in_use_is_named() -> None:
+    first = GrpcServer("127.0.0.1", 0)
+    with pytest.raises(StartError, match=f"127.0.0.1:{first.port}.*in use"):
+        GrpcServer("127.0.0.1", first.port)
+    await first.stop(grace_ms=0)
+
+
+async def test_health_is_per_service_and_not_serving_until_told() -> None:
+    server = await started()
+    statuses = health_pb2.HealthCheckResponse
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        async def status(service: str) -> int:
+            return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+        assert await status("") == statuses.SERVING
+        assert await status(METADATA) == statuses.NOT_SERVING
+        await server.set_serving(METADATA, serving=True)
+        assert await status(METADATA) == statuses.SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await status("no.such.Service")
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    await server.stop(grace_ms=0)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_services(version: str) -> None:
+    server = await started()
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        ask = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        call = ask()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        answer = await call.read()
+        names = {each.name for each in answer.list_services_response.service}
+        assert {METADATA, "grpc.health.v1.Health"} <= names
+        await call.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol=METADATA))
+        answer = await call.read()
+        assert answer.file_descriptor_response.file_descriptor_proto
+        call.cancel()
+    await server.stop(grace_ms=0)
