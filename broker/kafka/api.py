@@ -5,7 +5,7 @@ is `served(…)`, an API with a handler each, in versions within the codec's.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from broker.kafka.schema import VERSION_MAX
@@ -79,7 +79,7 @@ NEVER = VERSION_MAX + 1
 APIS: Mapping[int, Api] = {
     api.key: api
     for api in (
-        Api(ApiKey.PRODUCE, 3, 11, 9),
+        Api(ApiKey.PRODUCE, 0, 11, 9),
         Api(ApiKey.FETCH, 4, 17, 12),
         Api(ApiKey.LIST_OFFSETS, 1, 9, 6),
         Api(ApiKey.METADATA, 0, 13, 9),
@@ -112,29 +112,16 @@ APIS: Mapping[int, Api] = {
     )
 }
 
-PRODUCE_ADVERTISED_MIN_VERSION = 0
-"""Below what is served: librdkafka up to 2.8 takes a higher minimum for a broker that cannot
-decompress, and sends everything uncompressed without a word (KAFKA-18659). Versions 0-2 are then
-answered with UNSUPPORTED_VERSION."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedApi:
-    """An API that this broker answers, and in which versions. Inclusive."""
-
-    key: ApiKey
-    min_version: int
-    max_version: int
-    advertised_min_version: int
-    """What ApiVersions says; lower than the truth for Produce only."""
-
-    def __contains__(self, version: int) -> bool:
-        return self.min_version <= version <= self.max_version
+PRODUCE_MIN_VERSION = 3
+"""What the Produce handler takes: the first version of record batches with magic 2. It answers
+0-2 with UNSUPPORTED_VERSION. They are advertised nevertheless, because librdkafka before 2.8 takes
+a higher minimum for a broker that cannot decompress, and sends everything uncompressed without a
+word (KAFKA-18659)."""
 
 
 def served(
     keys: Iterable[ApiKey], max_versions: Mapping[ApiKey, int] | None = None
-) -> dict[int, ServedApi]:
+) -> dict[int, Api]:
     """The table that a broker advertises: an API per handler, ordered by key.
 
     Args:
@@ -142,11 +129,10 @@ def served(
         max_versions: Lower maxima than the codec's, where a handler cannot do more yet.
     """
     maxima = max_versions or {}
-    table: dict[int, ServedApi] = {}
+    table: dict[int, Api] = {}
     for key in sorted(keys):
         api = APIS[key]
         last = maxima.get(key, api.max_version)
         assert last in api, f"{key.name} {last} is not within {api.min_version}-{api.max_version}"
-        first = PRODUCE_ADVERTISED_MIN_VERSION if key is ApiKey.PRODUCE else api.min_version
-        table[key] = ServedApi(key, api.min_version, last, first)
+        table[key] = replace(api, max_version=last)
     return table

@@ -1,7 +1,8 @@
-"""Produce (key 0), versions 3-11: record batches from a producer to a leader.
+"""Produce (key 0), versions 0-11: record batches from a producer to a leader.
 
-No response is sent for `acks` 0. Versions: 9 is flexible; 10 tells the current leader (KIP-951);
-11 may answer TRANSACTION_ABORTABLE (KIP-890).
+No response is sent for `acks` 0. Versions: 3 is the first with record batches of magic 2, and those
+before it are read only to be refused (see `PRODUCE_MIN_VERSION`); 9 is flexible; 10 tells the
+current leader (KIP-951); 11 may answer TRANSACTION_ABORTABLE (KIP-890).
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class TopicProduceData:
 
 @dataclass(slots=True, kw_only=True)
 class ProduceRequest:
-    transactional_id: String | None = None
+    transactional_id: String | None = wire("3+", default=None)
     acks: Int16 = 0
     timeout_ms: Int32 = 0
     topic_data: list[TopicProduceData] = array()
@@ -46,7 +47,7 @@ class PartitionProduceResponse:
     index: Int32 = 0
     error_code: Int16 = 0
     base_offset: Int64 = 0
-    log_append_time_ms: Int64 = -1
+    log_append_time_ms: Int64 = wire("2+", default=-1)
     log_start_offset: Int64 = wire("5+", default=-1)
     record_errors: list[BatchIndexAndErrorMessage] = array("8+")
     error_message: String | None = wire("8+", default=None)
@@ -70,5 +71,5 @@ class NodeEndpoint:
 @dataclass(slots=True, kw_only=True)
 class ProduceResponse:
     responses: list[TopicProduceResponse] = array()
-    throttle_time_ms: Int32 = 0
+    throttle_time_ms: Int32 = wire("1+", default=0)
     node_endpoints: list[NodeEndpoint] = array("10+", tag=0)
