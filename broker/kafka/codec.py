@@ -21,8 +21,8 @@ from broker.kafka.reader import READ_ERRORS, Reader, compile_reader
 from broker.kafka.schema import Buffer
 from broker.kafka.writer import WRITE_ERRORS, Writer, compile_writer
 
-CONTROL_BYTES_MAX = 16 * 1024 * 1024
-"""Of a message that carries no records. As objects a message takes up to fifty times its bytes."""
+CONTROL_BYTES_MAX = 8 * 1024 * 1024
+"""Of a message that carries no records: as objects it may take fifty times its bytes."""
 
 _readers: dict[tuple[int, int, str], tuple[Reader, int]] = {}
 _writers: dict[tuple[int, int, str], Writer] = {}
