@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from klamm.errors import KlammError, NotControllerError
+from klamm.errors import ApiError, ErrorCode, KlammError, NotControllerError
 from klamm.ids import NO_NODE, Epoch, NodeId
 from klamm.rpc import status
 from klamm.rpc.server import GrpcServer
@@ -31,6 +31,8 @@ class FakeQuorum:
         self.leader = NO_NODE
         self.epoch = Epoch(0)
         self.controllers: dict[NodeId, FakeController] = {}
+        self.broker_epochs: dict[int, int] = {}
+        self.may_stop = False
         self._changed = asyncio.Event()
 
     def elect(self, leader: int) -> None:
@@ -58,6 +60,7 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
         self.server = GrpcServer("127.0.0.1", 0)
         self.address = f"127.0.0.1:{self.server.port}"
         self.calls: list[str] = []
+        self.heartbeats: list[controller_pb2.SessionRequest] = []
         self.failures: list[KlammError] = []
         """The next calls of the active controller fail with these, in order."""
         self.hang = asyncio.Event()
@@ -91,6 +94,12 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
         await self._lead("AllocateProducerIds", context)
         return controller_pb2.AllocateProducerIdsResponse(first_producer_id=1_000, count=1_000)
 
+    async def RegisterBroker(self, request: Any, context: Any) -> Any:
+        await self._lead("RegisterBroker", context)
+        epoch = 10 * (1 + len(self.calls))
+        self.quorum.broker_epochs[request.broker_id] = epoch
+        return controller_pb2.RegisterBrokerResponse(broker_epoch=epoch)
+
     async def DescribeCluster(self, request: Any, context: Any) -> Any:
         self.calls.append("DescribeCluster")
         return metadata_pb2.DescribeClusterResponse(header=self._header())
@@ -98,8 +107,16 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
     async def Session(self, requests: Any, context: Any) -> Any:
         async for request in requests:
             await self._lead("Session", context)
+            self.heartbeats.append(request)
+            if self.quorum.broker_epochs.get(request.broker_id) != request.broker_epoch:
+                stale = ApiError(ErrorCode.STALE_BROKER_EPOCH, "another uptime")
+                await status.abort(context, stale)
+            caught_up = request.applied_offset > request.broker_epoch
             yield controller_pb2.SessionResponse(
-                is_caught_up=True, is_fenced=request.want_fence, controller_epoch=self.quorum.epoch
+                is_caught_up=caught_up,
+                is_fenced=request.want_fence or not caught_up,
+                should_shut_down=request.want_shut_down and self.quorum.may_stop,
+                controller_epoch=self.quorum.epoch,
             )
 
     async def Watch(self, request: Any, context: Any) -> Any:

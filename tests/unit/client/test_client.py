@@ -19,7 +19,7 @@ from klamm.errors import (
     OverloadedError,
     UnreachableError,
 )
-from klamm.ids import NO_NODE, Epoch, Offset
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.rpc.server import GrpcServer
 from klamm.rpc.status import BadRequestError
 from klamm.v1.admin_pb2 import CreateTopicsRequest
@@ -158,6 +158,20 @@ async def test_what_is_idempotent_is_sent_again_after_an_unknown_outcome(world: 
     assert controllers[1].calls.count("AllocateProducerIds") == 2
 
 
+async def test_a_paused_leader_is_left_once_another_leads(world: World) -> None:
+    quorum, controllers, client = world
+    quorum.elect(1)
+    controllers[1].hang.clear()
+    call = asyncio.create_task(client.allocate_producer_ids(AllocateProducerIdsRequest(), 5_000))
+    while not controllers[1].calls.count("AllocateProducerIds"):
+        await asyncio.sleep(0.001)
+    quorum.elect(2)
+    client.controllers.heard(NodeId(2), quorum.epoch)
+    await call
+    assert controllers[2].calls.count("AllocateProducerIds") == 1
+    controllers[1].hang.set()
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -200,6 +214,7 @@ async def test_a_watch_goes_on_elsewhere_from_where_it_was(world: World) -> None
 async def test_a_session_hears_and_is_refused(world: World) -> None:
     quorum, _, client = world
     quorum.elect(1)
+    quorum.broker_epochs[0] = 0
     stream = await client.open_session(2_000)
     await stream.send(SessionRequest(want_fence=True))
     assert (await stream.receive()).is_fenced
@@ -216,6 +231,7 @@ async def test_a_session_breaks_with_its_controller(world: World) -> None:
     quorum, controllers, client = world
     quorum.elect(1)
     stream = await client.open_session(2_000)
+    quorum.broker_epochs[0] = 0
     await stream.send(SessionRequest())
     await stream.receive()
     await controllers[1].server.stop(grace_ms=0)
