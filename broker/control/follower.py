@@ -9,7 +9,6 @@ and any controller has it. Observers get committed records, so nothing is ever t
 """
 
 import asyncio
-import logging
 import random
 from typing import Protocol
 from uuid import UUID
@@ -20,9 +19,10 @@ from klamm.errors import KlammError, StartError
 from klamm.ids import LOG_START, NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.rpc.status import ConnectionLostError
 from klamm.rpc.stream import MessageStream
+from klamm.telemetry.logs import logger
 from klamm.v1 import quorum_pb2 as pb
 
-log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 FETCH_BYTES_MAX = 4 * 1024 * 1024
 FETCH_WAIT_MS = 500
@@ -91,7 +91,7 @@ class MetadataFollower:
             except KlammError as error:
                 if isinstance(error, StartError):
                     raise
-                log.info("metadata feed left controller=%s reason=%r", node.address, str(error))
+                _log.info("metadata feed left", controller=node.address, reason=error)
             self.connected = False
             low, high = PAUSE_MS
             await asyncio.sleep(random.uniform(low, high) / 1_000)

@@ -10,7 +10,6 @@ makes the broker register again. (KIP-631; kraft.md 2.5, 2.6, 3.2, 3.3.)
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,10 +21,11 @@ from klamm.errors import ApiError, ErrorCode, KlammError, StartError
 from klamm.ids import DirectoryId, NodeId, Offset
 from klamm.metadata.records import Endpoint
 from klamm.rpc.status import BadRequestError, ConnectionLostError
+from klamm.telemetry.logs import logger
 from klamm.v1 import controller_pb2 as pb
 from klamm.v1 import records_pb2
 
-log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 NOT_REGISTERED = Offset(-1)
 """The broker epoch before the first registration, and on the wire that of no clean shutdown."""
@@ -168,11 +168,11 @@ class BrokerSession:
             except KlammError as error:
                 waited_ms = self._clock.monotonic_ms() - began_ms
                 self._give_up(error, waited_ms, duplicate_ms)
-                log.warning("registration refused reason=%r", str(error))
+                _log.warning("registration refused", reason=error)
                 await asyncio.sleep(random.uniform(0.05, 0.25))
                 continue
             self.broker_epoch = Offset(response.broker_epoch)
-            log.info("registered broker_epoch=%d", self.broker_epoch)
+            _log.info("registered", broker_epoch=self.broker_epoch)
             return
 
     def _give_up(self, error: KlammError, waited_ms: int, duplicate_ms: int) -> None:
@@ -207,11 +207,11 @@ class BrokerSession:
             error = await self._one_session()
             self._connected = False
             if isinstance(error, ApiError) and error.code in _FORGOTTEN:
-                log.warning("session refused reason=%r", str(error))
+                _log.warning("session refused", reason=error)
                 self._stand(fenced=True)
                 await self.register()
             else:
-                log.info("session broke reason=%r", str(error))
+                _log.info("session broke", reason=error)
             low, high = REOPEN_PAUSE_MS
             await asyncio.sleep(random.uniform(low, high) / 1_000)
 
@@ -286,7 +286,7 @@ class BrokerSession:
             self._unfenced.clear()
         else:
             self._unfenced.set()
-        log.info("%s broker_epoch=%d", "fenced" if fenced else "unfenced", self.broker_epoch)
+        _log.info("fenced" if fenced else "unfenced", broker_epoch=self.broker_epoch)
         self._on_standing(fenced)
 
 
