@@ -38,7 +38,8 @@ from klamm.ids import NodeId, Offset, OffsetAndEpoch, TopicId, TopicPartition
 log = logging.getLogger(__name__)
 
 BACKOFF_MIN_MS = 2
-"""Of a partition, doubled with each refusal up to `replica.fetch.backoff.ms`; and of a reconnect."""
+"""Of a partition, doubled with each refusal up to `replica.fetch.backoff.ms`; and of the
+connection."""
 
 CONNECT_BACKOFF_MAX_MS = 500
 
@@ -59,9 +60,7 @@ class FollowedPartition(Protocol):
         """What to ask for; None: nothing, it follows nobody or its directory is offline."""
         ...
 
-    def on_fetch_answered(
-        self, answer: FetchAnswer, records: bytes | memoryview
-    ) -> ErrorCode:
+    def on_fetch_answered(self, answer: FetchAnswer, records: bytes | memoryview) -> ErrorCode:
         """Take the answer in. Other than NONE: ask again later."""
         ...
 

@@ -153,5 +153,3 @@ def _truncate(state: FollowerState, offset: Offset) -> Step:
     # Below the high watermark only after an unclean election, which gives committed records up.
     state = with_high_watermark(state, min(state.high_watermark, offset))
     return state, (TruncateTo(offset),)
-
-

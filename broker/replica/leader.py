@@ -159,7 +159,7 @@ def on_follower_fetched(
     be within our log. A broker that is no replica is ignored, and so is a fetch that an earlier
     uptime of it has sent: it may have lost since then what it acknowledged (KIP-903).
     """
-    at = next((i for i, each in enumerate(state.followers) if each.broker_id == fetch.broker_id), -1)
+    at = _place_of(state, fetch.broker_id)
     if at < 0 or _is_from_former_uptime(state.followers[at], fetch, active):
         return state, ()
     assert fetch.fetch_offset <= state.end_offset, "a fetch beyond the log is out of range"
@@ -232,9 +232,7 @@ def on_metadata(
     """Newer metadata of the same leader epoch: another ISR, other replicas, another minimum."""
     reign = state.reign
     assert image.leader_epoch == reign.leader_epoch, "another leader epoch is another reign"
-    state = replace(
-        state, reign=replace(reign, min_insync=min(min_insync, len(image.replicas)))
-    )
+    state = replace(state, reign=replace(reign, min_insync=min(min_insync, len(image.replicas))))
     if image.partition_epoch <= reign.partition_epoch:
         return _advanced(state, now_ms, active)
     known = {each.broker_id: each for each in state.followers}
@@ -253,7 +251,7 @@ def has_enough_in_sync(state: LeaderState) -> bool:
 
 
 def knows_high_watermark(state: LeaderState) -> bool:
-    """Has the high watermark reached this epoch? Before, it may lie below a former one (KIP-207)."""
+    """Has the high watermark reached this epoch? Before, it may be less than it was (KIP-207)."""
     return state.high_watermark >= state.reign.epoch_start_offset
 
 
@@ -289,6 +287,13 @@ def _is_eligible(each: Follower, active: Active) -> bool:
     if epoch is None:
         return False
     return each.broker_epoch in (epoch, BROKER_EPOCH_UNKNOWN)
+
+
+def _place_of(state: LeaderState, broker_id: NodeId) -> int:
+    for place, each in enumerate(state.followers):
+        if each.broker_id == broker_id:
+            return place
+    return -1
 
 
 def _is_from_former_uptime(each: Follower, fetch: FollowerFetch, active: Active) -> bool:

@@ -108,9 +108,7 @@ def check(producers: Producers, batch: Incoming) -> Duplicate | ErrorCode:
     return ErrorCode.NONE
 
 
-def appended(
-    producers: Producers, batch: Incoming, base_offset: Offset, now_ms: int
-) -> Producers:
+def appended(producers: Producers, batch: Incoming, base_offset: Offset, now_ms: int) -> Producers:
     """The table after the batch has been appended at `base_offset`.
 
     Does not check: a follower takes what the leader has taken.
@@ -140,7 +138,7 @@ def expired(producers: Producers, now_ms: int, expiration_ms: int) -> Producers:
         gone = [id_ for _, id_ in silent[: len(gone) + surplus]]
     if not gone:
         return producers
-    with producers.mutate() as rest:
-        for id_ in gone:
-            del rest[id_]
-        return rest.finish()
+    rest = producers.mutate()
+    for id_ in gone:
+        del rest[id_]
+    return rest.finish()

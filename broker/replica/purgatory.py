@@ -11,7 +11,7 @@ the limits; a request beyond them is not parked but answered with what is known.
 import asyncio
 import heapq
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from klamm.errors import ErrorCode
 from klamm.ids import Offset
@@ -50,7 +50,7 @@ class OffsetWait:
 
     __slots__ = ("error", "offset", "parked")
 
-    def __init__(self, offset: Offset, parked: "ParkedProduce | None") -> None:
+    def __init__(self, offset: Offset, parked: "ParkedProduce[Any] | None") -> None:
         self.offset = offset
         self.parked = parked
         """None once it is settled or its request is answered."""
@@ -220,5 +220,5 @@ class ParkedFetch(Generic[Response]):
         self._watched = []
 
 
-FetchWatchers = dict[ParkedFetch, None]  # type: ignore[type-arg]
+FetchWatchers = dict[ParkedFetch[Any], None]
 """Those who watch one partition, in the order in which they came."""
