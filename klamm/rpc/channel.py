@@ -8,9 +8,14 @@ once. The transport's floor for the reconnect delay is 100 ms, whatever is asked
 Source: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html
 """
 
+import os
 from collections.abc import Sequence
 
 import grpc.aio
+
+# The transport would write lines of its own on a person's screen; what matters reaches us as errors.
+# Read when the first channel or server is made.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """Above the 8 MiB that one fetch of the metadata log may carry, with its framing."""

@@ -1,0 +1,174 @@
+"""What no controller would take, found before anything is decided: field → what is allowed there.
+
+Limits on sizes and shapes only. What depends on the cluster (a name that is taken, too few brokers)
+is decided by controller/plan and answered row by row.
+"""
+
+from collections.abc import Iterator
+
+from klamm.v1 import admin_pb2 as admin
+from klamm.v1 import controller_pb2 as control
+from klamm.v1 import records_pb2
+
+TIMEOUT_MS = 30_000
+TIMEOUT_MS_MAX = 600_000
+
+TOPICS_MAX = 1_000
+RESOURCES_MAX = 1_000
+ALTERATIONS_MAX = 1_000
+CONFIGS_MAX = 200
+CONFIG_VALUE_CHARACTERS_MAX = 32_768
+PARTITIONS_MAX = 10_000
+"""Of one request, and of one topic."""
+
+REPLICAS_MAX = 100
+ENDPOINTS_MAX = 16
+LOG_DIRS_MAX = 16
+NAME_CHARACTERS_MAX = 249
+HOST_CHARACTERS_MAX = 255
+CALLER_CHARACTERS_MAX = 1_024
+"""Of a principal and of a request id; both are stored with the decision."""
+
+ID_BYTES = 16
+NODE_ID_MAX = 2**31 - 1
+PORT_MAX = 65_535
+
+Violations = dict[str, str]
+_Found = Iterator[tuple[str, str]]
+
+
+def create_topics(request: admin.CreateTopicsRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, request.principal, request.request_id))
+    found |= _at_most("topics", len(request.topics), TOPICS_MAX)
+    seen: set[str] = set()
+    for index, topic in enumerate(request.topics[:TOPICS_MAX]):
+        at = f"topics[{index}]"
+        if topic.name in seen:
+            found[f"{at}.name"] = f"{topic.name!r} stands twice"
+        seen.add(topic.name)
+        found |= _at_most(f"{at}.configs", len(topic.configs), CONFIGS_MAX)
+        found |= _at_most(f"{at}.assignments", len(topic.assignments), PARTITIONS_MAX)
+        for row, assignment in enumerate(topic.assignments[:PARTITIONS_MAX]):
+            replicas = f"{at}.assignments[{row}].broker_ids"
+            found |= _at_most(replicas, len(assignment.broker_ids), REPLICAS_MAX)
+        for key, value in topic.configs.items():
+            found |= _at_most(
+                f"{at}.configs[{key[:NAME_CHARACTERS_MAX]!r}]",
+                max(len(key), len(value)),
+                CONFIG_VALUE_CHARACTERS_MAX,
+                "characters",
+            )
+    return found
+
+
+def delete_topics(request: admin.DeleteTopicsRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, request.principal, request.request_id))
+    found |= _at_most("topics", len(request.topics), TOPICS_MAX)
+    for index, topic in enumerate(request.topics[:TOPICS_MAX]):
+        match topic.WhichOneof("reference"):
+            case None:
+                found[f"topics[{index}]"] = "needs a name or a topic_id"
+            case "topic_id":
+                found |= _id(f"topics[{index}].topic_id", topic.topic_id)
+    return found
+
+
+def incremental_alter_configs(request: admin.IncrementalAlterConfigsRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, request.principal, request.request_id))
+    found |= _at_most("resources", len(request.resources), RESOURCES_MAX)
+    known = (records_pb2.CONFIG_RESOURCE_TYPE_TOPIC, records_pb2.CONFIG_RESOURCE_TYPE_BROKER)
+    for index, resource in enumerate(request.resources[:RESOURCES_MAX]):
+        at = f"resources[{index}]"
+        if resource.resource_type not in known:
+            found[f"{at}.resource_type"] = f"must be TOPIC or BROKER, is {resource.resource_type}"
+        found |= _at_most(f"{at}.alterations", len(resource.alterations), ALTERATIONS_MAX)
+        for row, each in enumerate(resource.alterations[:ALTERATIONS_MAX]):
+            where = f"{at}.alterations[{row}]"
+            if each.operation not in _OPERATIONS:
+                found[f"{where}.operation"] = f"{each.operation} is none"
+            elif each.operation != admin.ALTER_CONFIG_OPERATION_DELETE and not each.HasField(
+                "value"
+            ):
+                found[f"{where}.value"] = "is required but for DELETE"
+            longest = max(len(each.key), len(each.value))
+            found |= _at_most(f"{where}.value", longest, CONFIG_VALUE_CHARACTERS_MAX, "characters")
+    return found
+
+
+_OPERATIONS = frozenset(
+    {
+        admin.ALTER_CONFIG_OPERATION_SET,
+        admin.ALTER_CONFIG_OPERATION_DELETE,
+        admin.ALTER_CONFIG_OPERATION_APPEND,
+        admin.ALTER_CONFIG_OPERATION_SUBTRACT,
+    }
+)
+
+
+def register_broker(request: control.RegisterBrokerRequest) -> Violations:
+    found = _node("broker_id", request.broker_id)
+    found |= _id("incarnation_id", request.incarnation_id)
+    found |= _at_most("cluster_id", len(request.cluster_id), NAME_CHARACTERS_MAX, "characters")
+    found |= _at_most("rack", len(request.rack), NAME_CHARACTERS_MAX, "characters")
+    found |= _at_most("log_dirs", len(request.log_dirs), LOG_DIRS_MAX)
+    found |= _at_most("endpoints", len(request.endpoints), ENDPOINTS_MAX)
+    if not request.endpoints:
+        found["endpoints"] = "a broker has one at least"
+    names: set[str] = set()
+    for index, endpoint in enumerate(request.endpoints[:ENDPOINTS_MAX]):
+        at = f"endpoints[{index}]"
+        if endpoint.name in names or not 0 < len(endpoint.name) <= NAME_CHARACTERS_MAX:
+            found[f"{at}.name"] = f"must be new and not empty, is {endpoint.name[:80]!r}"
+        names.add(endpoint.name)
+        if not 0 < len(endpoint.host) <= HOST_CHARACTERS_MAX:
+            found[f"{at}.host"] = f"must have 1..{HOST_CHARACTERS_MAX} characters"
+        if not 1 <= endpoint.port <= PORT_MAX:
+            found[f"{at}.port"] = f"must be in 1..{PORT_MAX}, is {endpoint.port}"
+    for index, directory in enumerate(request.log_dirs[:LOG_DIRS_MAX]):
+        found |= _id(f"log_dirs[{index}]", directory)
+    return found
+
+
+def session(request: control.SessionRequest) -> Violations:
+    found = _node("broker_id", request.broker_id)
+    for field in ("broker_epoch", "applied_offset"):
+        if getattr(request, field) < 0:
+            found[field] = f"must be 0 or more, is {getattr(request, field)}"
+    return found
+
+
+def alter_partition(request: control.AlterPartitionRequest) -> Violations:
+    found = _node("broker_id", request.broker_id)
+    found |= _at_most("partitions", len(request.partitions), PARTITIONS_MAX)
+    for index, row in enumerate(request.partitions[:PARTITIONS_MAX]):
+        at = f"partitions[{index}]"
+        found |= _id(f"{at}.topic_id", row.topic_id)
+        found |= _at_most(f"{at}.new_isr", len(row.new_isr), REPLICAS_MAX)
+    return found
+
+
+def allocate_producer_ids(request: control.AllocateProducerIdsRequest) -> Violations:
+    return _node("broker_id", request.broker_id)
+
+
+def timeout_ms(asked: int) -> int:
+    return asked or TIMEOUT_MS
+
+
+def _call(timeout: int, principal: str, request_id: str) -> _Found:
+    if timeout > TIMEOUT_MS_MAX:
+        yield "timeout_ms", f"must be in 1..{TIMEOUT_MS_MAX}, or 0, is {timeout}"
+    for field, value in (("principal", principal), ("request_id", request_id)):
+        yield from _at_most(field, len(value), CALLER_CHARACTERS_MAX, "characters").items()
+
+
+def _at_most(field: str, count: int, limit: int, what: str = "items") -> Violations:
+    return {} if count <= limit else {field: f"at most {limit} {what}, has {count}"}
+
+
+def _id(field: str, value: bytes) -> Violations:
+    return {} if len(value) == ID_BYTES else {field: f"has {ID_BYTES} bytes, not {len(value)}"}
+
+
+def _node(field: str, value: int) -> Violations:
+    return {} if 0 <= value <= NODE_ID_MAX else {field: f"must be 0..{NODE_ID_MAX}, is {value}"}

@@ -1,0 +1,82 @@
+"""What the services need of the rooms below, and no more."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from klamm.ids import Epoch, NodeId, Offset
+from klamm.metadata.image import MetadataImage
+from klamm.v1 import quorum_pb2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One voter, as the configuration and the log name it."""
+
+    node_id: NodeId
+    address: str
+    """`host:port` of its gRPC."""
+
+
+class QuorumView(Protocol):
+    """The quorum as this controller sees it."""
+
+    @property
+    def node_id(self) -> NodeId: ...
+
+    @property
+    def cluster_id(self) -> str: ...
+
+    @property
+    def leader(self) -> NodeId:
+        """NO_NODE while none is known."""
+        ...
+
+    @property
+    def epoch(self) -> Epoch: ...
+
+    @property
+    def high_watermark(self) -> Offset: ...
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """All voters, this one among them, by id."""
+        ...
+
+    async def wait_leader(self, after_epoch: int, timeout_ms: int) -> None:
+        """Returns once a leader of a later epoch is known, or the time is over."""
+        ...
+
+    async def read_index(self, timeout_ms: int) -> Offset:
+        """What was committed at the leader when it last knew that it leads.
+
+        Raises:
+            UnreachableError: No leader answered in time.
+        """
+        ...
+
+    async def wait_high_watermark(self, above: Offset, timeout_ms: int) -> None:
+        """Returns once the high watermark is above `above`, or the time is over."""
+        ...
+
+    async def read_committed(self, start_offset: Offset, max_bytes: int) -> bytes:
+        """Whole batches from the one that holds `start_offset`, below the high watermark.
+
+        Raises:
+            CompactedError: The log begins above `start_offset`.
+        """
+        ...
+
+    async def describe(self, timeout_ms: int) -> quorum_pb2.DescribeQuorumResponse:
+        """The quorum as its leader sees it; a standby asks the leader, and else says its own."""
+        ...
+
+
+class Metadata(Protocol):
+    """The committed metadata of this controller."""
+
+    @property
+    def image(self) -> MetadataImage: ...
+
+    async def wait_applied(self, offset: Offset, timeout_ms: int) -> None:
+        """Returns once the image includes the log up to `offset` (exclusive), or time is over."""
+        ...

@@ -1,0 +1,72 @@
+"""What `grpc.health.v1` says of each service, and `/readyz` of the whole: the truth, with reasons.
+
+""                        the process serves
+klamm.v1.QuorumService    serves: consensus needs it before there is a leader
+klamm.v1.MetadataService  this controller has once caught up with a leader that it knows
+klamm.v1.AdminService     an active controller is known, so that a change has somewhere to go
+klamm.v1.ControllerService  likewise
+"""
+
+import asyncio
+from typing import Protocol
+
+from controller.server.port import Metadata, QuorumView
+from klamm.ids import NO_NODE
+from klamm.rpc.server import GrpcServer
+
+QUORUM = "klamm.v1.QuorumService"
+METADATA = "klamm.v1.MetadataService"
+ADMIN = "klamm.v1.AdminService"
+CONTROLLER = "klamm.v1.ControllerService"
+
+LOOK_INTERVAL_MS = 100
+
+
+class Health(Protocol):
+    """The part of GrpcServer that is used here."""
+
+    async def set_serving(self, service: str, *, serving: bool) -> None: ...
+
+
+class Serving:
+    """Keeps the health service true while `run` runs."""
+
+    def __init__(self, quorum: QuorumView, metadata: Metadata, health: GrpcServer | Health) -> None:
+        self._quorum = quorum
+        self._metadata = metadata
+        self._health = health
+        self._caught_up = False
+        self._said: dict[str, bool] = {}
+
+    def not_ready(self) -> list[str]:
+        """Why this controller may not be sent work; empty if it may."""
+        reasons: list[str] = []
+        if self._quorum.leader == NO_NODE:
+            reasons.append(f"no active controller is known in epoch {self._quorum.epoch}")
+        if not self._caught_up:
+            applied = self._metadata.image.provenance.offset
+            reasons.append(
+                f"the metadata is not caught up: applied {applied} of {self._quorum.high_watermark}"
+            )
+        return reasons
+
+    async def run(self) -> None:
+        """Look and tell, until cancelled."""
+        while True:
+            await self._look()
+            await asyncio.sleep(LOOK_INTERVAL_MS / 1_000)
+
+    async def _look(self) -> None:
+        led = self._quorum.leader != NO_NODE
+        applied = self._metadata.image.provenance.offset
+        if led and 0 < self._quorum.high_watermark <= applied:
+            self._caught_up = True
+        for service, serving in (
+            (QUORUM, True),
+            (METADATA, self._caught_up),
+            (ADMIN, led and self._caught_up),
+            (CONTROLLER, led and self._caught_up),
+        ):
+            if self._said.get(service) != serving:
+                self._said[service] = serving
+                await self._health.set_serving(service, serving=serving)

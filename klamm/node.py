@@ -1,0 +1,110 @@
+"""How a node's process begins and ends, the same for controllers and brokers.
+
+    arguments, environment ─▶ config ─▶ serve(config, stop) ─▶ 0    stopped in order
+         │ usage: 2             │           │
+         │                      └───────────┴── StartError: one sentence on stderr, 1
+         └ python -O: 1                     └── anything else: logged with its stack, 1
+
+SIGTERM and SIGINT set `stop`; a second one ends the process at once, as a crash would.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from klamm.config.load import Arguments, parse_arguments
+from klamm.errors import StartError
+from klamm.telemetry import logs
+
+_log = logs.logger(__name__)
+
+
+class NodeConfig(Protocol):
+    """What both kinds of config say."""
+
+    @property
+    def node_id(self) -> int: ...
+
+    @property
+    def log_format(self) -> str: ...
+
+    @property
+    def log_level(self) -> str: ...
+
+
+Config = TypeVar("Config", bound=NodeConfig)
+Load = Callable[[Arguments, Mapping[str, str]], Config]
+Serve = Callable[[Config, asyncio.Event], Awaitable[None]]
+
+
+def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config]) -> int:
+    """Run one node until it is told to stop. Returns the process's exit code."""
+    if not __debug__:
+        # Asserts are how a node notices that it would do harm.
+        return _refuse(role, "runs with its assertions on: start it without python -O.")
+    arguments = parse_arguments(role, argv)
+    try:
+        config = load(arguments, os.environ)
+        logs.configure(
+            log_format=config.log_format, level=config.log_level, node=f"{role}-{config.node_id}"
+        )
+        asyncio.run(_until_stopped(config, serve))
+    except StartError as error:
+        return _refuse(role, str(error))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        _log.exception("the node stops on an error that it did not expect")
+        return _refuse(role, f"stops: {type(error).__name__}: {error}. The log has more.")
+    return 0
+
+
+async def first_failure(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Returns once `stop` is set; raises what ended a task that should run for ever."""
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    waiting: tuple[asyncio.Task[object], ...] = (stopping, *tasks)
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+            raise AssertionError(f"{task.get_name()} ended, and runs for ever")
+    finally:
+        stopping.cancel()
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel, and wait until they have gone."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def settle() -> None:
+    """Once everything stands: what lives for ever is not looked at by the collector again."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _until_stopped(config: Config, serve: Serve[Config]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop, number)
+    await serve(config, stop)
+
+
+def _on_signal(stop: asyncio.Event, number: signal.Signals) -> None:
+    if stop.is_set():
+        _log.warning("told to stop twice, stopping at once", signal=number.name)
+        os._exit(1)
+    _log.info("stopping", signal=number.name)
+    stop.set()
+
+
+def _refuse(role: str, why: str) -> int:
+    print(f"klamm {role}: {why}", file=sys.stderr)  # noqa: T201 - for the person who started it
+    return 1

@@ -1,0 +1,51 @@
+"""Health tells the truth: nobody is sent where nothing can be done."""
+
+from controller.server.serving import ADMIN, CONTROLLER, METADATA, QUORUM, Serving
+from klamm.ids import NO_NODE, Offset
+from tests.unit.server.fakes import FakeMetadata, FakeQuorum, an_image
+
+
+class Health:
+    def __init__(self) -> None:
+        self.said: dict[str, bool] = {}
+        self.times = 0
+
+    async def set_serving(self, service: str, *, serving: bool) -> None:
+        self.said[service] = serving
+        self.times += 1
+
+
+async def test_a_service_serves_once_it_can() -> None:
+    quorum, data, health = FakeQuorum(), FakeMetadata(), Health()
+    serving = Serving(quorum, data, health)
+
+    await serving._look()
+    assert health.said == {QUORUM: True, METADATA: False, ADMIN: False, CONTROLLER: False}
+    assert len(serving.not_ready()) == 2
+
+    # A leader is known, and this controller is behind it.
+    quorum.elect(2)
+    quorum.high_watermark = Offset(10)
+    await serving._look()
+    assert not health.said[METADATA]
+    assert serving.not_ready() == ["the metadata is not caught up: applied 0 of 10"]
+
+    data.publish(an_image(10))
+    await serving._look()
+    assert health.said == {QUORUM: True, METADATA: True, ADMIN: True, CONTROLLER: True}
+    assert serving.not_ready() == []
+
+    # The leader is gone: reads go on, changes have nowhere to go.
+    quorum.leader = NO_NODE
+    await serving._look()
+    assert health.said == {QUORUM: True, METADATA: True, ADMIN: False, CONTROLLER: False}
+    assert serving.not_ready() == ["no active controller is known in epoch 1"]
+
+
+async def test_what_has_not_changed_is_not_said_again() -> None:
+    quorum, data, health = FakeQuorum(), FakeMetadata(), Health()
+    serving = Serving(quorum, data, health)
+    await serving._look()
+    said = health.times
+    await serving._look()
+    assert health.times == said
