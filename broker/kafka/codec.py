@@ -25,6 +25,7 @@ CONTROL_BYTES_MAX = 8 * 1024 * 1024
 """Of a message that carries no records: as objects it may take fifty times its bytes."""
 
 _readers: dict[tuple[int, int, str], tuple[Reader, int]] = {}
+_traced_readers: dict[tuple[int, int, str], Reader] = {}
 _writers: dict[tuple[int, int, str], Writer] = {}
 
 REQUEST = "Request"
@@ -100,7 +101,9 @@ def _decode(api_key: int, api_version: int, direction: str, body: memoryview) ->
     try:
         return reader(body, [])
     except READ_ERRORS as error:
-        raise _explain(key, body, error) from error
+        reason = str(error)
+    # Not within `except`: an error in the context would keep the body alive with its traceback.
+    raise MalformedFrameError(f"{_describe(*key)}: {_explain(key, body, reason)}")
 
 
 def _encode(api_key: int, api_version: int, direction: str, message: object) -> list[Buffer]:
@@ -124,15 +127,18 @@ def _make_writer(key: tuple[int, int, str]) -> Writer:
     return made
 
 
-def _explain(key: tuple[int, int, str], body: memoryview, error: Exception) -> MalformedFrameError:
+def _explain(key: tuple[int, int, str], body: memoryview, reason: str) -> str:
     """Read once more, with a reader that knows at which field it is."""
-    traced = compile_reader(message_layout(*key), _describe(*key), traced=True)
+    traced = _traced_readers.get(key)
+    if traced is None:
+        layout = message_layout(*key)
+        traced = _traced_readers[key] = compile_reader(layout, _describe(*key), traced=True)
     at = [""]
     try:
         traced(body, at)
-    except READ_ERRORS as again:
-        error = again
-    return MalformedFrameError(f"{_describe(*key)}: {at[0]}: {error}")
+    except READ_ERRORS as error:
+        reason = str(error)
+    return f"{at[0]}: {reason}"
 
 
 def _describe(api_key: int, api_version: int, direction: str) -> str:

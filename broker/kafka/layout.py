@@ -35,14 +35,16 @@ class FieldLayout:
     tag: int | None
     default: Any
 
+    @property
+    def element(self) -> "FieldLayout":
+        """One element of an array; Kafka has no null elements."""
+        assert self.is_array
+        return dataclasses.replace(self, is_array=False, is_nullable=False, tag=None)
+
     def min_bytes(self, is_flexible: bool) -> int:
-        """The fewest bytes that the field takes: null or empty counts as its length."""
+        """The fewest bytes that the field takes; never 0, so that every count has a bound."""
         if self.is_array:
             return 1 if is_flexible else 4
-        return self.element_min_bytes(is_flexible)
-
-    def element_min_bytes(self, is_flexible: bool) -> int:
-        """The fewest bytes of one element of an array; never 0, so that a count has a bound."""
         match self.kind:
             case Kind.STRING:
                 return 1 if is_flexible else 2

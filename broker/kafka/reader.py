@@ -242,7 +242,7 @@ class _ReaderGenerator:
         source = self._source
         n = self._length(layout.is_flexible, "i")
         self._refuse_null(field, target, n)
-        least = field.element_min_bytes(layout.is_flexible)
+        least = field.element.min_bytes(layout.is_flexible)
         with source.block("else:"):
             with source.block(f"if {n} * {least} > size - pos:"):
                 source.line(f"raise bad(f'{{{n}}} elements, and {{size - pos}} bytes are left')")
@@ -259,7 +259,7 @@ class _ReaderGenerator:
                     assert field.struct is not None
                     item = self._struct(field.struct, f"{path}[]")
                 else:
-                    self._value(field, item, path, layout)
+                    self._value(field.element, item, path, layout)
                 self._flush()
                 source.line(f"{items}.append({item})")
             source.line(f"{target} = {items}")

@@ -206,7 +206,7 @@ class _WriterGenerator:
                 assert field.struct is not None
                 self._struct(field.struct, item)
             else:
-                self._value(field, item, layout)
+                self._value(field.element, item, layout)
             self._flush()
 
     # Tagged fields (KIP-482).
