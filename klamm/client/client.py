@@ -41,6 +41,9 @@ TIMEOUT_MS = 30_000
 READ_ATTEMPT_MS_MAX = 6_000
 """One controller gets so long for a query, then another is asked."""
 
+REPLACED_GRACE_MS = 200
+"""A leader that was replaced may still say what became of a call, so long after it is known."""
+
 RETRY_PAUSE_MS = (5, 20)
 
 SessionStream = MessageStream[control.SessionRequest, control.SessionResponse]
@@ -224,7 +227,9 @@ class ControllerClient:
             leader = await self.controllers.find(self._left(deadline_ms))
             node = self.controllers.node(leader.address)
             try:
-                return await call(node, self._left(deadline_ms) / 1_000)
+                return await self._while_leading(
+                    leader, call(node, self._left(deadline_ms) / 1_000)
+                )
             except grpc.aio.AioRpcError as error:
                 failure = from_call(error)
                 self._note(leader, failure)
@@ -236,6 +241,21 @@ class ControllerClient:
             raise CommitUnknownError(
                 f"the answer was lost; it may have happened ({error})"
             ) from error
+
+    async def _while_leading(self, leader: Leader, call: Awaitable[Response]) -> Response:
+        """The call's answer; not waited for once another leads, as a paused node never answers."""
+        answer = asyncio.ensure_future(call)
+        replaced = asyncio.ensure_future(self.controllers.wait_other_leader(leader.address))
+        try:
+            await asyncio.wait((answer, replaced), return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                await asyncio.wait((answer,), timeout=REPLACED_GRACE_MS / 1_000)
+            if not answer.done():
+                raise ConnectionLostError(f"{leader.address} was replaced, and never answered")
+            return answer.result()
+        finally:
+            answer.cancel()
+            replaced.cancel()
 
     async def _query(
         self, call: Callable[[Node, float], Awaitable[Response]], timeout_ms: int

@@ -46,10 +46,23 @@ class Controllers:
         """`addresses` are `host:port`, one at least; others are learned from the answers."""
         assert addresses, "a client needs the address of one controller"
         self._nodes = {address: Node(address) for address in addresses[:NODES_MAX]}
-        self.leader: Leader | None = None
+        self._leader: Leader | None = None
+        self._by_id: dict[NodeId, str] = {}
+        self._changed = asyncio.Event()
         self._lost = Leader(NO_NODE, NO_EPOCH, "")
         self._search: asyncio.Task[Leader] | None = None
         self._next_any = random.randrange(len(self._nodes))
+
+    @property
+    def leader(self) -> Leader | None:
+        """As far as is known; None while it is looked for."""
+        return self._leader
+
+    @leader.setter
+    def leader(self, leader: Leader | None) -> None:
+        self._leader = leader
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -78,10 +91,27 @@ class Controllers:
         """`leader` says that it does not lead. Follow its hint if there is one."""
         address = error.address if isinstance(error, HintedNotControllerError) else ""
         if error.leader != NO_NODE and error.epoch >= leader.epoch and address:
-            self._add(address)
+            self._add(address, error.leader)
             self.leader = Leader(error.leader, error.epoch, address)
         else:
             self.lost(leader)
+
+    def heard(self, node_id: NodeId, epoch: Epoch) -> None:
+        """Someone says who leads: news only if the epoch is later than the one known."""
+        known = self._lost.epoch if self._leader is None else self._leader.epoch
+        address = self._by_id.get(node_id)
+        if address is not None and epoch > known:
+            self.leader = Leader(node_id, epoch, address)
+
+    def id_of(self, address: str) -> NodeId:
+        """The controller at `address`, or NO_NODE if none has told yet."""
+        return next((node for node, at in self._by_id.items() if at == address), NO_NODE)
+
+    async def wait_other_leader(self, address: str) -> Leader:
+        """Waits until another controller than the one at `address` is known to lead."""
+        while self._leader is None or self._leader.address == address:
+            await self._changed.wait()
+        return self._leader
 
     async def find(self, timeout_ms: int) -> Leader:
         """The leader: the one remembered, or the first that a search brings.
@@ -101,11 +131,6 @@ class Controllers:
             raise UnreachableError(
                 f"no active controller within {timeout_ms} ms; asked {tried}"
             ) from None
-
-    async def find_after(self, epoch: Epoch) -> Leader:
-        """Waits until a leader of a later epoch than `epoch` is known. Cancel it when done."""
-        self._lost = max(self._lost, Leader(NO_NODE, epoch, ""), key=lambda each: each.epoch)
-        return await self._run_search()
 
     async def close(self) -> None:
         if self._search is not None:
@@ -151,12 +176,13 @@ class Controllers:
         if header.leader_id == NO_NODE or header.epoch <= after:
             return None
         for controller in response.controllers:
-            self._add(controller.grpc)
+            self._add(controller.grpc, NodeId(controller.node_id))
         for controller in response.controllers:
             if controller.node_id == header.leader_id:
                 return Leader(NodeId(header.leader_id), Epoch(header.epoch), controller.grpc)
         return None
 
-    def _add(self, address: str) -> None:
+    def _add(self, address: str, node_id: NodeId) -> None:
+        self._by_id[node_id] = address
         if address not in self._nodes and len(self._nodes) < NODES_MAX:
             self._nodes[address] = Node(address)
