@@ -1,0 +1,89 @@
+"""How a node's process ends: the exit code, and one sentence for the person who started it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from klamm import node
+from klamm.config.controller import ControllerConfig
+from klamm.config.load import Arguments
+from klamm.errors import StartError
+
+
+def load(arguments: Arguments, environment: Mapping[str, str]) -> ControllerConfig:
+    return ControllerConfig.for_tests()
+
+
+def test_stopped_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    stopped: list[bool] = []
+
+    async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+        stopped.append(True)
+
+    assert node.main("controller", [], load, serve) == 0
+    assert stopped == [True]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_prevents_a_start_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
+        raise StartError("port 9093 is in use.")
+
+    assert node.main("controller", [], load, serve) == 1
+    assert capsys.readouterr().err == "klamm controller: port 9093 is in use.\n"
+
+
+def test_what_nobody_expected_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
+        raise RuntimeError("boom")
+
+    assert node.main("controller", [], load, serve) == 1
+    err = capsys.readouterr().err
+    assert err == "klamm controller: stops: RuntimeError: boom. The log has more.\n"
+
+
+def test_bad_usage_is_two() -> None:
+    async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
+        raise AssertionError("never reached")
+
+    with pytest.raises(SystemExit) as caught:
+        node.main("controller", ["--no-such-flag"], load, serve)
+    assert caught.value.code == 2
+
+
+async def test_a_task_that_fails_ends_the_wait() -> None:
+    async def fail() -> None:
+        raise StartError("the cluster is another")
+
+    async def run() -> None:
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(run()), asyncio.create_task(fail())]
+    with pytest.raises(StartError):
+        await node.first_failure(asyncio.Event(), tasks)
+    await node.end(tasks)
+    assert all(each.done() for each in tasks)
+
+
+async def test_to_stop_is_not_a_failure() -> None:
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(asyncio.Event().wait())]
+    stop.set()
+    await node.first_failure(stop, tasks)  # type: ignore[arg-type]
+    await node.end(tasks)  # type: ignore[arg-type]
+
+
+def test_no_node_runs_without_its_assertions() -> None:
+    program = "import sys; from klamm import node; sys.exit(node.main('broker', [], None, None))"
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "klamm broker: runs with its assertions on: start it without python -O.\n"
