@@ -7,7 +7,9 @@
     │   ├── OverloadedError   a named limit is reached; nothing was appended
     │   └── UnreachableError  no controller answered, or none led, in time; nothing was sent
     └── IndefiniteError   it may have happened, and may yet
-        └── CommitUnknownError  appended, and not known to be committed
+        ├── CommitUnknownError  appended, and not known to be committed
+        └── StorageError      a disk failed under a write; what it holds is known after a restart
+            └── CorruptLogError   stored bytes are not what was written
 
 Bad configuration and unusable directories have `StartError`: the process never began to serve.
 """
@@ -165,6 +167,25 @@ class UnreachableError(DefiniteError):
 
 class CommitUnknownError(IndefiniteError):
     """The records were appended, and may yet commit."""
+
+
+class StorageError(IndefiniteError):
+    """A disk did not do what it was told: a failed read, write, sync or rename, named in words.
+
+    After a failed write or sync nothing is known of what the disk holds, and trying again can
+    report success for pages that the kernel has dropped. So whoever gets this stops using the
+    file, and finds out by recovery, in a new process, what was kept.
+    """
+
+
+class CorruptLogError(StorageError):
+    """Stored bytes are damaged where no crash of ours can have damaged them."""
+
+    def __init__(self, path: str, position: int, reason: str) -> None:
+        super().__init__(f"{path} is damaged at byte {position}: {reason}")
+        self.path = path
+        self.position = position
+        self.reason = reason
 
 
 class StartError(KlammError):

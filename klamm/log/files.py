@@ -1,0 +1,150 @@
+"""The port through which every byte of every log reaches a disk.
+
+The simulator (tests/sim/disk.py) implements the same two protocols, with files that lose what
+was not synced. What a caller may rely on after a power cut:
+
+    appended, truncated     nothing, until `File.sync` has returned
+    created, renamed,
+    removed                 nothing, until `Files.sync_directory` of its directory has returned
+
+Every method raises OSError. A failed `append` may have written some of it; a failed `sync` may
+never be repeated as if it could still succeed, for the kernel may have dropped the pages.
+"""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+
+class File(Protocol):
+    """One open file, written at its end only."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, as this process sees them."""
+        ...
+
+    def append(self, data: Buffer) -> None:
+        """Write all of `data` at the end."""
+        ...
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes; fewer only at the end of the file."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut off what stands at and after `size`."""
+        ...
+
+    def sync(self) -> None:
+        """Return once the content would survive a power cut. May run in another thread."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Files(Protocol):
+    """A file system."""
+
+    def open(self, path: Path) -> File:
+        """Open for reading and appending; created if it is not there."""
+        ...
+
+    def exists(self, path: Path) -> bool: ...
+
+    def list(self, directory: Path) -> tuple[str, ...]:
+        """Names in `directory`, sorted."""
+        ...
+
+    def make_directory(self, path: Path) -> None:
+        """Make it, and those above it; no error if it is there."""
+        ...
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Atomically; `target` is replaced if it is there."""
+        ...
+
+    def remove(self, path: Path) -> None: ...
+
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory."""
+        ...
+
+    def sync_directory(self, path: Path) -> None:
+        """Return once the names in `path` would survive a power cut."""
+        ...
+
+
+class SystemFile:
+    """A file of the operating system."""
+
+    __slots__ = ("_fd", "_size")
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._size = os.fstat(self._fd).st_size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def append(self, data: Buffer) -> None:
+        written = os.write(self._fd, data)
+        self._size += written
+        if written == len(data):
+            return
+        rest = memoryview(data)[written:]
+        while rest:
+            written = os.write(self._fd, rest)
+            self._size += written
+            rest = rest[written:]
+
+    def read_at(self, position: int, size: int) -> bytes:
+        data = os.pread(self._fd, size, position)
+        if len(data) == size or not data or position + len(data) >= self._size:
+            return data
+        return data + self.read_at(position + len(data), size - len(data))
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._fd, size)
+        self._size = size
+
+    def sync(self) -> None:
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class SystemFiles:
+    """The operating system's files."""
+
+    def open(self, path: Path) -> SystemFile:
+        return SystemFile(path)
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def list(self, directory: Path) -> tuple[str, ...]:
+        return tuple(sorted(os.listdir(directory)))
+
+    def make_directory(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+
+    def rename(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    def remove_directory(self, path: Path) -> None:
+        path.rmdir()
+
+    def sync_directory(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
