@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 
 from controller.server.port import QuorumView
 from klamm.ids import Offset
-from klamm.log.record_batch import iter_batches
-from klamm.log.records import Record, read_records
+from klamm.log.record_batch import iter_batches, read_records
+from klamm.log.records import ControlType, Record, control_type
 from klamm.rpc.status import BadRequestError
 from klamm.v1 import metadata_pb2 as pb
 from klamm.v1 import records_pb2
@@ -24,9 +24,6 @@ IDLE_WAIT_MS = 10_000
 
 FROM_NOW = -1
 PROGRESS_MS_MIN = 10
-
-_LEADER_CHANGE = 2
-"""Kafka's control record type."""
 
 
 async def watch(
@@ -64,11 +61,10 @@ def _events(batches: bytes, start: Offset) -> tuple[Offset, list[pb.WatchEvent]]
     end = start
     for header, data in iter_batches(batches):
         end = header.next_offset
-        _, records = read_records(data)
-        for record in records:
+        for record in read_records(data):
             if record.offset < start:
                 continue
-            event = _control_event(record) if header.control else _data_event(record)
+            event = _control_event(record) if header.is_control else _data_event(record)
             event.offset = record.offset
             event.epoch = header.leader_epoch
             event.timestamp_ms = record.timestamp_ms
@@ -87,9 +83,7 @@ def _data_event(record: Record) -> pb.WatchEvent:
 
 
 def _control_event(record: Record) -> pb.WatchEvent:
-    """The key of a control record is its version and its type, two big-endian int16."""
-    kind = int.from_bytes((record.key or b"")[2:4])
-    if kind != _LEADER_CHANGE:
+    if control_type(record.key) != ControlType.LEADER_CHANGE:
         return pb.WatchEvent()
     change = records_pb2.LeaderChangeRecord.FromString(record.value or b"")
     return pb.WatchEvent(leader_change=change)

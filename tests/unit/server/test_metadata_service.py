@@ -10,7 +10,8 @@ from controller.server.metadata_service import NAME, MetadataService
 from klamm.clock import SystemClock
 from klamm.errors import KlammError, UnreachableError
 from klamm.ids import Epoch, Offset
-from klamm.log.records import NewRecord, build_batch
+from klamm.log.record_batch import build_batch
+from klamm.log.records import NewRecord
 from klamm.rpc.status import BadRequestError, CompactedError, from_call
 from klamm.v1 import metadata_pb2 as pb
 from klamm.v1 import records_pb2
