@@ -13,14 +13,14 @@ a few milliseconds, and the poll of the others ends by then.
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
-from uuid import UUID
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from broker.kafka.messages.fetch import (
+    EpochEndOffset,
     FetchPartition,
     FetchRequest,
     FetchResponse,
@@ -33,7 +33,7 @@ from broker.replica.link import Connect, Link
 from klamm.clock import Clock
 from klamm.config.broker import BrokerConfig
 from klamm.errors import ErrorCode
-from klamm.ids import NodeId, Offset, OffsetAndEpoch, TopicId, TopicPartition
+from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId, TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Fetcher:
         host: str,
         port: int,
         *,
-        replica: ReplicaState,
+        broker_epoch: Callable[[], int],
         connect: Connect,
         config: BrokerConfig,
         clock: Clock,
@@ -90,7 +90,7 @@ class Fetcher:
         self.leader = leader
         self.host = host
         self.port = port
-        self._replica = replica
+        self._broker_epoch = broker_epoch
         self._connect = connect
         self._config = config
         self._clock = clock
@@ -194,7 +194,9 @@ class Fetcher:
             )
             topics.setdefault(topic_id, []).append(row)
         request = FetchRequest(
-            replica_state=self._replica,
+            replica_state=ReplicaState(
+                replica_id=self._config.node_id, replica_epoch=self._broker_epoch()
+            ),
             max_wait_ms=wait_ms,
             min_bytes=self._config.replica_fetch_min_bytes,
             max_bytes=self._config.replica_fetch_response_max_bytes,
@@ -218,9 +220,9 @@ class Fetcher:
             return
         for topic in response.responses:
             for row in topic.partitions:
-                followed = self._followed.get((_topic_id(topic.topic_id), row.partition_index))
-                if followed is not None and followed.asked is not None:
-                    self._on_answer(followed, followed.asked, row, now_ms)
+                known = self._followed.get((TopicId(topic.topic_id), row.partition_index))
+                if known is not None and known.asked is not None:
+                    self._on_answer(known, known.asked, row, now_ms)
 
     def _on_answer(
         self, followed: _Followed, asked: FetchPosition, row: PartitionData, now_ms: int
@@ -233,7 +235,7 @@ class Fetcher:
             error=ErrorCode(row.error_code),
             high_watermark=Offset(row.high_watermark),
             log_start_offset=Offset(row.log_start_offset),
-            diverging=diverging and OffsetAndEpoch(diverging.epoch, diverging.end_offset),
+            diverging=None if diverging is None else _offset_and_epoch(diverging),
             has_records=bool(records),
         )
         error = followed.partition.on_fetch_answered(answer, records or b"")
@@ -256,5 +258,5 @@ class Fetcher:
         )
 
 
-def _topic_id(value: UUID) -> TopicId:
-    return TopicId(value)
+def _offset_and_epoch(wire: EpochEndOffset) -> OffsetAndEpoch:
+    return OffsetAndEpoch(epoch=Epoch(wire.epoch), offset=Offset(wire.end_offset))

@@ -84,7 +84,7 @@ def position_of(state: FollowerState, log: EpochChain) -> FetchPosition:
     """What to fetch next."""
     return FetchPosition(
         fetch_offset=log.end_offset,
-        last_fetched_epoch=log.end.epoch,
+        last_fetched_epoch=log.last_epoch,
         current_leader_epoch=state.leader_epoch,
     )
 
@@ -133,9 +133,8 @@ def truncation_offset(log: EpochChain, diverging: OffsetAndEpoch) -> Offset:
     next fetch asks again from there.
     """
     own = log.end_of(diverging.epoch)
-    if own.epoch == diverging.epoch:
-        return min(own.offset, diverging.offset)
-    return own.offset
+    kept = min(own.offset, diverging.offset) if own.epoch == diverging.epoch else own.offset
+    return max(kept, log.start_offset)
 
 
 def with_high_watermark(state: FollowerState, high_watermark: Offset) -> FollowerState:

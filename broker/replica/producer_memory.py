@@ -1,0 +1,130 @@
+"""A partition's producer table beside its log: kept in step, cut back, and rebuilt from it.
+
+    log   ├──────────┼──────────┼────▶ end
+          │          └ waypoint └ waypoint: the table as it was at that offset
+          └ start
+
+The table is an immutable value, so a waypoint is a reference. A truncation goes back to the
+nearest waypoint and replays the headers from there, as a restart replays them from the start or
+from the snapshot of the last clean shutdown.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from klamm.log.log import Log
+
+from broker.replica.producer_state import (
+    NO_PRODUCER_ID,
+    NO_PRODUCERS,
+    Incoming,
+    ProducedBatch,
+    Producer,
+    Producers,
+    appended,
+    expired,
+)
+from klamm.ids import Offset
+from klamm.log.record_batch import BatchHeader, iter_batches
+
+WAYPOINT_BATCHES = 512
+"""Idempotent batches from one waypoint to the next."""
+
+WAYPOINTS_MAX = 64
+
+REPLAY_READ_BYTES = 1024 * 1024
+
+SNAPSHOT_VERSION = 1
+
+
+class ProducerMemory:
+    """Owned by one Partition."""
+
+    def __init__(self) -> None:
+        self.table: Producers = NO_PRODUCERS
+        self._waypoints: list[tuple[Offset, Producers]] = []
+        self._since_waypoint = 0
+
+    def on_appended(self, header: BatchHeader, base_offset: Offset, now_ms: int) -> None:
+        """A batch is in the log. Without a producer id it leaves no trace."""
+        if header.producer_id == NO_PRODUCER_ID or header.is_control:
+            return
+        if self._since_waypoint % WAYPOINT_BATCHES == 0:
+            self._waypoints.append((base_offset, self.table))
+            del self._waypoints[:-WAYPOINTS_MAX]
+        self._since_waypoint += 1
+        self.table = appended(self.table, incoming(header), base_offset, now_ms)
+
+    def on_truncated(self, log: Log, now_ms: int) -> None:
+        """The log has been cut back to its present end: forget what is no longer in it."""
+        end = log.end_offset
+        while self._waypoints and self._waypoints[-1][0] > end:
+            self._waypoints.pop()
+        start, self.table = (
+            self._waypoints.pop()
+            if self._waypoints
+            else (
+                log.log_start_offset,
+                NO_PRODUCERS,
+            )
+        )
+        self._since_waypoint = 0
+        self.replay(log, start, now_ms)
+
+    def replay(self, log: Log, start: Offset, now_ms: int) -> None:
+        """Take in the headers from `start` to the log's end."""
+        for header in _headers(log, start):
+            self.on_appended(header, Offset(header.base_offset), now_ms)
+
+    def expire(self, now_ms: int, expiration_ms: int) -> None:
+        self.table = expired(self.table, now_ms, expiration_ms)
+
+    def snapshot(self, end_offset: Offset) -> bytes:
+        """The table as bytes, for the file that a clean shutdown leaves."""
+        producers = {
+            str(id_): {"epoch": each.epoch, "batches": [asdict(one) for one in each.batches]}
+            for id_, each in sorted(self.table.items())
+        }
+        return json.dumps(
+            {"version": SNAPSHOT_VERSION, "end_offset": end_offset, "producers": producers}
+        ).encode()
+
+    def restore(self, data: bytes, end_offset: Offset, now_ms: int) -> bool:
+        """Take a snapshot of a log that ends at `end_offset`. False: it is of another; replay."""
+        try:
+            read = json.loads(data)
+            if read["version"] != SNAPSHOT_VERSION or read["end_offset"] != end_offset:
+                return False
+            table = {
+                int(id_): Producer(
+                    epoch=int(each["epoch"]),
+                    batches=tuple(ProducedBatch(**one) for one in each["batches"]),
+                    seen_ms=now_ms,
+                )
+                for id_, each in read["producers"].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        self.table = NO_PRODUCERS.update(table)
+        self._waypoints = [(end_offset, self.table)]
+        self._since_waypoint = 1
+        return True
+
+
+def incoming(header: BatchHeader) -> Incoming:
+    return Incoming(
+        producer_id=header.producer_id,
+        epoch=header.producer_epoch,
+        first_sequence=header.base_sequence,
+        last_offset_delta=header.last_offset_delta,
+    )
+
+
+def _headers(log: Log, start: Offset) -> Iterator[BatchHeader]:
+    at = max(start, log.log_start_offset)
+    while at < log.end_offset:
+        data = log.read(at, REPLAY_READ_BYTES, log.end_offset)
+        for header, _ in iter_batches(data):
+            yield header
+            at = header.next_offset

@@ -1,0 +1,186 @@
+"""What a broker's data directory holds of partitions.
+
+    <log.dir>/
+      orders-3/                        one partition, named by its topic: a Log
+        partition.metadata             the topic's id: which life of the name it belongs to
+        producers.snapshot             left by a clean shutdown, beside the log's end
+      orders-3.<topic id>-delete/      on its way out; removed at leisure, and at the next start
+      replication-offset-checkpoint    high watermarks, every few seconds
+      .kafka_cleanshutdown             the broker epoch of a clean shutdown, until the next start
+
+Synchronous: `load` and the removals belong in a thread. Source: Kafka's LogManager.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from klamm.log.log import Log, LogConfig
+
+from broker.replica.producer_memory import ProducerMemory
+from klamm.clock import Clock
+from klamm.config.topic import TopicConfig
+from klamm.errors import StartError
+from klamm.ids import Offset, TopicId, TopicPartition, format_uuid, parse_uuid
+from klamm.log import checkpoint
+from klamm.log.files import Files
+
+log = logging.getLogger(__name__)
+
+PARTITION_METADATA = "partition.metadata"
+PRODUCERS_SNAPSHOT = "producers.snapshot"
+HIGH_WATERMARKS = checkpoint.REPLICATION_OFFSET_CHECKPOINT
+CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
+DELETE_SUFFIX = "-delete"
+
+_PARTITION_DIRECTORY = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partition>\d{1,10})")
+
+
+@dataclass(slots=True)
+class Stored:
+    """One partition as it lies on the disk."""
+
+    topic_id: TopicId
+    log: Log
+    producers: ProducerMemory
+
+
+class PartitionStorage:
+    """The partitions in one data directory."""
+
+    def __init__(self, files: Files, directory: Path, clock: Clock) -> None:
+        self._files = files
+        self._directory = directory
+        self._clock = clock
+
+    def load(self, config: TopicConfig) -> dict[TopicPartition, Stored]:
+        """Open every partition that is there, recovering what a crash has torn.
+
+        What was on its way out is removed. A directory whose log cannot be opened is left out
+        with a line in the log; the partition then comes up offline.
+        """
+        found: dict[TopicPartition, Stored] = {}
+        for entry in self._files.list(self._directory):
+            path = self._directory / entry
+            if entry.endswith(DELETE_SUFFIX):
+                self._remove_tree(path)
+                continue
+            match = _PARTITION_DIRECTORY.fullmatch(entry)
+            if match is None or not self._files.exists(path / PARTITION_METADATA):
+                continue
+            name = TopicPartition(match["topic"], int(match["partition"]))
+            topic_id = self._topic_id(path)
+            found[name] = self._open(name, topic_id, config)
+        return found
+
+    def create(self, name: TopicPartition, topic_id: TopicId, config: TopicConfig) -> Stored:
+        """A new, empty partition.
+
+        The id is written first: a directory without it is nobody's, and is made anew.
+        """
+        path = self._path(name)
+        if self._files.exists(path):
+            self._remove_tree(path)
+        self._files.make_directory(path)
+        text = f"version: 0\ntopic_id: {format_uuid(topic_id)}\n"
+        self._write(path, PARTITION_METADATA, text.encode())
+        return self._open(name, topic_id, config)
+
+    def set_aside(self, name: TopicPartition, stored: Stored) -> Path:
+        """Take a partition out of its place; returns the path to be removed."""
+        stored.log.close()
+        doomed = self._directory / f"{name}.{stored.topic_id.hex}{DELETE_SUFFIX}"
+        if self._files.exists(doomed):
+            self._remove_tree(doomed)
+        self._files.rename(self._path(name), doomed)
+        return doomed
+
+    def remove(self, path: Path) -> None:
+        self._remove_tree(path)
+
+    def read_high_watermarks(self) -> dict[TopicPartition, Offset]:
+        return checkpoint.read_offsets(self._files, self._directory / HIGH_WATERMARKS)
+
+    def write_high_watermarks(self, offsets: Mapping[TopicPartition, Offset]) -> None:
+        checkpoint.write_offsets(self._files, self._directory / HIGH_WATERMARKS, offsets)
+
+    def take_clean_shutdown_epoch(self) -> int:
+        """The broker epoch that the last clean shutdown has left, or -1; asked once."""
+        data = self._read(self._directory, CLEAN_SHUTDOWN)
+        if data is None:
+            return -1
+        self._files.remove(self._directory / CLEAN_SHUTDOWN)
+        self._files.sync_directory(self._directory)
+        try:
+            return int(json.loads(data)["brokerEpoch"])
+        except (ValueError, KeyError, TypeError):
+            return -1
+
+    def close(self, partitions: Iterable[tuple[TopicPartition, Stored]], broker_epoch: int) -> None:
+        """Leave everything on the disk, and say so."""
+        for name, stored in partitions:
+            stored.log.flush()
+            data = stored.producers.snapshot(stored.log.end_offset)
+            self._write(self._path(name), PRODUCERS_SNAPSHOT, data)
+            stored.log.close()
+        marker = json.dumps({"version": 0, "brokerEpoch": broker_epoch})
+        self._write(self._directory, CLEAN_SHUTDOWN, marker.encode())
+
+    def _open(self, name: TopicPartition, topic_id: TopicId, config: TopicConfig) -> Stored:
+        path = self._path(name)
+        data = Log.open(self._files, path, log_config(config))
+        for cut in data.cuts:
+            log.warning(
+                "log_cut path=%s position=%d lost_bytes=%d reason=%s",
+                cut.path,
+                cut.position,
+                cut.lost_bytes,
+                cut.reason,
+            )
+        producers = ProducerMemory()
+        now_ms = self._clock.monotonic_ms()
+        snapshot = self._read(path, PRODUCERS_SNAPSHOT)
+        if snapshot is not None:
+            self._files.remove(path / PRODUCERS_SNAPSHOT)
+        if snapshot is None or not producers.restore(snapshot, data.end_offset, now_ms):
+            producers.replay(data, data.log_start_offset, now_ms)
+        return Stored(topic_id, data, producers)
+
+    def _topic_id(self, path: Path) -> TopicId:
+        text = (self._read(path, PARTITION_METADATA) or b"").decode(errors="replace")
+        for line in text.splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "topic_id":
+                try:
+                    return TopicId(parse_uuid(value.strip()))
+                except ValueError:
+                    break
+        raise StartError(
+            f"{path}/{PARTITION_METADATA} names no topic id. Remove the directory {path}: its "
+            "records are copied anew from the other replicas."
+        )
+
+    def _remove_tree(self, directory: Path) -> None:
+        for entry in self._files.list(directory):
+            self._files.remove(directory / entry)
+        self._files.remove_directory(directory)
+
+    def _path(self, name: TopicPartition) -> Path:
+        return self._directory / str(name)
+
+    def _read(self, directory: Path, name: str) -> bytes | None:
+        return checkpoint.read_whole(self._files, directory / name)
+
+    def _write(self, directory: Path, name: str, data: bytes) -> None:
+        checkpoint.write_atomically(self._files, directory / name, data)
+
+
+def log_config(config: TopicConfig) -> LogConfig:
+    return LogConfig(
+        segment_bytes=config.segment_bytes,
+        index_interval_bytes=config.index_interval_bytes,
+        index_bytes_max=config.segment_index_bytes,
+    )
