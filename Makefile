@@ -3,13 +3,15 @@
 # make lint    ruff, mypy, import contracts
 # make proto   generate klamm/v1 from proto/klamm/v1
 # make sim     simulation seeds for SECONDS (default 600)
+# make fuzz    hostile bytes into the Kafka codec, INPUTS of them (default 1000000)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
+INPUTS ?= 1000000
 
-.PHONY: run test lint proto sim format bench clean
+.PHONY: run test lint proto sim fuzz format bench clean
 
 run: $(VENV)/.run
 	$(BIN)/klamm tour
@@ -22,6 +24,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz.kafka_codec --inputs $(INPUTS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
