@@ -99,6 +99,15 @@ class EtcdCluster:
                     return node
         raise TimeoutError(f"no etcd leader within {LEADER_DEADLINE_S} s")
 
+    def wait_healthy(self, node: int, deadline_s: float) -> None:
+        """Wait until a node that was started again knows its leader."""
+        deadline = time.monotonic() + deadline_s
+        while time.monotonic() < deadline:
+            status = self._call(node, "/v3/maintenance/status", {})
+            if status and "leader" in status:
+                return
+        raise TimeoutError(f"etcd node {node} not back within {deadline_s} s")
+
     def put(self, key: str, value: str, deadline_s: float) -> float:
         """Write through whichever living node takes it; seconds that it took."""
         body = {
