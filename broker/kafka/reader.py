@@ -26,7 +26,7 @@ from uuid import UUID
 
 from broker.kafka.errors import MalformedFrameError
 from broker.kafka.layout import FIXED_KINDS, FieldLayout, Fresh, StructLayout
-from broker.kafka.schema import Kind
+from broker.kafka.schema import STRING_BYTES_MAX, Kind
 from broker.kafka.source import Source, size_of
 from broker.kafka.varint import (
     TAGGED_FIELD_BYTES_MIN,
@@ -34,9 +34,6 @@ from broker.kafka.varint import (
     read_uvarint,
     skip_tagged_fields,
 )
-
-STRING_BYTES_MAX = 0x7FFF
-"""Of a compact string; the others' length is an int16. Kafka's limit too."""
 
 UUIDS_CACHED_MAX = 4_096
 
@@ -192,8 +189,8 @@ class _ReaderGenerator:
                 f"raise bad(f'{{{present}}} says neither that a struct is nor is not')"
             )
 
-    def _length(self, is_flexible: bool, classic: str) -> str:
-        """Read a length or count, as the name that holds it: -1 is null."""
+    def _length(self, is_flexible: bool, classic: str, most: int | None = None) -> str:
+        """Read a length or count, as the name that holds it: -1 is null, and `most` the limit."""
         n = self._source.name("n")
         if not is_flexible:
             self._run(n, classic)
@@ -203,6 +200,9 @@ class _ReaderGenerator:
         self._flush()
         with self._source.block(f"if {n} > 127:"):
             self._source.line(f"{n}, pos = finish_uvarint(data, {n}, pos)")
+            if most is not None:
+                with self._source.block(f"if {n} > {most + 1}:"):
+                    self._source.line(f"raise bad(f'{{{n} - 1}} bytes are over {most}')")
         self._source.line(f"{n} -= 1")
         return n
 
@@ -218,12 +218,11 @@ class _ReaderGenerator:
 
     def _sized(self, field: FieldLayout, target: str, layout: StructLayout) -> None:
         source = self._source
-        n = self._length(layout.is_flexible, "h" if field.kind is Kind.STRING else "i")
+        is_string = field.kind is Kind.STRING
+        most = STRING_BYTES_MAX if is_string else None
+        n = self._length(layout.is_flexible, "h" if is_string else "i", most)
         self._refuse_null(field, target, n)
         with source.block("else:"):
-            if field.kind is Kind.STRING and layout.is_flexible:
-                with source.block(f"if {n} > {STRING_BYTES_MAX}:"):
-                    source.line(f"raise bad(f'{{{n}}} bytes are over {STRING_BYTES_MAX}')")
             source.line(f"end = pos + {n}")
             with source.block("if end > size:"):
                 source.line(

@@ -30,6 +30,10 @@ ZERO_UUID = UUID(int=0)
 """Kafka's "no id"."""
 
 
+STRING_BYTES_MAX = 0x7FFF
+"""In UTF-8. The classic length is an int16, and Kafka takes no more from a compact one."""
+
+
 class Kind(Enum):
     """How a value lies on the wire. The value is the struct format of those of fixed size."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from broker.kafka.layout import FIXED_KINDS, FieldLayout, Fresh, StructLayout
-from broker.kafka.schema import Buffer, Kind
+from broker.kafka.schema import STRING_BYTES_MAX, Buffer, Kind
 from broker.kafka.source import Source
 from broker.kafka.varint import write_uvarint
 
@@ -53,8 +53,8 @@ def append_records(parts: list[Buffer], out: bytearray, records: Any) -> bytearr
     return bytearray()
 
 
-def records_length(records: Any) -> int:
-    return sum(map(len, records)) if isinstance(records, tuple) else len(records)
+def records_length(records: tuple[Buffer, ...]) -> int:
+    return sum(map(len, records))
 
 
 class _WriterGenerator:
@@ -100,8 +100,11 @@ class _WriterGenerator:
     def _packed(self) -> str:
         return f"{self._source.packer(self._formats, 'pack')}({', '.join(self._values)})"
 
-    def _length(self, is_flexible: bool, form: str, n: str) -> None:
-        """Write a length or count in the local name `n`: -1 is null. Ends the run."""
+    def _length(self, is_flexible: bool, form: str, n: str, most: int | None = None) -> None:
+        """Write a length or count in the local name `n`: -1 is null. Ends the run.
+
+        `most` is its limit, where the format itself has none.
+        """
         if not is_flexible:
             self._run(form, n)
             self._flush()
@@ -114,6 +117,9 @@ class _WriterGenerator:
             self._flush()
         self._formats, self._values = before, values
         with source.block("else:"):
+            if most is not None:
+                with source.block(f"if {n} > {most + 1}:"):
+                    source.line(f"raise ValueError(f'{{{n} - 1}} bytes are over {most}')")
             self._flush()
             source.line(f"out += write_uvarint({n})")
 
@@ -165,7 +171,9 @@ class _WriterGenerator:
     def _sized(self, field: FieldLayout, value: str, layout: StructLayout) -> None:
         source = self._source
         data, n = source.name("data"), source.name("n")
-        length = f"records_length({data})" if field.kind is Kind.RECORDS else f"len({data})"
+        length = f"len({data})"
+        if field.kind is Kind.RECORDS:
+            length += f" if type({data}) is not tuple else records_length({data})"
         encode = ".encode()" if field.kind is Kind.STRING else ""
         if field.is_nullable:
             source.line(f"{data} = {value}")
@@ -179,9 +187,12 @@ class _WriterGenerator:
         else:
             source.line(f"{data} = {value}{encode}")
             source.line(f"{n} = {length}")
-        self._length(layout.is_flexible, "h" if field.kind is Kind.STRING else "i", n)
+        is_string = field.kind is Kind.STRING
+        most = STRING_BYTES_MAX if is_string else None
+        self._length(layout.is_flexible, "h" if is_string else "i", n, most)
         if field.kind is Kind.RECORDS:
-            source.line(f"out = append_records(parts, out, {data})")
+            with source.block(f"if {n}:"):
+                source.line(f"out = append_records(parts, out, {data})")
         else:
             source.line(f"out += {data}")
 

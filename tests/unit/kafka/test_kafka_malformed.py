@@ -174,10 +174,11 @@ def test_versions_that_nobody_knows_are_refused(api_key: int, version: int) -> N
         7,
     ],
 )
-def test_what_a_version_cannot_carry_is_not_written(topics: object) -> None:
+@pytest.mark.parametrize("version", [5, 9])
+def test_what_a_version_cannot_carry_is_not_written(topics: object, version: int) -> None:
     message = MetadataRequest(topics=topics)  # type: ignore[arg-type]
-    with pytest.raises(UnwritableMessageError, match="MetadataRequest version 5"):
-        encode_request(ApiKey.METADATA, 5, message)
+    with pytest.raises(UnwritableMessageError, match=f"MetadataRequest version {version}"):
+        encode_request(ApiKey.METADATA, version, message)
 
 
 def test_numbers_out_of_range_are_not_written() -> None:
