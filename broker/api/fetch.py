@@ -14,6 +14,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from broker.api.context import BrokerServices, RequestContext
+
 from broker.api.leaders import LeaderHints
 from broker.kafka.messages.fetch import (
     EpochEndOffset,
@@ -60,9 +61,7 @@ def handle(
     purgatory = services.replicas.purgatory
     if wait_ms <= 0 or not fetch.partitions or not purgatory.has_room_for_fetch():
         return response
-    watched = [each.watchers for each in fetch.partitions]
-    parked = ParkedFetch(purgatory, asyncio.get_running_loop(), wait_ms, watched, fetch.again)
-    return parked.future
+    return fetch.park(wait_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,10 @@ class _Fetch:
         self._asker = _asker(request)
         self._hints: LeaderHints | None = None
         self._bytes_left = 0
-        self._bytes_before = 0
+        self._bytes_at_first = 0
+        self._bytes_missing = 0
+        self._acknowledges = True
+        """The first reading only: later ones come when the follower has said nothing new."""
 
     def read(self) -> FetchResponse:
         self.at_once = False
@@ -104,7 +106,6 @@ class _Fetch:
                 NodeEndpoint(node_id=each.id, host=each.host, port=each.port, rack=each.rack)
                 for each in self._hints.endpoints()
             ]
-        self._bytes_before = sum(each.bytes_appended for each in self.partitions)
         return response
 
     def again(self, is_deadline: bool) -> FetchResponse | None:
@@ -112,19 +113,23 @@ class _Fetch:
 
         Reads only when so many bytes have been appended as were missing, or a leader changed.
         """
-        missing = self._request.min_bytes - self.size_bytes
-        if not is_deadline and missing > 1 and all(each.leader for each in self.partitions):
-            come = sum(each.bytes_appended for each in self.partitions) - self._bytes_before
-            if come < missing:
+        if not is_deadline and all(each.leader for each in self.partitions):
+            come = sum(each.bytes_appended for each in self.partitions) - self._bytes_at_first
+            if come < self._bytes_missing:
                 return None
-        size_before, before = self.size_bytes, self._bytes_before
+        self._acknowledges = False
         response = self.read()
         if is_deadline or self.at_once or self.size_bytes >= self._request.min_bytes:
             return response
-        if self.size_bytes == size_before:
-            # Appended, but not yet committed: what has come still counts when it is.
-            self._bytes_before = before
         return None
+
+    def park(self, wait_ms: int) -> Awaitable[FetchResponse]:
+        """Wait for what is missing."""
+        self._bytes_missing = self._request.min_bytes - self.size_bytes
+        self._bytes_at_first = sum(each.bytes_appended for each in self.partitions)
+        watched = [each.watchers for each in self.partitions]
+        loop = asyncio.get_running_loop()
+        return ParkedFetch(self._replicas.purgatory, loop, wait_ms, watched, self.again).future
 
     def _topic(self, topic: FetchTopic) -> FetchableTopicResponse:
         by_id = self._version >= TOPIC_IDS_VERSION
@@ -164,6 +169,7 @@ class _Fetch:
             last_fetched_epoch=Epoch(asked.last_fetched_epoch),
             replica_id=self._asker.replica_id,
             replica_epoch=self._asker.replica_epoch,
+            acknowledges=self._acknowledges,
         )
         fetched = partition.read_as_leader(row, at_least_one_batch=self.size_bytes == 0)
         self.partitions.append(partition)

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from broker.api.context import BrokerServices, RequestContext
+
 from broker.api.leaders import LeaderHints
 from broker.kafka.messages.produce import (
     BatchIndexAndErrorMessage,
@@ -47,7 +48,7 @@ Wait = tuple[PartitionProduceResponse, Partition, Appended]
 
 def handle(
     services: BrokerServices, context: RequestContext, request: ProduceRequest
-) -> ProduceResponse | None | Awaitable[ProduceResponse]:
+) -> ProduceResponse | Awaitable[ProduceResponse] | None:
     """Append, and answer or park.
 
     Raises:

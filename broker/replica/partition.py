@@ -81,6 +81,8 @@ class FetchRow:
     replica_id: NodeId = NO_NODE
     """A follower, if not NO_NODE."""
     replica_epoch: int = -1
+    acknowledges: bool = True
+    """The follower has just said that it has everything below `fetch_offset`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +269,8 @@ class Partition:
             raise self._out_of_range(row.fetch_offset)
         bound = state.end_offset
         if row.replica_id >= 0:
-            self._on_follower_fetched(state, row)
+            if row.acknowledges:
+                self._on_follower_fetched(state, row)
         else:
             bound = state.high_watermark
         if row.fetch_offset >= bound or not (row.max_bytes > 0 or at_least_one_batch):
