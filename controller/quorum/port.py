@@ -1,0 +1,168 @@
+"""What the quorum offers to the rooms above it, and what it asks of the state machine there.
+
+    active controller ──propose(epoch, base_offset, records)──▶ Quorum ──▶ the log, on a majority
+                      ◀──on_commit, on_claim, on_renounce──────        StateMachine
+
+    follow   on_commit(batches)      every controller, all committed batches, in order, once each
+    claim    on_claim(epoch, end)    this controller leads, and has seen all that is committed
+    renounce on_renounce(epoch)      it does not lead any more
+
+Every failure is definite (nothing was appended) or indefinite (it may commit yet): klamm/errors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from klamm.errors import DefiniteError
+from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.records import NewRecord
+from klamm.v1 import quorum_pb2
+
+PROPOSAL_BYTES_MAX = 8 * 1024 * 1024
+"""Of one proposal: it is one batch, and must fit into one fetch."""
+
+PROPOSAL_RECORDS_MAX = 10_000
+"""Of one proposal."""
+
+
+class LogMovedError(DefiniteError):
+    """The log does not end where the proposal was made for; nothing was appended.
+
+    Decide again on the present state, and propose at `end_offset`.
+    """
+
+    def __init__(self, base_offset: Offset, end_offset: Offset) -> None:
+        super().__init__(f"the log ends at {end_offset}, and not at {base_offset}")
+        self.base_offset = base_offset
+        self.end_offset = end_offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One voter, as the configuration and the log name it."""
+
+    node_id: NodeId
+    address: str
+    """`host:port` of its gRPC."""
+
+
+class StateMachine(Protocol):
+    """The active controller. Called from one task, in the order of the log; must not block."""
+
+    def on_commit(self, batches: tuple[memoryview, ...]) -> None:
+        """Whole batches that are committed, control batches among them; each once, no gap."""
+        ...
+
+    def on_claim(self, epoch: Epoch, end_offset: Offset) -> None:
+        """This controller leads `epoch`, and on_commit has seen the log to its end, `end_offset`.
+
+        The first proposal of the epoch has `end_offset` as its base.
+        """
+        ...
+
+    def on_renounce(self, epoch: Epoch) -> None:
+        """This controller leads `epoch` no more. Comes once for each on_claim, and before the next."""
+        ...
+
+
+class Quorum(Protocol):
+    """One controller's part in the quorum."""
+
+    @property
+    def node_id(self) -> NodeId: ...
+
+    @property
+    def cluster_id(self) -> str: ...
+
+    @property
+    def leader(self) -> NodeId:
+        """NO_NODE while none is known, or the one that was known is not heard any more."""
+        ...
+
+    @property
+    def epoch(self) -> Epoch: ...
+
+    @property
+    def role(self) -> str:
+        """unattached, follower, prospective, candidate, leader or resigned (RAFT_STATES)."""
+        ...
+
+    @property
+    def high_watermark(self) -> Offset:
+        """End of what this controller knows to be committed, exclusive."""
+        ...
+
+    @property
+    def log_start_offset(self) -> Offset: ...
+
+    @property
+    def log_end(self) -> OffsetAndEpoch: ...
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """All voters, this one among them, by id."""
+        ...
+
+    async def propose(
+        self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
+    ) -> Offset:
+        """Append the records as one atomic batch at exactly `base_offset`; its end offset.
+
+        They are in the log when this returns, and not yet committed. Proposals are taken in the
+        order of the calls, so several may be on their way, each at the end of the one before.
+
+        Raises:
+            NotControllerError: This controller does not lead `epoch`, or has not claimed it yet.
+            LogMovedError: The log ends elsewhere.
+            OverloadedError: Too many events wait, or too much is appended and not committed.
+            ApiError: Too large (PROPOSAL_BYTES_MAX, PROPOSAL_RECORDS_MAX).
+        """
+        ...
+
+    async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
+        """Returns once what was proposed in `epoch` below `end_offset` is committed.
+
+        By then on_commit has seen it.
+
+        Raises:
+            CommitUnknownError: The epoch ended or the time is over; it may have committed, or may.
+        """
+        ...
+
+    async def read_index(self, timeout_ms: int) -> Offset:
+        """A high watermark of the leader's, at a moment after this call began when it did lead.
+
+        A standby asks the leader. A state that includes the log up to there is linearizable.
+
+        Raises:
+            UnreachableError: No leader confirmed in time.
+        """
+        ...
+
+    async def read_committed(self, start_offset: Offset, max_bytes: int) -> bytes:
+        """Whole batches from the one that holds `start_offset`, below the high watermark.
+
+        Raises:
+            CompactedError: The log begins above `start_offset`.
+        """
+        ...
+
+    async def wait_high_watermark(self, above: Offset, timeout_ms: int) -> None:
+        """Returns once the high watermark is above `above`, or the time is over."""
+        ...
+
+    async def wait_leader(self, after_epoch: int, timeout_ms: int) -> None:
+        """Returns once a leader of a later epoch is known, or the time is over."""
+        ...
+
+    async def describe(self, timeout_ms: int) -> quorum_pb2.DescribeQuorumResponse:
+        """The quorum as its leader sees it; a standby asks the leader, and else says its own."""
+        ...
+
+    async def resign(self, timeout_ms: int) -> None:
+        """Give up leadership, and return once another leads or the time is over.
+
+        At once if this controller does not lead. It goes on to follow and to vote.
+        """
+        ...
