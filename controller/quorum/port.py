@@ -62,7 +62,7 @@ class StateMachine(Protocol):
         ...
 
     def on_renounce(self, epoch: Epoch) -> None:
-        """This controller leads `epoch` no more. Comes once for each on_claim, and before the next."""
+        """This controller leads `epoch` no more. Once for each on_claim, and before the next."""
         ...
 
 

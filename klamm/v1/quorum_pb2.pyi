@@ -184,6 +184,7 @@ class VoteResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     LEADER_ID_FIELD_NUMBER: _builtins.int
     VOTE_GRANTED_FIELD_NUMBER: _builtins.int
+    DIRECTORY_ID_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused unread."""
     epoch: _builtins.int
@@ -192,6 +193,8 @@ class VoteResponse(_message.Message):
     """The leader that the responder knows, or -1."""
     vote_granted: _builtins.bool
     """Whether the vote is given."""
+    directory_id: _builtins.bytes
+    """The responder's formatted disk; 16 bytes. A vote of another disk than the voter's is none."""
     def __init__(
         self,
         *,
@@ -199,10 +202,11 @@ class VoteResponse(_message.Message):
         epoch: _builtins.int = ...,
         leader_id: _builtins.int = ...,
         vote_granted: _builtins.bool = ...,
+        directory_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "vote_granted", b"vote_granted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_id", b"directory_id", "epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "vote_granted", b"vote_granted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,6 +347,7 @@ class FetchRequest(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
     OBSERVER_FIELD_NUMBER: _builtins.int
+    READ_ROUND_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The epoch that the fetcher is in."""
     high_watermark: _builtins.int
@@ -353,6 +358,10 @@ class FetchRequest(_message.Message):
     """At most so long may the answer be held back."""
     observer: _builtins.bool
     """True: the fetcher is no voter, and wants committed records only."""
+    read_round: _builtins.int
+    """The last read round that this leader's answers named in this epoch: proof that the fetcher
+    still followed it after that round began.
+    """
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who asks whom."""
@@ -371,10 +380,11 @@ class FetchRequest(_message.Message):
         max_bytes: _builtins.int = ...,
         max_wait_ms: _builtins.int = ...,
         observer: _builtins.bool = ...,
+        read_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "log_end", b"log_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "high_watermark", b"high_watermark", "log_end", b"log_end", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "observer", b"observer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "high_watermark", b"high_watermark", "log_end", b"log_end", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "observer", b"observer", "read_round", b"read_round"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -394,6 +404,7 @@ class FetchResponse(_message.Message):
     DIVERGING_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
+    READ_ROUND_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused."""
     epoch: _builtins.int
@@ -406,6 +417,8 @@ class FetchResponse(_message.Message):
     """First offset that the responder still has."""
     batches: _builtins.bytes
     """Whole record batches, from the fetch offset on, as they stand on disk."""
+    read_round: _builtins.int
+    """The leader's read round; the next request brings it back."""
     @_builtins.property
     def diverging(self) -> Global___OffsetAndEpoch:
         """The fetcher's log is not a prefix of the responder's: truncate to here."""
@@ -425,10 +438,11 @@ class FetchResponse(_message.Message):
         diverging: Global___OffsetAndEpoch | None = ...,
         snapshot_id: Global___OffsetAndEpoch | None = ...,
         batches: _builtins.bytes = ...,
+        read_round: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["diverging", b"diverging", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,6 +531,64 @@ class FetchSnapshotResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchSnapshotResponse: _TypeAlias = FetchSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class ReadIndexRequest(_message.Message):
+    """Asks up to where a linearizable read must see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def caller(self) -> Global___Caller:
+        """Who asks whom."""
+
+    def __init__(
+        self,
+        *,
+        caller: Global___Caller | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIndexRequest: _TypeAlias = ReadIndexRequest  # noqa: Y015
+
+@_typing.final
+class ReadIndexResponse(_message.Message):
+    """Answers with an offset."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    error: Global___QuorumError.ValueType
+    """Set if the responder does not lead, or could not confirm that it does."""
+    epoch: _builtins.int
+    """The responder's epoch."""
+    leader_id: _builtins.int
+    """The leader that the responder knows, or -1."""
+    offset: _builtins.int
+    """The leader's high watermark at a moment within the call."""
+    def __init__(
+        self,
+        *,
+        error: Global___QuorumError.ValueType = ...,
+        epoch: _builtins.int = ...,
+        leader_id: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIndexResponse: _TypeAlias = ReadIndexResponse  # noqa: Y015
 
 @_typing.final
 class DescribeQuorumRequest(_message.Message):

@@ -60,6 +60,11 @@ class QuorumServiceStub:
                 request_serializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotResponse.FromString,
                 _registered_method=True)
+        self.ReadIndex = channel.unary_unary(
+                '/klamm.v1.QuorumService/ReadIndex',
+                request_serializer=klamm_dot_v1_dot_quorum__pb2.ReadIndexRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_quorum__pb2.ReadIndexResponse.FromString,
+                _registered_method=True)
         self.DescribeQuorum = channel.unary_unary(
                 '/klamm.v1.QuorumService/DescribeQuorum',
                 request_serializer=klamm_dot_v1_dot_quorum__pb2.DescribeQuorumRequest.SerializeToString,
@@ -108,6 +113,14 @@ class QuorumServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadIndex(self, request, context):
+        """The leader's high watermark, once a majority has confirmed that it still leads: what a
+        linearizable read must include. A controller that does not lead refuses.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeQuorum(self, request, context):
         """The quorum as this controller knows it; followers' positions are known to the leader only.
         """
@@ -142,6 +155,11 @@ def add_QuorumServiceServicer_to_server(servicer, server):
                     servicer.FetchSnapshot,
                     request_deserializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotResponse.SerializeToString,
+            ),
+            'ReadIndex': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadIndex,
+                    request_deserializer=klamm_dot_v1_dot_quorum__pb2.ReadIndexRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_quorum__pb2.ReadIndexResponse.SerializeToString,
             ),
             'DescribeQuorum': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeQuorum,
@@ -285,6 +303,33 @@ class QuorumService:
             '/klamm.v1.QuorumService/FetchSnapshot',
             klamm_dot_v1_dot_quorum__pb2.FetchSnapshotRequest.SerializeToString,
             klamm_dot_v1_dot_quorum__pb2.FetchSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadIndex(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.QuorumService/ReadIndex',
+            klamm_dot_v1_dot_quorum__pb2.ReadIndexRequest.SerializeToString,
+            klamm_dot_v1_dot_quorum__pb2.ReadIndexResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,10 @@ class QuorumServiceStub:
     """
     FetchSnapshot: _grpc.UnaryUnaryMultiCallable[_quorum_pb2.FetchSnapshotRequest, _quorum_pb2.FetchSnapshotResponse]
     """One chunk of a snapshot."""
+    ReadIndex: _grpc.UnaryUnaryMultiCallable[_quorum_pb2.ReadIndexRequest, _quorum_pb2.ReadIndexResponse]
+    """The leader's high watermark, once a majority has confirmed that it still leads: what a
+    linearizable read must include. A controller that does not lead refuses.
+    """
     DescribeQuorum: _grpc.UnaryUnaryMultiCallable[_quorum_pb2.DescribeQuorumRequest, _quorum_pb2.DescribeQuorumResponse]
     """The quorum as this controller knows it; followers' positions are known to the leader only."""
 
@@ -67,6 +71,10 @@ class QuorumServiceAsyncStub(QuorumServiceStub):
     """
     FetchSnapshot: _aio.UnaryUnaryMultiCallable[_quorum_pb2.FetchSnapshotRequest, _quorum_pb2.FetchSnapshotResponse]  # type: ignore[assignment]
     """One chunk of a snapshot."""
+    ReadIndex: _aio.UnaryUnaryMultiCallable[_quorum_pb2.ReadIndexRequest, _quorum_pb2.ReadIndexResponse]  # type: ignore[assignment]
+    """The leader's high watermark, once a majority has confirmed that it still leads: what a
+    linearizable read must include. A controller that does not lead refuses.
+    """
     DescribeQuorum: _aio.UnaryUnaryMultiCallable[_quorum_pb2.DescribeQuorumRequest, _quorum_pb2.DescribeQuorumResponse]  # type: ignore[assignment]
     """The quorum as this controller knows it; followers' positions are known to the leader only."""
 
@@ -115,6 +123,16 @@ class QuorumServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quorum_pb2.FetchSnapshotResponse, _abc.Awaitable[_quorum_pb2.FetchSnapshotResponse]]:
         """One chunk of a snapshot."""
+
+    @_abc_1.abstractmethod
+    def ReadIndex(
+        self,
+        request: _quorum_pb2.ReadIndexRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quorum_pb2.ReadIndexResponse, _abc.Awaitable[_quorum_pb2.ReadIndexResponse]]:
+        """The leader's high watermark, once a majority has confirmed that it still leads: what a
+        linearizable read must include. A controller that does not lead refuses.
+        """
 
     @_abc_1.abstractmethod
     def DescribeQuorum(
