@@ -303,7 +303,9 @@ def _check_nothing_runs(layout: ClusterLayout) -> None:
         rows = cluster_file.read(layout.directory).nodes
     except StartError:
         return
-    orphans = [f"{each.name} (pid {each.pid})" for each in rows if is_node(each.pid, layout)]
+    orphans = [
+        f"{each.name} (pid {each.pid})" for each in rows if is_node(each.pid, layout.directory)
+    ]
     if orphans:
         raise StartError(
             f"Nodes of {layout.directory} are still running: {', '.join(orphans)}; "
@@ -311,15 +313,15 @@ def _check_nothing_runs(layout: ClusterLayout) -> None:
         )
 
 
-def is_node(pid: int | None, layout: ClusterLayout) -> bool:
-    """Whether `pid` is alive and a node of this cluster, as far as /proc can tell."""
+def is_node(pid: int | None, directory: Path) -> bool:
+    """Whether `pid` is alive and a node of the cluster there, as far as /proc can tell."""
     if pid is None:
         return False
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-    return os.fsencode(layout.directory) + b"/" in command
+    return os.fsencode(directory) + b"/" in command
 
 
 def _check_unused(directory: Path) -> None:

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from klamm.cluster.cluster import LocalCluster, OnReady
@@ -37,8 +37,10 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._socket_path = _socket_path(cluster.layout.directory)
 
-    async def run(self, on_ready: OnReady, on_up: Callable[[], None]) -> None:
-        """Start the cluster, call `on_up`, serve until told to stop, and stop the cluster.
+    async def run(self, on_ready: OnReady, on_up: Callable[[], Awaitable[None]]) -> None:
+        """Start the cluster, do `on_up`, serve until told to stop, and stop the cluster.
+
+        To be told to stop ends what is under way; what `on_up` raises ends the cluster too.
 
         Raises:
             StartError: The cluster did not come up.
@@ -47,24 +49,29 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
         try:
-            starting = asyncio.create_task(self.cluster.start(on_ready=on_ready))
-            stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if self._stopping.is_set():
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
-                return
-            stopping.cancel()
-            await starting
-            async with await asyncio.start_unix_server(
-                self._serve, self._socket_path, limit=REQUEST_BYTES_MAX
-            ):
-                self._open_door()
-                on_up()
-                await self._stopping.wait()
+            if await self._unless_stopped(self.cluster.start(on_ready=on_ready)):
+                async with await asyncio.start_unix_server(
+                    self._serve, self._socket_path, limit=REQUEST_BYTES_MAX
+                ):
+                    self._open_door()
+                    await self._unless_stopped(on_up())
+                    await self._stopping.wait()
         finally:
             self._close_door()
             await self.cluster.close()
+
+    async def _unless_stopped(self, work: Awaitable[None]) -> bool:
+        """Whether the work was done; False: it was cancelled, as we were told to stop."""
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done = working.done()
+        for task in (working, stopping):
+            task.cancel()
+        results = await asyncio.gather(working, return_exceptions=True)
+        if done and isinstance(results[0], BaseException):
+            raise results[0]
+        return done
 
     def stop(self) -> None:
         """End `run`."""

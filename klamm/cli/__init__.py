@@ -1,0 +1,19 @@
+"""`klamm`: what a person types.
+
+    app ── cluster    up, down, kill, stop, pause, resume, start, status
+        ├─ quorum     describe                     ╮
+        ├─ brokers    list                         ├─▶ target (which cluster?) ─▶ gRPC
+        ├─ topics     create, list, describe, …    │
+        ├─ metadata   dump                         ╯
+        ├─ records    produce, consume             ──▶ Kafka
+        ├─ config     reference, random-id
+        └─ tour       the cluster, shown
+
+Data goes to standard output, as a table or JSON; everything else to standard error, in sentences.
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 nobody to talk to. Every command imports what it
+needs when it runs, so that `--help` is quick.
+"""
+
+from klamm.cli.app import main
+
+__all__ = ["main"]
