@@ -27,8 +27,9 @@ from broker.kafka.messages.fetch import (
     NodeEndpoint,
     PartitionData,
 )
+from broker.replica.exchange import FetchRow
 from broker.replica.manager import ReplicaManager
-from broker.replica.partition import FetchRow, Partition
+from broker.replica.partition import Partition
 from broker.replica.purgatory import ParkedFetch
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import Epoch, NodeId, Offset, TopicId, TopicPartition

@@ -23,8 +23,9 @@ from broker.kafka.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from broker.replica.exchange import Appended
 from broker.replica.manager import ReplicaManager
-from broker.replica.partition import Appended, Partition
+from broker.replica.partition import Partition
 from broker.replica.purgatory import OffsetWait, ParkedProduce
 from klamm.errors import ApiError, ErrorCode, KlammError
 from klamm.ids import TopicPartition

@@ -12,7 +12,6 @@ a few milliseconds, and the poll of the others ends by then.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,8 +33,9 @@ from klamm.clock import Clock
 from klamm.config.broker import BrokerConfig
 from klamm.errors import ErrorCode
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId, TopicPartition
+from klamm.telemetry.logs import logger
 
-log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 BACKOFF_MIN_MS = 2
 """Of a partition, doubled with each refusal up to `replica.fetch.backoff.ms`; and of the
@@ -154,7 +154,7 @@ class Fetcher:
                 response = await link.fetch(request, timeout_ms)
             except OSError as error:
                 if not self._cut_short:
-                    log.info("fetch_failed leader=%d error=%s", self.leader, error)
+                    _log.info("fetch failed", leader=self.leader, error=error)
                     # One pause between two connections: a leader that accepts and hangs up at
                     # once must not be asked in a tight circle.
                     await self._pause(BACKOFF_MIN_MS)
@@ -249,12 +249,12 @@ class Fetcher:
             max(followed.backoff_ms * 2, BACKOFF_MIN_MS), self._config.replica_fetch_backoff_ms
         )
         followed.retry_at_ms = now_ms + followed.backoff_ms
-        log.debug(
-            "fetch_refused partition=%s leader=%d error=%s retry_in_ms=%d",
-            followed.partition.name,
-            self.leader,
-            error.name,
-            followed.backoff_ms,
+        _log.debug(
+            "fetch refused",
+            partition=followed.partition.name,
+            leader=self.leader,
+            error=error.name,
+            retry_in_ms=followed.backoff_ms,
         )
 
 

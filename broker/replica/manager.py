@@ -11,15 +11,16 @@ epochs keep it from harm (kraft.md 3.5, 3.6).
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from broker.replica.exchange import Surroundings
 from broker.replica.fetchers import Fetchers
+from broker.replica.gauges import Gauges
 from broker.replica.isr import AlterPartition
 from broker.replica.link import Connect, tcp_connector
-from broker.replica.partition import Partition, Surroundings
+from broker.replica.partition import Partition
 from broker.replica.purgatory import Purgatory
 from broker.replica.storage import PartitionStorage, Stored
 from klamm.clock import Clock
@@ -31,8 +32,9 @@ from klamm.log.files import Files
 from klamm.metadata import image as images
 from klamm.metadata.image import MetadataImage, PartitionImage, TopicImage
 from klamm.metadata.records import ResourceType
+from klamm.telemetry.logs import logger
 
-log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 TICK_MS_MAX = 1_000
 """How often followers are looked at; at least twice within `replica.lag.time.max.ms`."""
@@ -103,6 +105,7 @@ class ReplicaManager:
         self._by_topic: dict[str, dict[int, Partition]] = {}
         self._loaded: dict[TopicPartition, Stored] = {}
         self._high_watermarks: dict[TopicPartition, Offset] = {}
+        self._gauges = Gauges()
         self._offline: set[TopicPartition] = set()
         """Ours, and without a usable directory. Membership only."""
         self._began = False
@@ -121,10 +124,10 @@ class ReplicaManager:
         self.clean_shutdown_epoch = await asyncio.to_thread(self._storage.take_clean_shutdown_epoch)
         self._high_watermarks = await asyncio.to_thread(self._storage.read_high_watermarks)
         self._loaded = await asyncio.to_thread(self._storage.load, defaults)
-        log.info(
-            "partitions_loaded count=%d clean_shutdown_epoch=%d",
-            len(self._loaded),
-            self.clean_shutdown_epoch,
+        _log.info(
+            "partitions loaded",
+            count=len(self._loaded),
+            clean_shutdown_epoch=self.clean_shutdown_epoch,
         )
 
     async def run(self) -> None:
@@ -223,25 +226,25 @@ class ReplicaManager:
             return
         self._fetchers.unfollow(partition)
         if partition.leader_epoch != image.leader_epoch or partition.leader is None:
-            log.info(
-                "leading partition=%s leader_epoch=%d isr=%s end_offset=%d high_watermark=%d",
-                partition.name,
-                image.leader_epoch,
-                list(image.isr),
-                partition.log.end_offset,
-                partition.high_watermark,
+            _log.info(
+                "leading",
+                partition=partition.name,
+                leader_epoch=image.leader_epoch,
+                isr=list(image.isr),
+                end_offset=partition.log.end_offset,
+                high_watermark=partition.high_watermark,
             )
         partition.become_leader(image)
 
     def _follow(self, topic: TopicImage, image: PartitionImage) -> None:
         partition = self._obtain(topic, image)
         if partition is not None and partition.become_follower(image):
-            log.info(
-                "following partition=%s leader=%d leader_epoch=%d end_offset=%d",
-                partition.name,
-                image.leader,
-                image.leader_epoch,
-                partition.log.end_offset,
+            _log.info(
+                "following",
+                partition=partition.name,
+                leader=image.leader,
+                leader_epoch=image.leader_epoch,
+                end_offset=partition.log.end_offset,
             )
             self._fetchers.follow(partition, image.leader, self.image)
 
@@ -257,14 +260,14 @@ class ReplicaManager:
         try:
             stored = self._loaded.pop(name, None)
             if stored is not None and stored.topic_id != topic.topic_id:
-                log.info("stray partition=%s topic_id=%s", name, stored.topic_id)
+                _log.info("stray", partition=name, topic_id=stored.topic_id)
                 self._removals.put_nowait(self._storage.set_aside(name, stored))
                 stored = None
                 self._high_watermarks.pop(name, None)
             if stored is None:
                 stored = self._storage.create(name, topic.topic_id, config)
         except (OSError, StorageError) as error:
-            log.error("partition_offline partition=%s error=%s", name, error)
+            _log.error("partition offline", partition=name, error=error)
             self._offline.add(name)
             return None
         self._offline.discard(name)
@@ -311,7 +314,7 @@ class ReplicaManager:
                 self._drop(partition)
 
     def _drop(self, partition: Partition) -> None:
-        log.info("dropped partition=%s topic_id=%s", partition.name, partition.topic_id)
+        _log.info("dropped", partition=partition.name, topic_id=partition.topic_id)
         self._fetchers.unfollow(partition)
         partition.retire()
         del self._partitions[partition.name]
@@ -326,14 +329,14 @@ class ReplicaManager:
         """What is on the disk and, by the first image, is not ours, or not any more."""
         strays, self._loaded = self._loaded, {}
         for name, stored in strays.items():
-            log.info("stray partition=%s topic_id=%s", name, stored.topic_id)
+            _log.info("stray", partition=name, topic_id=stored.topic_id)
             self._set_aside(name, stored)
 
     def _set_aside(self, name: TopicPartition, stored: Stored) -> None:
         try:
             self._removals.put_nowait(self._storage.set_aside(name, stored))
         except (OSError, StorageError) as error:
-            log.warning("not_removed partition=%s error=%s", name, error)
+            _log.warning("not removed", partition=name, error=error)
 
     # What goes on beside.
 
@@ -349,6 +352,15 @@ class ReplicaManager:
                 partition.on_time_passed(now_ms)
                 if expire:
                     partition.producers.expire(now_ms, self._config.producer_id_expiration_ms)
+                if partition.takes_flush(now_ms):
+                    await self._flush(partition)
+            self._gauges.show(self._partitions.values())
+
+    async def _flush(self, partition: Partition) -> None:
+        try:
+            await asyncio.to_thread(partition.log.flush)
+        except (OSError, StorageError) as error:
+            partition.on_flush_failed(error)
 
     async def _checkpoint(self) -> None:
         interval_ms = self._config.replica_high_watermark_checkpoint_interval_ms
@@ -363,7 +375,7 @@ class ReplicaManager:
                 written = current
             except OSError as error:
                 # It only saves a new leader from starting low; the next one is written anew.
-                log.warning("checkpoint_failed error=%s", error)
+                _log.warning("checkpoint failed", error=error)
 
     async def _remove(self) -> None:
         while True:
@@ -371,7 +383,7 @@ class ReplicaManager:
             try:
                 await asyncio.to_thread(self._storage.remove, path)
             except OSError as error:
-                log.warning("not_removed path=%s error=%s", path, error)
+                _log.warning("not removed", path=path, error=error)
 
     def _current_high_watermarks(self) -> dict[TopicPartition, Offset]:
         return {name: each.high_watermark for name, each in self._partitions.items()}

@@ -9,12 +9,10 @@ Called on the loop only and never suspended, so each call sees and leaves a whol
 disk refuses puts the partition offline: from then on everything is KAFKA_STORAGE_ERROR.
 """
 
-import logging
-from dataclasses import dataclass, field
-
 from klamm.log.log import Log
 
 from broker.replica import admission, follower, leader, producer_state
+from broker.replica.exchange import Appended, FetchedRow, FetchRow, Surroundings
 from broker.replica.follower import (
     AppendRecords,
     BackOff,
@@ -24,14 +22,13 @@ from broker.replica.follower import (
     StartAt,
     TruncateTo,
 )
-from broker.replica.isr import AlterPartition, IsrAnswer, IsrChange
+from broker.replica.isr import IsrAnswer, IsrChange
 from broker.replica.leader import AdvanceHighWatermark, LeaderState, ProposeIsr
 from broker.replica.producer_memory import ProducerMemory, incoming
 from broker.replica.purgatory import FetchWatchers, OffsetWaits
-from klamm.clock import Clock
 from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode, StorageError
-from klamm.ids import NO_EPOCH, NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
+from klamm.ids import NO_EPOCH, NO_NODE, Epoch, Offset, OffsetAndEpoch, TopicId
 from klamm.ids import TopicPartition as Name
 from klamm.log.record_batch import (
     BatchHeader,
@@ -41,56 +38,9 @@ from klamm.log.record_batch import (
 )
 from klamm.log.records import CorruptBatchError
 from klamm.metadata.image import PartitionImage
+from klamm.telemetry.logs import logger
 
-log = logging.getLogger(__name__)
-
-NO_OFFSET = Offset(-1)
-
-
-@dataclass(slots=True, kw_only=True)
-class Surroundings:
-    """What all partitions of a broker share."""
-
-    me: NodeId
-    clock: Clock
-    alter_partition: AlterPartition
-    lag_time_max_ms: int
-    active: dict[NodeId, int] = field(default_factory=dict)
-    """Brokers that may be in an ISR now, each with its uptime."""
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """A batch that is in the leader's log, now or since an earlier attempt."""
-
-    base_offset: Offset
-    end_offset: Offset
-    """Committed once the high watermark is here."""
-    append_time_ms: int
-    """-1, unless the topic's timestamps are the broker's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchRow:
-    """What a fetch asks of one partition."""
-
-    fetch_offset: Offset
-    max_bytes: int
-    current_leader_epoch: Epoch = NO_EPOCH
-    last_fetched_epoch: Epoch = NO_EPOCH
-    replica_id: NodeId = NO_NODE
-    """A follower, if not NO_NODE."""
-    replica_epoch: int = -1
-    acknowledges: bool = True
-    """The follower has just said that it has everything below `fetch_offset`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedRow:
-    records: bytes | memoryview
-    high_watermark: Offset
-    log_start_offset: Offset
-    diverging: OffsetAndEpoch | None = None
+_log = logger(__name__)
 
 
 class Partition:
@@ -122,7 +72,10 @@ class Partition:
         self.watchers: FetchWatchers = {}
         self.bytes_appended = 0
         """Ever since the start; what has come since a fetch was parked is a difference."""
+        self.bytes_produced = 0
+        self.records_produced = 0
         self._unflushed = 0
+        self._unflushed_since_ms = 0
         self._surroundings = surroundings
 
     # Roles.
@@ -183,6 +136,17 @@ class Partition:
         self.leader = self.follower = None
         self.waits.settle_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._wake_all()
+
+    def takes_flush(self, now_ms: int) -> bool:
+        """`flush.ms`: is it time to flush the log, in a thread? Then it counts as done."""
+        age_ms = now_ms - self._unflushed_since_ms
+        due = self._unflushed > 0 and age_ms >= self.config.flush_ms and self.offline is None
+        if due:
+            self._unflushed = 0
+        return due
+
+    def on_flush_failed(self, error: StorageError | OSError) -> None:
+        self._failed(error)
 
     def on_time_passed(self, now_ms: int) -> None:
         if self.leader is not None:
@@ -245,6 +209,8 @@ class Partition:
         now_ms = around.clock.monotonic_ms()
         self._append(batch)
         self.producers.on_appended(header, base_offset, now_ms)
+        self.bytes_produced += len(batch)
+        self.records_produced += header.records_count
         self._flush_if_due(header.records_count)
         end_offset = self.log.end_offset
         self._carry_out(leader.on_appended(state, end_offset, now_ms, around.active))
@@ -316,7 +282,7 @@ class Partition:
                     case BackOff(code):
                         error = code
         except CorruptBatchError as corrupt:
-            log.warning("corrupt_fetch partition=%s error=%s", self.name, corrupt)
+            _log.warning("corrupt fetch", partition=self.name, error=corrupt)
             error = ErrorCode.CORRUPT_MESSAGE
         except ApiError as offline:
             error = offline.code
@@ -341,18 +307,18 @@ class Partition:
         self.follower = follower.on_caught_up_to(state, self.log.end_offset, leader_high_watermark)
 
     def _truncate_to(self, offset: Offset) -> None:
-        log.info(
-            "truncated partition=%s from=%d to=%d high_watermark=%d",
-            self.name,
-            self.log.end_offset,
-            offset,
-            self.high_watermark,
+        _log.info(
+            "truncated",
+            partition=self.name,
+            end_offset=self.log.end_offset,
+            to=offset,
+            high_watermark=self.high_watermark,
         )
         self.log.truncate_to(offset)
         self.producers.on_truncated(self.log, self._surroundings.clock.monotonic_ms())
 
     def _start_at(self, offset: Offset) -> None:
-        log.info("started_anew partition=%s at=%d", self.name, offset)
+        _log.info("started anew", partition=self.name, at=offset)
         self.log.truncate_fully_and_start_at(offset)
         self.producers = ProducerMemory()
 
@@ -375,16 +341,16 @@ class Partition:
         self._wake_all()
 
     def _propose(self, change: IsrChange) -> None:
-        log.info(
-            "isr_proposed partition=%s isr=%s leader_epoch=%d partition_epoch=%d",
-            self.name,
-            list(change.isr),
-            change.leader_epoch,
-            change.partition_epoch,
+        _log.info(
+            "isr proposed",
+            partition=self.name,
+            isr=list(change.isr),
+            leader_epoch=change.leader_epoch,
+            partition_epoch=change.partition_epoch,
         )
 
         def answered(answer: IsrAnswer) -> None:
-            log.info("isr_answered partition=%s error=%s", self.name, answer.error.name)
+            _log.info("isr answered", partition=self.name, error=answer.error.name)
             if self.leader is not None:
                 now_ms, active = self._surroundings.clock.monotonic_ms(), self._surroundings.active
                 self._carry_out(leader.on_isr_answered(self.leader, change, answer, now_ms, active))
@@ -436,6 +402,8 @@ class Partition:
 
     def _flush_if_due(self, records: int) -> None:
         """`flush.messages`: before it is acknowledged. Kafka's default is never."""
+        if not self._unflushed:
+            self._unflushed_since_ms = self._surroundings.clock.monotonic_ms()
         self._unflushed += records
         if self._unflushed >= self.config.flush_messages:
             self._unflushed = 0
@@ -447,7 +415,7 @@ class Partition:
     def _failed(self, error: OSError | StorageError | CorruptBatchError) -> ApiError:
         """Take the partition offline: what is on the disk is no longer known."""
         self.offline = f"its log cannot be used: {error}"
-        log.error("partition_offline partition=%s error=%s", self.name, error)
+        _log.error("partition offline", partition=self.name, error=error)
         self.waits.settle_all(ErrorCode.KAFKA_STORAGE_ERROR)
         self._wake_all()
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: {self.offline}")

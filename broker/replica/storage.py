@@ -12,7 +12,6 @@ Synchronous: `load` and the removals belong in a thread. Source: Kafka's LogMana
 """
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from klamm.errors import StartError
 from klamm.ids import Offset, TopicId, TopicPartition, format_uuid, parse_uuid
 from klamm.log import checkpoint
 from klamm.log.files import Files
+from klamm.telemetry.logs import logger
 
-log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 PARTITION_METADATA = "partition.metadata"
 PRODUCERS_SNAPSHOT = "producers.snapshot"
@@ -133,12 +133,12 @@ class PartitionStorage:
         path = self._path(name)
         data = Log.open(self._files, path, log_config(config))
         for cut in data.cuts:
-            log.warning(
-                "log_cut path=%s position=%d lost_bytes=%d reason=%s",
-                cut.path,
-                cut.position,
-                cut.lost_bytes,
-                cut.reason,
+            _log.warning(
+                "log cut",
+                path=cut.path,
+                position=cut.position,
+                lost_bytes=cut.lost_bytes,
+                reason=cut.reason,
             )
         producers = ProducerMemory()
         now_ms = self._clock.monotonic_ms()

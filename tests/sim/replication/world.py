@@ -9,9 +9,10 @@ from uuid import UUID
 
 from klamm.log.log import Log, LogConfig
 
+from broker.replica.exchange import FetchRow, Surroundings
 from broker.replica.follower import FetchAnswer, FetchPosition
 from broker.replica.isr import IsrAnswer, IsrChange
-from broker.replica.partition import FetchRow, Partition, Surroundings
+from broker.replica.partition import Partition
 from broker.replica.producer_memory import ProducerMemory
 from broker.replica.purgatory import OffsetWait
 from klamm.config.topic import TopicConfig
