@@ -1,20 +1,11 @@
 """What the services need of the rooms below, and no more."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from controller.quorum.port import Peer
 from klamm.ids import Epoch, NodeId, Offset
 from klamm.metadata.image import MetadataImage
 from klamm.v1 import quorum_pb2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """One voter, as the configuration and the log name it."""
-
-    node_id: NodeId
-    address: str
-    """`host:port` of its gRPC."""
 
 
 class QuorumView(Protocol):

@@ -8,7 +8,7 @@ from uuid import UUID
 import grpc.aio
 from immutables import Map
 
-from controller.server.port import Peer
+from controller.quorum.port import Peer
 from klamm.errors import UnreachableError
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.record_batch import iter_batches
