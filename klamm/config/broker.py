@@ -155,4 +155,5 @@ def _inter_broker(
     for key, listeners in (("listeners", bound), ("advertised.listeners", told)):
         if listeners and name not in {each.name for each in listeners}:
             problems.add(node.complaint(setting, f"does not stand in {key}"))
+            break
     return name

@@ -77,6 +77,9 @@ class HealthServer:
             self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= CONNECTIONS_MAX:
+            writer.close()
+            return
         self._open += 1
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
@@ -90,8 +93,6 @@ class HealthServer:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader) -> tuple[bool, _Answer]:
-        if self._open > CONNECTIONS_MAX:
-            return False, _Answer("503 Service Unavailable", b"too many connections\n")
         try:
             request = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:

@@ -109,7 +109,7 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
         }
         fields = {f"field_{key}" if key in line else key: v for key, v in _fields(record).items()}
-        return json.dumps(line | fields, ensure_ascii=False, default=str)
+        return _json(line | fields)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -135,9 +135,15 @@ def _cut(value: object) -> object:
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if text.isprintable() and _BARE.fullmatch(text) else _json(text)
 
 
 def _one_line(text: str) -> str:
     """Nobody forges a second line by naming a topic or client with a line break."""
-    return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
+    return text if text.isprintable() else _json(text)[1:-1]
+
+
+def _json(value: object) -> str:
+    """JSON in which nothing ends a line, not even U+0085 or U+2028."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if text.isprintable() else json.dumps(value, default=str)

@@ -1,0 +1,107 @@
+"""A topic's configs: what holds, and what may not be set."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klamm.config.broker import BrokerConfig
+from klamm.config.keys import ConfigKey, Kind
+from klamm.config.topic import KAFKA_DEFAULTS, TopicConfig, is_list, violations
+from klamm.config.topic_keys import BROKER_SYNONYMS, TOPIC_KEYS
+
+
+def test_its_own_keys_then_the_nodes_then_kafkas() -> None:
+    defaults = BrokerConfig.for_tests(
+        min_insync_replicas="2", log_segment_bytes="1024"
+    ).topic_defaults
+    held = TopicConfig.effective({"segment.bytes": "2048"}, defaults)
+    assert (held.segment_bytes, held.min_insync_replicas, held.max_message_bytes) == (
+        2_048,
+        2,
+        1_048_588,
+    )
+
+
+def test_what_a_newer_node_set_is_passed_over() -> None:
+    held = TopicConfig.effective({"new.key": "1", "compression.type": "new", "retention.ms": "1"})
+    assert held.compression_type == "producer"
+    assert held.retention_ms == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("retention.ms", "-2"),
+        ("min.insync.replicas", "0"),
+        ("segment.bytes", "13"),
+        ("cleanup.policy", "shred"),
+        ("cleanup.policy", ""),
+        ("message.timestamp.type", "createtime"),
+        ("min.cleanable.dirty.ratio", "1.1"),
+        ("preallocate", "maybe"),
+        ("max.message.bytes", "9999999999"),
+        ("leader.replication.throttled.replicas", "1-2"),
+        ("retention.ms", None),
+        ("segment.ms", "x" * 32_768),
+        ("no.such.key", "1"),
+    ],
+)
+def test_refused_with_the_key_in_the_sentence(key: str, value: str | None) -> None:
+    found = violations({key: value, "flush.ms": "1"})
+    assert list(found) == [key]
+    assert key in found[key]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("retention.ms", "-1"),
+        ("cleanup.policy", "compact,delete"),
+        ("leader.replication.throttled.replicas", "*"),
+        ("leader.replication.throttled.replicas", "0:1,1:2"),
+        ("preallocate", "TRUE"),
+        ("flush.messages", "9223372036854775807"),
+    ],
+)
+def test_taken(key: str, value: str) -> None:
+    assert violations({key: value}) == {}
+
+
+def test_tiered_and_compacted_exclude_each_other() -> None:
+    assert violations({"remote.storage.enable": "true", "cleanup.policy": "compact"})
+
+
+def test_the_defaults_are_kafkas() -> None:
+    assert {key: KAFKA_DEFAULTS.text_of(key) for key in TOPIC_KEYS} == {
+        key: TOPIC_KEYS[key].default for key in TOPIC_KEYS
+    }
+
+
+def test_every_synonym_is_a_brokers_key_of_the_same_type() -> None:
+    settings = BrokerConfig.for_tests().settings
+    for topic_key, broker_key in BROKER_SYNONYMS.items():
+        assert settings[broker_key].key.kind is TOPIC_KEYS[topic_key].kind
+
+
+def test_lists() -> None:
+    assert is_list("cleanup.policy")
+    assert not is_list("retention.ms")
+    assert not is_list("no.such.key")
+
+
+@given(st.dictionaries(st.sampled_from(sorted(TOPIC_KEYS)), st.text(max_size=20), max_size=4))
+def test_what_is_not_refused_holds(own: dict[str, str]) -> None:
+    """Whatever `violations` lets through, `effective` takes as it stands, and shows so again."""
+    if violations(own):
+        return
+    held = TopicConfig.effective(own)
+    for key in own:
+        assert TOPIC_KEYS[key].parse(held.text_of(key)) == TOPIC_KEYS[key].parse(own[key])
+
+
+@given(st.integers(), st.sampled_from([k for k in TOPIC_KEYS.values() if k.kind is Kind.INT]))
+def test_ranges_are_kept(number: int, key: ConfigKey) -> None:
+    assert key.minimum is not None
+    assert key.maximum is not None
+    fits = key.minimum <= number <= key.maximum
+    assert bool(violations({key.name: str(number)})) is not fits
