@@ -58,9 +58,12 @@ def skip_tagged_fields(data: Buffer, count: int, position: int) -> int:
 
     Raises:
         IndexError: `data` ends before they do.
-        MalformedFrameError: They are out of order, or one is longer than what is left.
+        MalformedFrameError: There are too many, or they are out of order, or one is longer than
+            what is left.
     """
     size = len(data)
+    if count > TAGGED_FIELDS_MAX:
+        raise MalformedFrameError(f"{count} tagged fields are over {TAGGED_FIELDS_MAX}")
     if count * TAGGED_FIELD_BYTES_MIN > size - position:
         raise MalformedFrameError(f"{count} tagged fields in {size - position} bytes")
     previous = -1
@@ -78,3 +81,6 @@ def skip_tagged_fields(data: Buffer, count: int, position: int) -> int:
 
 TAGGED_FIELD_BYTES_MIN = 2
 """A tag and a length of zero."""
+
+TAGGED_FIELDS_MAX = 1_000
+"""In one struct or header. Kafka itself has four at the most."""

@@ -14,8 +14,11 @@ from broker.kafka.header import (
     response_frame,
 )
 from broker.kafka.schema import Buffer
+from broker.kafka.varint import TAGGED_FIELDS_MAX, write_uvarint
 
 BODY = b"body"
+
+MANY_TAGS = "".join(f"{write_uvarint(tag).hex()}00" for tag in range(TAGGED_FIELDS_MAX + 1))
 
 VERSIONS = [
     (api.key, version)
@@ -97,6 +100,9 @@ def test_a_header_is_read_as_far_as_it_is_known(
         "0003 0009 00000007 0000 01 05 03 aabb",
         "0003 0009 00000007 0000 ffffffffff",
         "0003 0009 00000007 0000 ffffffff0f",
+        "0003 0009 00000007 0000 e907"
+        + "".join(f"{tag:02x}00" for tag in range(100))
+        + "00" * 2000,
     ],
 )
 def test_what_is_no_header_is_refused(frame: str) -> None:

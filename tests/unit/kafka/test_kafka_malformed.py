@@ -21,6 +21,11 @@ from broker.kafka.errors import (
     UnsupportedVersionError,
     UnwritableMessageError,
 )
+from broker.kafka.messages.create_partitions import (
+    CreatePartitionsAssignment,
+    CreatePartitionsRequest,
+    CreatePartitionsTopic,
+)
 from broker.kafka.messages.create_topics import CreatableTopic, CreateTopicsRequest
 from broker.kafka.messages.metadata import (
     MetadataRequest,
@@ -28,6 +33,8 @@ from broker.kafka.messages.metadata import (
     MetadataResponse,
     MetadataResponseTopic,
 )
+from broker.kafka.reader import ELEMENTS_MAX
+from broker.kafka.varint import write_uvarint
 from tests.fuzz.kafka_codec import check, decode, encode, fuzz
 from tests.unit.kafka.random_messages import EVERY_MESSAGE, random_message
 
@@ -98,12 +105,15 @@ def test_tags_that_nobody_knows_are_skipped(api_key: ApiKey, version: int, direc
     assert body[-1] == 0, "no tags yet"
     unknown = b"\x02\x64\x03abc\xe4\x80\x01\x00"
     assert decode(api_key, version, direction, body[:-1] + unknown) == message
+    many = write_uvarint(200) + b"".join(write_uvarint(100 + tag) + b"\0" for tag in range(200))
+    assert decode(api_key, version, direction, body[:-1] + many) == message
     for bad in (
         b"\x02\x64\x00\x64\x00",  # one tag twice
         b"\x02\x65\x00\x64\x00",  # out of order
         b"\x01\x64\x04abc",  # longer than what is left
         b"\x05\x64\x00",  # more than there are
         b"\xff\xff\xff\xff\x1f",  # more than 32 bits can say
+        write_uvarint(ELEMENTS_MAX + 1) + bytes(2 * ELEMENTS_MAX + 2),  # too many
     ):
         with pytest.raises(MalformedFrameError):
             decode(api_key, version, direction, body[:-1] + bad)
@@ -154,6 +164,19 @@ def test_null_is_refused_where_a_version_has_none() -> None:
 def test_a_control_message_has_a_limit() -> None:
     with pytest.raises(MalformedFrameError, match=f"over {CONTROL_BYTES_MAX}"):
         decode_request(ApiKey.METADATA, 12, memoryview(bytes(CONTROL_BYTES_MAX + 1)))
+
+
+def test_elements_have_a_limit_of_all_arrays_together() -> None:
+    """Two topics: each within the limit, and over it together."""
+    topic = CreatePartitionsTopic(assignments=[CreatePartitionsAssignment()] * (ELEMENTS_MAX // 2))
+    for topics, is_allowed in (([topic], True), ([topic, topic], False)):
+        message = CreatePartitionsRequest(topics=topics)
+        body = memoryview(b"".join(encode_request(ApiKey.CREATE_PARTITIONS, 2, message)))
+        if is_allowed:
+            decode_request(ApiKey.CREATE_PARTITIONS, 2, body)
+            continue
+        with pytest.raises(MalformedFrameError, match=r"assignments: over \d+ elements"):
+            decode_request(ApiKey.CREATE_PARTITIONS, 2, body)
 
 
 @pytest.mark.parametrize(
