@@ -42,7 +42,9 @@ class File(Protocol):
         """Return once the content would survive a power cut. May run in another thread."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Again is no error."""
+        ...
 
 
 class Files(Protocol):
@@ -115,7 +117,9 @@ class SystemFile:
         os.fdatasync(self._fd)
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class SystemFiles:

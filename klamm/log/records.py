@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from klamm.errors import KlammError
+from klamm.errors import DefiniteError
 from klamm.ids import Offset
 
 Header = tuple[str, bytes | None]
@@ -29,8 +29,11 @@ _CONTROL_KEY = struct.Struct(">hh")
 _VARINT_BYTES_MAX = 10
 
 
-class CorruptBatchError(KlammError):
-    """Bytes that are no record batch of magic 2, or one whose records do not add up."""
+class CorruptBatchError(DefiniteError):
+    """Bytes that are no record batch of magic 2, or one whose records do not add up.
+
+    Definite: what an `append` refuses so was not written.
+    """
 
 
 class ControlType(IntEnum):

@@ -1,0 +1,517 @@
+"""A log: batches appended at one end, read from any offset, cut back, kept through crashes.
+
+    00000000000000000000.log ┐
+    00000000000000000170.log ┤ segments, each from its first offset     leader-epoch-checkpoint
+    00000000000000000340.log ┘ the last is the active one, and grows
+
+    log_start_offset ────────────────────────────────▶ end_offset (exclusive)
+
+A log belongs to one thread, or one event loop. `flush` and `checkpoint` alone may be called from
+another while appends and reads go on; a truncation waits for them.
+
+Whoever meets an OSError of a write or a sync poisons the log: StorageError then and ever after,
+for nobody knows what the disk holds until it is opened again (fsyncgate: a second fsync can
+report success for pages that the first one lost).
+"""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from klamm.errors import ApiError, ErrorCode, StorageError
+from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
+from klamm.log import checkpoint
+from klamm.log.checkpoint import EpochStart
+from klamm.log.epochs import EpochChain
+from klamm.log.files import Buffer, Files
+from klamm.log.index import POSITION_MAX, RELATIVE_OFFSET_MAX
+from klamm.log.record_batch import BatchHeader, read_header, read_records
+from klamm.log.records import CorruptBatchError, Record
+from klamm.log.recovery import OnCorruption, Recoverer, Recovery
+from klamm.log.segment import Segment
+
+SEGMENT_BYTES = 1024 * 1024 * 1024
+INDEX_INTERVAL_BYTES = 4_096
+INDEX_BYTES_MAX = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    segment_bytes: int = SEGMENT_BYTES
+    """A new segment begins before this is exceeded, unless one batch alone exceeds it."""
+    index_interval_bytes: int = INDEX_INTERVAL_BYTES
+    index_bytes_max: int = INDEX_BYTES_MAX
+    """Of a segment's offset index; a new segment begins when it is full."""
+    on_corruption: OnCorruption = OnCorruption.TRUNCATE
+    """What to do about damage that is no torn tail. With REFUSE a segment is made durable
+    before the next one begins, so that a crash can tear only the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRecord:
+    """A record, as a lookup by time names it."""
+
+    offset: Offset
+    timestamp_ms: int
+    leader_epoch: Epoch
+
+
+class Log:
+    """One log. Made by `Log.open` only."""
+
+    def __init__(
+        self, files: Files, directory: Path, config: LogConfig, recoverer: Recoverer
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.recovery: Recovery = recoverer.report
+        """What `open` did."""
+        self._files = files
+        self._segments = recoverer.segments
+        self._bases = [segment.base_offset for segment in self._segments]
+        self._active = self._segments[-1]
+        self._chain = recoverer.chain
+        """Up to date but for its end, which `epochs` brings up."""
+        self._end_offset = self._chain.end_offset
+        self._last_epoch = self._chain.last_epoch
+        self._failure: str | None = None
+        self._closed = False
+        self._disk = threading.Lock()
+        """Held by whoever syncs, closes or removes files; never by `append` or `read`."""
+        self._durable_end = self._bases[0]
+        """Below it everything was synced in this process."""
+        self._names_unsynced = True
+        self._starts_written: tuple[EpochStart, ...] | None = None
+        """What leader-epoch-checkpoint says, if this process wrote it."""
+
+    @classmethod
+    def open(
+        cls,
+        files: Files,
+        directory: Path,
+        config: LogConfig | None = None,
+        *,
+        recovery_point: Offset = LOG_START,
+        clean_shutdown: bool = False,
+    ) -> "Log":
+        """Open the log in `directory`, which is made if it is not there, and recover it.
+
+        What it finds may stand in the page cache only: it is durable once `flush` has returned.
+
+        Args:
+            files: The file system.
+            directory: Of this log alone.
+            config: Kafka's defaults if not given.
+            recovery_point: What `checkpoint` last returned, if that was kept: batches in
+                segments below it are not all checked again. 0 checks every batch.
+            clean_shutdown: The log was closed by `close`, and not opened since: only the ends of
+                segments are checked.
+
+        Raises:
+            CorruptLogError: Damage that is no torn tail, with OnCorruption.REFUSE.
+            StorageError: The disk failed.
+        """
+        config = config or LogConfig()
+        recoverer = Recoverer(
+            files,
+            directory,
+            index_interval_bytes=config.index_interval_bytes,
+            on_corruption=config.on_corruption,
+        )
+        try:
+            files.make_directory(directory)
+            recoverer.run(recovery_point, clean_shutdown)
+            log = cls(files, directory, config, recoverer)
+        except OSError as error:
+            raise StorageError(f"cannot open the log in {directory}: {error}") from error
+        return log
+
+    @property
+    def end_offset(self) -> Offset:
+        """Exclusive: the offset that the next record gets. Kafka's LEO."""
+        return self._end_offset
+
+    @property
+    def log_start_offset(self) -> Offset:
+        return self._bases[0]
+
+    @property
+    def epochs(self) -> EpochChain:
+        """Where each epoch begins, and the end."""
+        chain = self._chain
+        if chain.end_offset != self._end_offset:
+            count = self._end_offset - chain.end_offset
+            chain = self._chain = chain.append(self._last_epoch, count)
+        return chain
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size_bytes for segment in self._segments)
+
+    def append(self, batches: Buffer) -> Offset:
+        """Write whole batches at the end, as they are: offsets and epochs are assigned.
+
+        Not durable before `flush`. Checksums are not looked at. One write, but for a new segment
+        among the batches.
+
+        Returns:
+            The new end offset.
+
+        Raises:
+            CorruptBatchError: Not whole batches, or not those that come next; nothing was
+                written.
+            StorageError: The disk failed, now or before.
+        """
+        self._check()
+        headers = self._headers_of(batches)
+        try:
+            if self._fits(headers, len(batches)):
+                self._active.append(batches, headers)
+            else:
+                self._append_with_rolls(memoryview(batches), headers)
+        except OSError as error:
+            raise self._poison("append to", error) from error
+        for header in headers:
+            if header.leader_epoch != self._last_epoch:
+                self._begin_epoch(Epoch(header.leader_epoch), Offset(header.base_offset))
+        self._end_offset = self._active.end_offset
+        return self._end_offset
+
+    def read(
+        self,
+        start: Offset,
+        max_bytes: int,
+        up_to: Offset | None = None,
+        min_one_batch: bool = True,
+    ) -> bytes:
+        """Whole batches from the one that holds `start` on, of one segment at the most.
+
+        Args:
+            start: The first batch may begin before it; whoever reads passes over those records.
+            max_bytes: Not exceeded, but for the first batch.
+            up_to: Exclusive; batches that reach it or beyond are left out. None: the end.
+            min_one_batch: The first batch is returned even if it exceeds `max_bytes`.
+
+        Raises:
+            ApiError: OFFSET_OUT_OF_RANGE, `start` is before the log's start or after its end.
+            StorageError: The disk failed.
+        """
+        self._check()
+        if not self._bases[0] <= start <= self._end_offset:
+            raise ApiError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {start} is not in {self._bases[0]} to {self._end_offset}",
+            )
+        if start >= self._end_offset or (up_to is not None and start >= up_to):
+            return b""
+        segment = self._segment_of(start)
+        with self._reading(segment):
+            first = segment.position_of(start)
+            stop = segment.end_offset if up_to is None else min(up_to, segment.end_offset)
+            last = segment.position_of(stop)
+            if last - first > max_bytes:
+                cut = segment.whole_batches_end(first, first + max(max_bytes, 0))
+                if cut == first and min_one_batch:
+                    cut = segment.batch_end(first)
+                last = cut
+            else:
+                segment.remember(stop, last)
+            return segment.read(first, last) if last > first else b""
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> FoundRecord | None:
+        """The first record that is not older than `timestamp_ms`; None if there is none.
+
+        Raises:
+            CorruptBatchError: A batch with such a record cannot be opened.
+            StorageError: The disk failed.
+        """
+        self._check()
+        for segment in self._segments:
+            with self._reading(segment):
+                if segment.max_timestamp_ms < timestamp_ms:
+                    continue
+                for position, header in segment.walk(segment.position_before(timestamp_ms)):
+                    if header.max_timestamp_ms < timestamp_ms:
+                        continue
+                    for record in self._open_batch(segment, position, header):
+                        if record.timestamp_ms >= timestamp_ms:
+                            return _found(record, header)
+        return None
+
+    def youngest_record(self) -> FoundRecord | None:
+        """The first record with the largest timestamp; None if there is none."""
+        self._check()
+        youngest = max(self._segments, key=self._max_timestamp_ms_of)
+        with self._reading(youngest):
+            at = youngest.youngest_batch()
+            for position, header in youngest.walk(at) if at is not None else ():
+                records = self._open_batch(youngest, position, header)
+                return _found(max(records, key=lambda each: each.timestamp_ms), header)
+        return None
+
+    def flush(self) -> Offset:
+        """Make everything appended so far durable. May run in another thread.
+
+        Returns:
+            The end offset as it was when the flush began: all below is durable.
+
+        Raises:
+            StorageError: The disk failed, now or before. What is durable is not known.
+        """
+        with self._disk:
+            self._check()
+            end = self._end_offset
+            if end == self._durable_end and not self._names_unsynced:
+                return end
+            try:
+                self._sync_up_to(end)
+            except OSError as error:
+                raise self._poison("sync", error) from error
+            return end
+
+    def checkpoint(self) -> Offset:
+        """Flush, and write leader-epoch-checkpoint. May run in another thread.
+
+        Returns:
+            The recovery point, to be kept and given to `open`.
+        """
+        end = self.flush()
+        with self._disk:
+            self._check()
+            try:
+                self._write_epochs()
+            except OSError as error:
+                raise self._poison("write a checkpoint of", error) from error
+        return end
+
+    def truncate_to(self, offset: Offset) -> Offset:
+        """Cut off the records at `offset` and after it. Durable once it returns.
+
+        Returns:
+            The new end: `offset`, or less if that lies within a batch, which goes whole.
+        """
+        self._check()
+        if offset >= self._end_offset:
+            return self._end_offset
+        if offset <= self._bases[0]:
+            self.truncate_fully_and_start_at(self._bases[0])
+            return self._end_offset
+        keep = bisect_right(self._bases, offset - 1)
+        segment = self._segments[keep - 1]
+        with self._disk:
+            try:
+                with self._reading(segment):
+                    position = segment.position_of(offset)
+                    for _, header in segment.walk(position):
+                        offset = Offset(header.base_offset)
+                        break
+                self._remove_segments_from(keep)
+                segment.truncate(position, offset)
+            except OSError as error:
+                raise self._poison("truncate", error) from error
+            self._chain = self.epochs.truncate(offset)
+            self._set_end(offset)
+        return offset
+
+    def truncate_fully_and_start_at(self, offset: Offset, epoch: Epoch = NO_EPOCH) -> None:
+        """Drop everything and go on from `offset`. Durable once it returns.
+
+        A crash on the way leaves a part of the old log, or an empty one that starts at 0.
+
+        Args:
+            offset: The new start and end.
+            epoch: Of the record before `offset`, if it is known, as from a snapshot's id.
+        """
+        self._check()
+        with self._disk:
+            try:
+                self._remove_segments_from(0)
+                self._add_segment(offset)
+                self._files.sync_directory(self.directory)
+            except OSError as error:
+                raise self._poison("truncate", error) from error
+            self._chain = EpochChain().begin_at(OffsetAndEpoch(epoch=epoch, offset=offset))
+            self._set_end(offset)
+
+    def close(self) -> None:
+        """Flush, write indexes and checkpoint, and close the files.
+
+        A log that has failed only closes its files: what it holds is for recovery to find.
+
+        Raises:
+            StorageError: The disk failed on the way; this was no clean close.
+        """
+        if self._closed:
+            return
+        try:
+            if self._failure is None:
+                self._write_active_indexes()
+                self.checkpoint()
+        finally:
+            with self._disk:
+                self._closed = True
+                for segment in self._segments:
+                    segment.close()
+
+    def delete(self) -> None:
+        """Close the log, and remove its directory with all that is in it.
+
+        Raises:
+            StorageError: The disk failed; some of it may still be there.
+        """
+        with self._disk:
+            self._closed = True
+            for segment in reversed(self._segments):
+                segment.close()
+            try:
+                for name in self._files.list(self.directory):
+                    self._files.remove(self.directory / name)
+                self._files.remove_directory(self.directory)
+                self._files.sync_directory(self.directory.parent)
+            except OSError as error:
+                raise self._poison("delete", error) from error
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StorageError(self._failure)
+        assert not self._closed, "the log is closed"
+
+    def _poison(self, verb: str, error: OSError) -> StorageError:
+        self._failure = f"cannot {verb} {self._active.path}: {error}"
+        return StorageError(self._failure)
+
+    def _headers_of(self, batches: Buffer) -> list[BatchHeader]:
+        """The batches' headers, once they prove to be whole and to come next."""
+        headers: list[BatchHeader] = []
+        position, size = 0, len(batches)
+        offset: int = self._end_offset
+        epoch: int = self._last_epoch
+        while position < size:
+            header = read_header(batches, position)
+            if header is None:
+                raise CorruptBatchError(f"a batch cut short after {position} bytes")
+            if header.base_offset != offset:
+                raise CorruptBatchError(f"offset {header.base_offset}, {offset} comes next")
+            if header.leader_epoch < epoch:
+                raise CorruptBatchError(f"epoch {header.leader_epoch}, after {epoch}")
+            headers.append(header)
+            offset += header.last_offset_delta + 1
+            epoch = header.leader_epoch
+            position += header.size_bytes
+        return headers
+
+    def _fits(self, headers: list[BatchHeader], size_bytes: int) -> bool:
+        """May the batches go into the active segment?"""
+        active = self._active
+        if active.size_bytes == 0:
+            return size_bytes <= self.config.segment_bytes or len(headers) == 1
+        return (
+            active.size_bytes + size_bytes <= min(self.config.segment_bytes, POSITION_MAX)
+            and active.index_bytes < self.config.index_bytes_max
+            and (not headers or headers[-1].last_offset - active.base_offset <= RELATIVE_OFFSET_MAX)
+        )
+
+    def _append_with_rolls(self, batches: memoryview, headers: list[BatchHeader]) -> None:
+        """Batch by batch, with a new segment whenever one is full. Rare, so not clever."""
+        position = 0
+        for header in headers:
+            batch = batches[position : position + header.size_bytes]
+            if not self._fits([header], len(batch)):
+                self._roll()
+            self._active.append(batch, [header])
+            position += header.size_bytes
+
+    def _roll(self) -> None:
+        """Begin a new segment after the active one."""
+        active = self._active
+        active.write_indexes()
+        if self.config.on_corruption is OnCorruption.REFUSE:
+            with self._disk:
+                self._sync_up_to(active.end_offset)
+        self._add_segment(active.end_offset)
+        if self.config.on_corruption is OnCorruption.REFUSE:
+            self._files.sync_directory(self.directory)
+
+    def _begin_epoch(self, epoch: Epoch, offset: Offset) -> None:
+        chain = self._chain
+        self._chain = chain.append(self._last_epoch, offset - chain.end_offset).append(epoch, 1)
+        self._last_epoch = epoch
+
+    def _segment_of(self, offset: Offset) -> Segment:
+        if offset >= self._active.base_offset:
+            return self._active
+        return self._segments[bisect_right(self._bases, offset) - 1]
+
+    def _add_segment(self, base_offset: Offset) -> None:
+        interval_bytes = self.config.index_interval_bytes
+        segment = Segment(self._files, self.directory, base_offset, interval_bytes)
+        segment.begin_indexes()
+        # Readers in `flush` go through the list: it only ever grows beside them.
+        self._segments.append(segment)
+        self._bases.append(base_offset)
+        self._active = segment
+        self._names_unsynced = True
+
+    def _remove_segments_from(self, first: int) -> None:
+        """Remove the last one first, so that a crash leaves a prefix."""
+        for segment in reversed(self._segments[first:]):
+            segment.remove()
+        if self._segments[first:]:
+            self._files.sync_directory(self.directory)
+        del self._segments[first:], self._bases[first:]
+
+    def _set_end(self, offset: Offset) -> None:
+        self._active = self._segments[-1]
+        self._end_offset = offset
+        self._last_epoch = self._chain.last_epoch
+        self._durable_end = min(self._durable_end, offset)
+
+    def _sync_up_to(self, end: Offset) -> None:
+        if self._names_unsynced:
+            self._names_unsynced = False
+            self._files.sync_directory(self.directory)
+            self._files.sync_directory(self.directory.parent)
+        for segment in tuple(self._segments):
+            if segment.end_offset > self._durable_end:
+                segment.sync()
+            if segment.indexes_unsynced:
+                segment.sync_indexes()
+        self._durable_end = end
+
+    def _write_epochs(self) -> None:
+        chain = self._chain
+        starts = tuple(zip(chain.epochs, chain.starts, strict=True))
+        if starts != self._starts_written:
+            checkpoint.write_epochs(self._files, self.directory, starts)
+            self._starts_written = starts
+
+    def _write_active_indexes(self) -> None:
+        try:
+            self._active.write_indexes()
+        except OSError as error:
+            raise self._poison("write the indexes of", error) from error
+
+    @contextmanager
+    def _reading(self, segment: Segment) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"cannot read {segment.path}: {error}") from error
+
+    def _max_timestamp_ms_of(self, segment: Segment) -> int:
+        with self._reading(segment):
+            return segment.max_timestamp_ms
+
+    def _open_batch(self, segment: Segment, position: int, header: BatchHeader) -> list[Record]:
+        return read_records(segment.read(position, position + header.size_bytes))
+
+
+def _found(record: Record, header: BatchHeader) -> FoundRecord:
+    return FoundRecord(
+        offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
+        leader_epoch=Epoch(header.leader_epoch),
+    )
