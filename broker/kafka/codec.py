@@ -4,7 +4,10 @@
     encode_response(ApiKey.FETCH, 12, FetchResponse(…)) ─▶ [buffer, buffer, …]
 
 Both directions for both: a broker answers requests, and its replica fetcher makes them. A reader
-or writer is compiled at its first use, in some milliseconds, and kept.
+or writer is compiled at its first use, in a millisecond, and kept.
+
+No message is read or written by hand. Tried for a Produce of one partition: 1.0 us in place of 1.5,
+of some twenty for the whole request, which does not pay for a second way through hostile bytes.
 """
 
 from importlib import import_module

@@ -8,7 +8,7 @@ once per version and image, and an answer is a join:
     └───────────────── MetadataEnvelope ────────────────── encode_topic ──────────────────┘
 
 Byte for byte what `codec.encode_response` makes of the same message: the pieces are made by
-writers of the same tables. For 100 topics 4 us instead of 140.
+writers of the same tables. For 100 topics it takes 1 us in place of 140.
 """
 
 from collections.abc import Iterable, Sequence

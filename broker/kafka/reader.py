@@ -27,7 +27,7 @@ from uuid import UUID
 from broker.kafka.errors import MalformedFrameError
 from broker.kafka.layout import FIXED_KINDS, FieldLayout, Fresh, StructLayout
 from broker.kafka.schema import STRING_BYTES_MAX, Kind
-from broker.kafka.source import Source, size_of
+from broker.kafka.source import Source, UnpackRun
 from broker.kafka.varint import (
     TAGGED_FIELD_BYTES_MIN,
     finish_uvarint,
@@ -67,9 +67,7 @@ class _ReaderGenerator:
         self._layout = layout
         self._traced = traced
         self._source = Source()
-        self._targets: list[str] = []
-        self._formats = ""
-        self._after: list[str] = []
+        self._run = UnpackRun(self._source)
         self._source.namespace |= {
             "new": object.__new__,
             "bad": MalformedFrameError,
@@ -89,40 +87,16 @@ class _ReaderGenerator:
         source.line("pos = 0")
         source.line(f"left = {ELEMENTS_MAX}")
         message = self._struct(self._layout, "")
-        self._flush()
+        self._run.flush()
         self._trace("the end")
         with source.block("if pos != size:"):
             source.line("raise bad(f'{size - pos} bytes follow the message')")
         source.line(f"return {message}")
         return source.compile("read", "data, at", description)
 
-    # Runs of fixed-size fields.
-
-    def _run(self, target: str, form: str, after: str = "") -> None:
-        """Read `target` with the struct format `form`, in one unpack with its neighbours."""
-        self._targets.append(target)
-        self._formats += form
-        if after:
-            self._after.append(after)
-
-    def _flush(self) -> None:
-        if not self._targets:
-            return
-        targets, formats = ", ".join(self._targets), self._formats
-        if formats == "B":
-            self._source.line(f"{targets} = data[pos]")
-        else:
-            unpack = self._source.packer(formats, "unpack_from")
-            comma = "," if len(self._targets) == 1 else ""
-            self._source.line(f"{targets}{comma} = {unpack}(data, pos)")
-        self._source.line(f"pos += {size_of(formats)}")
-        for line in self._after:
-            self._source.line(line)
-        self._targets, self._formats, self._after = [], "", []
-
     def _trace(self, path: str) -> None:
         if self._traced:
-            self._flush()
+            self._run.flush()
             self._source.line(f"at[0] = {path!r}")
 
     # Structs and fields.
@@ -166,14 +140,14 @@ class _ReaderGenerator:
         match field.kind:
             case Kind.UUID:
                 raw = self._source.name("raw")
-                self._run(raw, "16s", f"{target} = uuid_of({raw})")
+                self._run.add(raw, "16s", f"{target} = uuid_of({raw})")
             case Kind.STRING | Kind.BYTES | Kind.RECORDS:
                 self._sized(field, target, layout)
             case Kind.STRUCT:
                 self._nested(field, target, path)
             case kind:
                 assert kind in FIXED_KINDS
-                self._run(target, kind.value)
+                self._run.add(target, kind.value)
 
     def _nested(self, field: FieldLayout, target: str, path: str) -> None:
         assert field.struct is not None
@@ -182,11 +156,11 @@ class _ReaderGenerator:
             self._source.line(f"{target} = {var}")
             return
         present = self._source.name("n")
-        self._run(present, "b")
-        self._flush()
+        self._run.add(present, "b")
+        self._run.flush()
         with self._source.block(f"if {present} == 1:"):
             var = self._struct(field.struct, path)
-            self._flush()
+            self._run.flush()
             self._source.line(f"{target} = {var}")
         with self._source.block(f"elif {present} == -1:"):
             self._source.line(f"{target} = None")
@@ -199,11 +173,11 @@ class _ReaderGenerator:
         """Read a length or count, as the name that holds it: -1 is null, and `most` the limit."""
         n = self._source.name("n")
         if not is_flexible:
-            self._run(n, classic)
-            self._flush()
+            self._run.add(n, classic)
+            self._run.flush()
             return n
-        self._run(n, "B")
-        self._flush()
+        self._run.add(n, "B")
+        self._run.flush()
         with self._source.block(f"if {n} > 127:"):
             self._source.line(f"{n}, pos = finish_uvarint(data, {n}, pos)")
             if most is not None:
@@ -266,7 +240,7 @@ class _ReaderGenerator:
                     item = self._struct(field.struct, f"{path}[]")
                 else:
                     self._value(field.element, item, path, layout)
-                self._flush()
+                self._run.flush()
                 source.line(f"{items}.append({item})")
             source.line(f"{target} = {items}")
 
@@ -281,8 +255,8 @@ class _ReaderGenerator:
         source = self._source
         self._trace(f"{path} tags".lstrip())
         count = source.name("tags")
-        self._run(count, "B")
-        self._flush()
+        self._run.add(count, "B")
+        self._run.flush()
         with source.block(f"if {count}:"):
             with source.block(f"if {count} > 127:"):
                 source.line(f"{count}, pos = finish_uvarint(data, {count}, pos)")
@@ -311,7 +285,7 @@ class _ReaderGenerator:
         for field in layout.tagged:
             with source.block(f"{word} {tag} == {field.tag}:"):
                 self._field(field, var, f"{path}.{field.name}".lstrip("."), layout)
-                self._flush()
+                self._run.flush()
                 with source.block(f"if pos != {stop}:"):
                     source.line(f"raise bad(f'tag {{{tag}}} is not as long as it says')")
             word = "elif"

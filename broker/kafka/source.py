@@ -67,5 +67,34 @@ class Block:
         self._source.indent(-1)
 
 
-def size_of(formats: str) -> int:
-    return calcsize(">" + formats)
+class UnpackRun:
+    """Neighbours of fixed size, read in one unpack. Needs `data` and moves `pos`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._targets: list[str] = []
+        self._formats = ""
+        self._after: list[str] = []
+
+    def add(self, target: str, form: str, after: str = "") -> None:
+        """Read `target` with the struct format `form`; then do `after`."""
+        self._targets.append(target)
+        self._formats += form
+        if after:
+            self._after.append(after)
+
+    def flush(self) -> None:
+        """End the run: what follows is of no fixed size."""
+        if not self._targets:
+            return
+        targets, formats = ", ".join(self._targets), self._formats
+        if formats == "B":
+            self._source.line(f"{targets} = data[pos]")
+        else:
+            unpack = self._source.packer(formats, "unpack_from")
+            comma = "," if len(self._targets) == 1 else ""
+            self._source.line(f"{targets}{comma} = {unpack}(data, pos)")
+        self._source.line(f"pos += {calcsize('>' + formats)}")
+        for line in self._after:
+            self._source.line(line)
+        self._targets, self._formats, self._after = [], "", []
