@@ -15,7 +15,6 @@ from broker.kafka.messages.list_offsets import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
-from broker.replica import timestamps
 from broker.replica.leader import knows_high_watermark
 from broker.replica.manager import ReplicaManager
 from broker.replica.partition import Partition
@@ -100,13 +99,11 @@ def _find(
         )
     if wanted == LATEST:
         return bound, NO_TIMESTAMP, partition.leader_epoch
-    if wanted == MAX_TIMESTAMP:
-        record = timestamps.largest(partition.log, bound)
-    else:
-        record = timestamps.first_since(partition.log, wanted, bound)
-    if record is None:
+    record = partition.youngest_record() if wanted == MAX_TIMESTAMP else partition.since(wanted)
+    if record is None or record.offset >= bound:
+        # What is not committed is not told of, though it may be the only answer.
         return _NOTHING
-    return record.offset, record.timestamp_ms, _epoch_at(partition, record.offset)
+    return record.offset, record.timestamp_ms, record.leader_epoch
 
 
 def _epoch_at(partition: Partition, offset: Offset) -> Epoch:

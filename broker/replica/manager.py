@@ -22,7 +22,7 @@ from broker.replica.isr import AlterPartition
 from broker.replica.link import Connect, tcp_connector
 from broker.replica.partition import Partition
 from broker.replica.purgatory import Purgatory
-from broker.replica.storage import PartitionStorage, Stored
+from broker.replica.storage import PartitionStorage, Stored, log_config
 from klamm.clock import Clock
 from klamm.config.broker import BrokerConfig
 from klamm.config.topic import TopicConfig
@@ -81,8 +81,6 @@ class ReplicaManager:
         self.image: MetadataImage = images.EMPTY
         """The last that was published."""
         self.purgatory = Purgatory()
-        self.clean_shutdown_epoch = -1
-        """The broker epoch that the last clean shutdown has left, once `load` has read it."""
         self._config = config
         self._me = config.node_id
         self._clock = clock
@@ -112,16 +110,16 @@ class ReplicaManager:
         self._removals: asyncio.Queue[Path] = asyncio.Queue()
         self._expire_at_ms = clock.monotonic_ms() + EXPIRY_INTERVAL_MS
 
+    @property
+    def clean_shutdown_epoch(self) -> int:
+        """The broker epoch that the last clean shutdown has left, or -1; known after `load`."""
+        return self._storage.clean_shutdown_epoch
+
     # Life.
 
     async def load(self) -> None:
-        """Open what is on the disk, off the loop. Before the first `publish`.
-
-        Raises:
-            StartError: A partition's directory is not what it should be.
-        """
+        """Open what is on the disk, off the loop. Before the first `publish`."""
         defaults = self._config.topic_defaults
-        self.clean_shutdown_epoch = await asyncio.to_thread(self._storage.take_clean_shutdown_epoch)
         self._high_watermarks = await asyncio.to_thread(self._storage.read_high_watermarks)
         self._loaded = await asyncio.to_thread(self._storage.load, defaults)
         _log.info(
@@ -256,6 +254,9 @@ class ReplicaManager:
             return known
         if known is not None:
             self._drop(known)
+        if name in self._storage.failed:
+            self._offline.add(name)
+            return None
         config = self._topic_config(topic.name)
         try:
             stored = self._loaded.pop(name, None)
@@ -271,6 +272,7 @@ class ReplicaManager:
             self._offline.add(name)
             return None
         self._offline.discard(name)
+        stored.log.config = log_config(config)
         partition = Partition(
             name,
             topic.topic_id,
@@ -292,6 +294,7 @@ class ReplicaManager:
             config = self._topic_config(name)
             for partition in self._by_topic[name].values():
                 partition.reconfigure(config)
+                partition.log.config = log_config(config)
             if topic is not None:
                 self._apply([topic])
 
@@ -368,9 +371,10 @@ class ReplicaManager:
         while True:
             await asyncio.sleep(interval_ms / 1_000)
             current = self._current_high_watermarks()
-            if current == written:
-                continue
             try:
+                await asyncio.to_thread(self._storage.sync_new)
+                if current == written:
+                    continue
                 await asyncio.to_thread(self._storage.write_high_watermarks, current)
                 written = current
             except OSError as error:

@@ -9,7 +9,7 @@ Called on the loop only and never suspended, so each call sees and leaves a whol
 disk refuses puts the partition offline: from then on everything is KAFKA_STORAGE_ERROR.
 """
 
-from klamm.log.log import Log
+from collections.abc import Callable
 
 from broker.replica import admission, follower, leader, producer_state
 from broker.replica.exchange import Appended, FetchedRow, FetchRow, Surroundings
@@ -30,6 +30,7 @@ from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode, StorageError
 from klamm.ids import NO_EPOCH, NO_NODE, Epoch, Offset, OffsetAndEpoch, TopicId
 from klamm.ids import TopicPartition as Name
+from klamm.log.log import FoundRecord, Log
 from klamm.log.record_batch import (
     BatchHeader,
     assign_offsets,
@@ -257,6 +258,14 @@ class Partition:
             return OffsetAndEpoch(epoch, self.log.end_offset)
         return self.log.epochs.end_of(epoch)
 
+    def since(self, timestamp_ms: int) -> FoundRecord | None:
+        """The first record of that time or later, committed or not."""
+        return self._looked_up(lambda: self.log.offset_for_timestamp(timestamp_ms))
+
+    def youngest_record(self) -> FoundRecord | None:
+        """The first with the largest timestamp, committed or not."""
+        return self._looked_up(self.log.youngest_record)
+
     # The follower's side.
 
     def fetch_position(self) -> FetchPosition | None:
@@ -367,6 +376,12 @@ class Partition:
         )
         now_ms = self._surroundings.clock.monotonic_ms()
         self._carry_out(leader.on_follower_fetched(state, fetch, now_ms, self._surroundings.active))
+
+    def _looked_up(self, look: Callable[[], FoundRecord | None]) -> FoundRecord | None:
+        try:
+            return look()
+        except (OSError, StorageError, CorruptBatchError) as error:
+            raise self._failed(error) from error
 
     def _divergence(self, row: FetchRow) -> OffsetAndEpoch | None:
         """Where the asker's log and this one part, if they do (KIP-595)."""

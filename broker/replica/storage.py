@@ -5,6 +5,7 @@
         partition.metadata             the topic's id: which life of the name it belongs to
         producers.snapshot             left by a clean shutdown, beside the log's end
       orders-3.<topic id>-delete/      on its way out; removed at leisure, and at the next start
+      orders-3.<number>-stray/         nobody's, since it names no topic id; left for a person
       replication-offset-checkpoint    high watermarks, every few seconds
       .kafka_cleanshutdown             the broker epoch of a clean shutdown, until the next start
 
@@ -15,17 +16,17 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-
-from klamm.log.log import Log, LogConfig
 
 from broker.replica.producer_memory import ProducerMemory
 from klamm.clock import Clock
 from klamm.config.topic import TopicConfig
-from klamm.errors import StartError
+from klamm.errors import StorageError
 from klamm.ids import Offset, TopicId, TopicPartition, format_uuid, parse_uuid
 from klamm.log import checkpoint
 from klamm.log.files import Files
+from klamm.log.log import Log, LogConfig
 from klamm.telemetry.logs import logger
 
 _log = logger(__name__)
@@ -33,8 +34,8 @@ _log = logger(__name__)
 PARTITION_METADATA = "partition.metadata"
 PRODUCERS_SNAPSHOT = "producers.snapshot"
 HIGH_WATERMARKS = checkpoint.REPLICATION_OFFSET_CHECKPOINT
-CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 DELETE_SUFFIX = "-delete"
+STRAY_SUFFIX = "-stray"
 
 _PARTITION_DIRECTORY = re.compile(r"(?P<topic>[a-zA-Z0-9._-]{1,249})-(?P<partition>\d{1,10})")
 
@@ -55,13 +56,19 @@ class PartitionStorage:
         self._files = files
         self._directory = directory
         self._clock = clock
+        self._unsynced: list[Path] = []
+        self.clean_shutdown_epoch = -1
+        """The broker epoch that the last clean shutdown has left; known after `load`."""
+        self.failed: set[TopicPartition] = set()
+        """Partitions that are there and could not be opened. Membership only."""
 
     def load(self, config: TopicConfig) -> dict[TopicPartition, Stored]:
         """Open every partition that is there, recovering what a crash has torn.
 
-        What was on its way out is removed. A directory whose log cannot be opened is left out
-        with a line in the log; the partition then comes up offline.
+        What was on its way out is removed. A directory whose log cannot be opened is left as it
+        is, and its partition comes up offline.
         """
+        self.clean_shutdown_epoch = self._take_clean_shutdown_epoch()
         found: dict[TopicPartition, Stored] = {}
         for entry in self._files.list(self._directory):
             path = self._directory / entry
@@ -73,21 +80,43 @@ class PartitionStorage:
                 continue
             name = TopicPartition(match["topic"], int(match["partition"]))
             topic_id = self._topic_id(path)
-            found[name] = self._open(name, topic_id, config)
+            if topic_id is None:
+                _log.warning("no topic id", path=path)
+                continue
+            try:
+                found[name] = self._open(name, topic_id, config)
+            except (OSError, StorageError) as error:
+                _log.error("log cannot be opened", partition=name, error=error)
+                self.failed.add(name)
         return found
 
     def create(self, name: TopicPartition, topic_id: TopicId, config: TopicConfig) -> Stored:
         """A new, empty partition.
 
-        The id is written first: a directory without it is nobody's, and is made anew.
+        Nothing is synced on the way: with some hundred partitions at once the loop would stand
+        still for seconds. `sync_new` follows in a thread.
         """
         path = self._path(name)
         if self._files.exists(path):
-            self._remove_tree(path)
+            self._files.rename(path, self._stray_path(name))
         self._files.make_directory(path)
-        text = f"version: 0\ntopic_id: {format_uuid(topic_id)}\n"
-        self._write(path, PARTITION_METADATA, text.encode())
+        file = self._files.open(path / PARTITION_METADATA)
+        file.append(f"version: 0\ntopic_id: {format_uuid(topic_id)}\n".encode())
+        file.close()
+        self._unsynced.append(path)
         return self._open(name, topic_id, config)
+
+    def sync_new(self) -> None:
+        """Make the names and ids of new partitions durable."""
+        new, self._unsynced = self._unsynced, []
+        for path in new:
+            if self._files.exists(path / PARTITION_METADATA):
+                file = self._files.open(path / PARTITION_METADATA)
+                file.sync()
+                file.close()
+                self._files.sync_directory(path)
+        if new:
+            self._files.sync_directory(self._directory)
 
     def set_aside(self, name: TopicPartition, stored: Stored) -> Path:
         """Take a partition out of its place; returns the path to be removed."""
@@ -102,17 +131,22 @@ class PartitionStorage:
         self._remove_tree(path)
 
     def read_high_watermarks(self) -> dict[TopicPartition, Offset]:
-        return checkpoint.read_offsets(self._files, self._directory / HIGH_WATERMARKS)
+        """Empty if there is none, or a damaged one: they are then found anew from the leaders."""
+        try:
+            return checkpoint.read_offsets(self._files, self._directory / HIGH_WATERMARKS)
+        except checkpoint.CorruptCheckpointError as error:
+            _log.warning("checkpoint damaged", error=error)
+            return {}
 
     def write_high_watermarks(self, offsets: Mapping[TopicPartition, Offset]) -> None:
         checkpoint.write_offsets(self._files, self._directory / HIGH_WATERMARKS, offsets)
 
-    def take_clean_shutdown_epoch(self) -> int:
+    def _take_clean_shutdown_epoch(self) -> int:
         """The broker epoch that the last clean shutdown has left, or -1; asked once."""
-        data = self._read(self._directory, CLEAN_SHUTDOWN)
+        data = self._read(self._directory, checkpoint.CLEAN_SHUTDOWN)
         if data is None:
             return -1
-        self._files.remove(self._directory / CLEAN_SHUTDOWN)
+        self._files.remove(self._directory / checkpoint.CLEAN_SHUTDOWN)
         self._files.sync_directory(self._directory)
         try:
             return int(json.loads(data)["brokerEpoch"])
@@ -120,24 +154,31 @@ class PartitionStorage:
             return -1
 
     def close(self, partitions: Iterable[tuple[TopicPartition, Stored]], broker_epoch: int) -> None:
-        """Leave everything on the disk, and say so."""
+        """Leave everything on the disk, and say so; unless something could not be closed."""
+        whole = not self.failed
         for name, stored in partitions:
-            stored.log.flush()
-            data = stored.producers.snapshot(stored.log.end_offset)
-            self._write(self._path(name), PRODUCERS_SNAPSHOT, data)
-            stored.log.close()
-        marker = json.dumps({"version": 0, "brokerEpoch": broker_epoch})
-        self._write(self._directory, CLEAN_SHUTDOWN, marker.encode())
+            try:
+                data = stored.producers.snapshot(stored.log.end_offset)
+                self._write(self._path(name), PRODUCERS_SNAPSHOT, data)
+                stored.log.close()
+            except (OSError, StorageError) as error:
+                _log.error("log not closed", partition=name, error=error)
+                whole = False
+        if whole:
+            marker = json.dumps({"version": 0, "brokerEpoch": broker_epoch})
+            self._write(self._directory, checkpoint.CLEAN_SHUTDOWN, marker.encode())
 
     def _open(self, name: TopicPartition, topic_id: TopicId, config: TopicConfig) -> Stored:
         path = self._path(name)
-        data = Log.open(self._files, path, log_config(config))
-        for cut in data.cuts:
+        data = Log.open(
+            self._files, path, log_config(config), clean_shutdown=self.clean_shutdown_epoch >= 0
+        )
+        for cut in data.recovery.cuts:
             _log.warning(
                 "log cut",
                 path=cut.path,
                 position=cut.position,
-                lost_bytes=cut.lost_bytes,
+                bytes_cut=cut.bytes_cut,
                 reason=cut.reason,
             )
         producers = ProducerMemory()
@@ -149,7 +190,7 @@ class PartitionStorage:
             producers.replay(data, data.log_start_offset, now_ms)
         return Stored(topic_id, data, producers)
 
-    def _topic_id(self, path: Path) -> TopicId:
+    def _topic_id(self, path: Path) -> TopicId | None:
         text = (self._read(path, PARTITION_METADATA) or b"").decode(errors="replace")
         for line in text.splitlines():
             key, _, value = line.partition(":")
@@ -158,15 +199,16 @@ class PartitionStorage:
                     return TopicId(parse_uuid(value.strip()))
                 except ValueError:
                     break
-        raise StartError(
-            f"{path}/{PARTITION_METADATA} names no topic id. Remove the directory {path}: its "
-            "records are copied anew from the other replicas."
-        )
+        return None
 
     def _remove_tree(self, directory: Path) -> None:
         for entry in self._files.list(directory):
             self._files.remove(directory / entry)
         self._files.remove_directory(directory)
+
+    def _stray_path(self, name: TopicPartition) -> Path:
+        numbers = (self._directory / f"{name}.{number}{STRAY_SUFFIX}" for number in count())
+        return next(path for path in numbers if not self._files.exists(path))
 
     def _path(self, name: TopicPartition) -> Path:
         return self._directory / str(name)

@@ -17,7 +17,7 @@ from broker.replica.producer_memory import ProducerMemory
 from broker.replica.purgatory import OffsetWait
 from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode
-from klamm.ids import NodeId, Offset, TopicId, TopicPartition
+from klamm.ids import Epoch, NodeId, Offset, TopicId, TopicPartition
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import NewRecord
 from tests.sim.replication.controller import ModelController
@@ -184,7 +184,7 @@ class Broker:
             build_batch(
                 [NewRecord(value=b"%d" % sequence)],
                 base_offset=Offset(0),
-                leader_epoch=0,
+                leader_epoch=Epoch(0),
                 timestamp_ms=self.world.now_ms,
                 producer_id=client.id,
                 producer_epoch=0,
