@@ -8,7 +8,7 @@ Kafka's formats, text, one entry a line:
     replication-offset-checkpoint,     0 / count / "topic partition offset"…
     recovery-point-offset-checkpoint,
     log-start-offset-checkpoint
-    .kafka_cleanshutdown               one line of JSON; its being there is the message
+    .kafka_cleanshutdown               one line of JSON, which the broker writes
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,21 +113,6 @@ def read_offsets(files: Files, path: Path) -> dict[TopicPartition, Offset]:
         TopicPartition(topic, _number(path, partition)): Offset(_number(path, offset))
         for topic, partition, offset in _rows(files, path, 3) or ()
     }
-
-
-def leave_clean_shutdown(files: Files, directory: Path) -> None:
-    """Say that every log under `directory` was closed whole."""
-    write_atomically(files, directory / CLEAN_SHUTDOWN, b'{"version":0,"brokerEpoch":-1}')
-
-
-def take_clean_shutdown(files: Files, directory: Path) -> bool:
-    """Was there a clean shutdown? Answers yes once: from now on there is something to lose."""
-    path = directory / CLEAN_SHUTDOWN
-    if not files.exists(path):
-        return False
-    files.remove(path)
-    files.sync_directory(directory)
-    return True
 
 
 def _encode(lines: list[str]) -> bytes:

@@ -351,10 +351,14 @@ class Log:
                 self._write_active_indexes()
                 self.checkpoint()
         finally:
-            with self._disk:
-                self._closed = True
-                for segment in self._segments:
-                    segment.close()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the files and write nothing: for a log that is to be removed. Again is no error."""
+        with self._disk:
+            self._closed = True
+            for segment in self._segments:
+                segment.close()
 
     def delete(self) -> None:
         """Close the log, and remove its directory with all that is in it.
