@@ -1,0 +1,182 @@
+"""LocalCluster with fake nodes: real processes, signals and files, and no Klamm in them."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from klamm.cluster.cluster import LocalCluster
+from klamm.cluster.health import not_ready
+from klamm.cluster.node_process import NodeCommand, NodeProcess
+from klamm.errors import StartError
+
+
+@pytest.fixture
+async def cluster(directory: Path, fake: NodeCommand) -> AsyncIterator[LocalCluster]:
+    async with LocalCluster.open(
+        directory, controllers=1, brokers=2, base_port=0, command=fake
+    ) as made:
+        await made.start()
+        yield made
+
+
+def pids(directory: Path) -> dict[str, int | None]:
+    told = json.loads((directory / "cluster.json").read_text())
+    controllers = {f"controller-{each['id']}": each["pid"] for each in told["controllers"]}
+    return controllers | {f"broker-{each['id']}": each["pid"] for each in told["brokers"]}
+
+
+def is_alive(pid: int | None) -> bool:
+    assert pid is not None
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_cluster_json_is_kept_true(cluster: LocalCluster, directory: Path) -> None:
+    before = pids(directory)
+    assert all(is_alive(pid) for pid in before.values())
+    await cluster.kill("broker-1")
+    assert pids(directory) == before | {"broker-1": None}
+    assert not is_alive(before["broker-1"])
+    await cluster.start_node("broker-1")
+    assert is_alive(pids(directory)["broker-1"])
+
+
+async def test_a_node_that_ends_by_itself_is_noticed(
+    cluster: LocalCluster, directory: Path
+) -> None:
+    pid = pids(directory)["broker-2"]
+    assert pid is not None
+    os.kill(pid, 9)
+
+    async def noticed() -> bool:
+        return pids(directory)["broker-2"] is None
+
+    await cluster.until(noticed, "cluster.json to say so", timeout_s=5)
+    assert not cluster.node("broker-2").running
+
+
+async def test_stop_is_in_order_and_kill_is_not(cluster: LocalCluster) -> None:
+    await cluster.stop_node("broker-1")
+    await cluster.kill("broker-2")
+    assert "stopped in order" in cluster.node("broker-1").log_file.read_text()
+    assert "stopped in order" not in cluster.node("broker-2").log_file.read_text()
+
+
+async def test_a_paused_node_is_silent_and_goes_on(cluster: LocalCluster) -> None:
+    node = cluster.node("broker-1")
+    cluster.pause("broker-1")
+    assert node.paused
+    assert node.running
+    assert await not_ready("127.0.0.1", node.layout.http_port) == ("it does not answer",)
+    cluster.resume("broker-1")
+    assert not node.paused
+    assert await not_ready("127.0.0.1", node.layout.http_port) == ()
+
+
+async def test_a_paused_node_can_be_stopped(cluster: LocalCluster) -> None:
+    cluster.pause("broker-1")
+    await cluster.stop_node("broker-1")
+    assert not cluster.node("broker-1").running
+
+
+async def test_nodes_hear_nothing_of_our_environment(
+    directory: Path, fake: NodeCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_NODE_ID", "77")
+    cluster = LocalCluster.open(directory, controllers=1, brokers=1, base_port=0, command=fake)
+    ready: list[str] = []
+
+    def on_ready(node: NodeProcess) -> None:
+        ready.append(node.name)
+
+    async with cluster:
+        await cluster.start(on_ready=on_ready)
+        assert "serving 1 None" in cluster.node("broker-1").log_file.read_text()
+    assert sorted(ready) == ["broker-1", "controller-1"]
+
+
+async def test_the_same_directory_is_the_same_cluster(directory: Path, fake: NodeCommand) -> None:
+    first = LocalCluster.open(directory, controllers=1, brokers=1, base_port=0, command=fake)
+    with pytest.raises(StartError, match=r"is running in .* already"):
+        LocalCluster.open(directory, command=fake)
+    await first.close()
+    async with LocalCluster.open(directory, command=fake) as second:
+        assert second.layout.nodes == first.layout.nodes
+        assert second.layout.cluster_id == first.layout.cluster_id
+    for asked in ({"controllers": 3}, {"brokers": 2}, {"base_port": 1}):
+        with pytest.raises(StartError, match="holds a cluster"):
+            LocalCluster.open(directory, command=fake, **asked)  # type: ignore[arg-type]
+
+
+async def test_nodes_whose_owner_died_are_told_of(directory: Path, fake: NodeCommand) -> None:
+    cluster = LocalCluster.open(directory, controllers=1, brokers=1, base_port=0, command=fake)
+    await cluster.start()
+    os.close(cluster._lock)  # As the kernel does for an owner that was killed.
+    with pytest.raises(StartError, match=r"still running: controller-1 \(pid \d+\), broker-1"):
+        LocalCluster.open(directory, command=fake)
+    await cluster.stop()
+
+
+async def test_a_node_that_fails_says_why_and_the_others_are_stopped(
+    directory: Path, fake: NodeCommand
+) -> None:
+    cluster = LocalCluster.open(
+        directory,
+        controllers=1,
+        brokers=1,
+        base_port=0,
+        overrides={"broker.rack": "broken"},
+        command=fake,
+    )
+    async with cluster:
+        with pytest.raises(StartError, match=r"(?s)-1 ended as it started.*the disk is broken"):
+            await cluster.start()
+        assert not any(each.running for each in cluster.nodes.values())
+
+
+def test_a_command_that_is_not_there(directory: Path) -> None:
+    async def start() -> None:
+        cluster = LocalCluster.open(directory, base_port=0, command=lambda *_: ("/no/such",))
+        async with cluster:
+            await cluster.start()
+
+    import asyncio
+
+    with pytest.raises(StartError, match="Cannot start controller-1: No such file"):
+        asyncio.run(start())
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"controllers": 0}, "--controllers must be 1 to 9, is 0"),
+        ({"brokers": 101}, "--brokers must be 1 to 100, is 101"),
+        ({"overrides": {"num.partitions": "x", "nonsense": "1"}}, "2 problems"),
+    ],
+)
+def test_a_request_that_cannot_be_met(
+    directory: Path, asked: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(StartError, match=sentence):
+        LocalCluster.open(directory, base_port=0, **asked)  # type: ignore[arg-type]
+    assert not (directory / "layout.json").exists()
+    LocalCluster.open(directory, base_port=0)  # Nothing was left behind that would be in the way.
+
+
+def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError, match=r"Cannot use the directory .*: Not a directory"):
+        LocalCluster.open(tmp_path / "file", base_port=0)
+    (tmp_path / "broker-1").mkdir()
+    with pytest.raises(StartError, match=r"holds broker-1 but no layout\.json"):
+        LocalCluster.open(tmp_path, base_port=0)
+
+
+async def test_a_wait_that_is_in_vain_says_for_what(cluster: LocalCluster) -> None:
+    async def never() -> bool:
+        return False
+
+    with pytest.raises(TimeoutError, match=r"waited 0\.05 s for the moon, in vain"):
+        await cluster.until(never, "the moon", timeout_s=0.05)
