@@ -2,11 +2,13 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from klamm.cli import brokers, cluster, config, metadata, quorum, records, topics, tour
+from klamm.cli.outside import Outside
 from klamm.errors import KlammError, UnreachableError
 
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130
@@ -66,10 +68,15 @@ def main() -> None:
     sys.exit(run())
 
 
-def run() -> int:
-    """Run the command line and say how it ended, as an exit status."""
+def run(arguments: Sequence[str] | None = None, world: Outside | None = None) -> int:
+    """Run the command line and say how it ended, as an exit status.
+
+    Args:
+        arguments: Without the program's name; None: the process's own.
+        world: Stands in for the real one, in tests.
+    """
     try:
-        app()
+        app(args=arguments, obj=world, prog_name="klamm")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else FAILED
     except UnreachableError as error:

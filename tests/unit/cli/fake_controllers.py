@@ -1,0 +1,124 @@
+"""Controllers that answer from what a test wrote down, and remember what they were asked."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from klamm.cli.outside import Outside
+from klamm.errors import UnreachableError
+from klamm.ids import Offset
+from klamm.v1 import admin_pb2 as admin
+from klamm.v1 import metadata_pb2 as metadata
+from klamm.v1.quorum_pb2 import DescribeQuorumResponse
+
+HEADER = metadata.ResponseHeader(
+    offset=42, epoch=3, leader_id=2, responder_id=1, cluster_id="the-cluster"
+)
+
+
+@dataclass
+class FakeControllers:
+    addresses: Sequence[str] = ()
+    down: bool = False
+    asked: list[Any] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    topics: list[metadata.Topic] = field(default_factory=list)
+    brokers: list[metadata.Broker] = field(default_factory=list)
+    events: list[metadata.WatchEvent] = field(default_factory=list)
+    quorum: DescribeQuorumResponse = field(default_factory=DescribeQuorumResponse)
+    page: int = 1_000
+
+    def world(self) -> Outside:
+        def connect(addresses: Sequence[str]) -> "FakeControllers":
+            self.addresses = tuple(addresses)
+            return self
+
+        def find(bootstrap_servers: str, timeout_s: float) -> Sequence[str]:
+            return (f"controller-of-{bootstrap_servers}",)
+
+        return Outside(connect=connect, find_controllers=find)
+
+    def _hear(self, request: object) -> None:
+        if self.down:
+            raise UnreachableError("nobody led in time")
+        self.asked.append(request)
+
+    async def close(self) -> None:
+        self.asked.append("close")
+
+    async def create_topics(
+        self, request: admin.CreateTopicsRequest, timeout_ms: int
+    ) -> admin.CreateTopicsResponse:
+        self._hear(request)
+        return admin.CreateTopicsResponse(results=self.results)
+
+    async def delete_topics(
+        self, request: admin.DeleteTopicsRequest, timeout_ms: int
+    ) -> admin.DeleteTopicsResponse:
+        self._hear(request)
+        return admin.DeleteTopicsResponse(results=self.results)
+
+    async def describe_cluster(
+        self, request: metadata.DescribeClusterRequest, timeout_ms: int
+    ) -> metadata.DescribeClusterResponse:
+        self._hear(request)
+        return metadata.DescribeClusterResponse(
+            header=HEADER,
+            controllers=[metadata.Controller(node_id=2, grpc="c2:9093", active=True)],
+            brokers=self.brokers,
+            topic_count=len(self.topics),
+            partition_count=6,
+        )
+
+    async def describe_quorum(
+        self, timeout_ms: int
+    ) -> metadata.MetadataServiceDescribeQuorumResponse:
+        self._hear("describe quorum")
+        return metadata.MetadataServiceDescribeQuorumResponse(header=HEADER, quorum=self.quorum)
+
+    async def list_brokers(
+        self, request: metadata.ListBrokersRequest, timeout_ms: int
+    ) -> metadata.ListBrokersResponse:
+        self._hear(request)
+        return metadata.ListBrokersResponse(header=HEADER, brokers=self.brokers)
+
+    async def list_topics(
+        self, request: metadata.ListTopicsRequest, timeout_ms: int
+    ) -> metadata.ListTopicsResponse:
+        self._hear(request)
+        begin = int(request.page_token or 0)
+        some = self.topics[begin : begin + self.page]
+        end = begin + len(some)
+        return metadata.ListTopicsResponse(
+            header=HEADER,
+            topics=[
+                metadata.TopicListing(
+                    topic_id=each.topic_id,
+                    name=each.name,
+                    partition_count=len(each.partitions),
+                    replication_factor=3,
+                )
+                for each in some
+            ],
+            next_page_token=str(end) if end < len(self.topics) else "",
+        )
+
+    async def describe_topics(
+        self, request: metadata.DescribeTopicsRequest, timeout_ms: int
+    ) -> metadata.DescribeTopicsResponse:
+        self._hear(request)
+        known = {each.name: each for each in self.topics}
+        return metadata.DescribeTopicsResponse(
+            header=HEADER,
+            topics=[known[name] for name in request.names or known if name in known],
+            unknown_names=[name for name in request.names if name not in known],
+        )
+
+    async def watch(
+        self, from_offset: Offset, progress_interval_ms: int, timeout_ms: int
+    ) -> AsyncIterator[metadata.WatchResponse]:
+        self._hear(from_offset)
+        yield metadata.WatchResponse(header=metadata.ResponseHeader(offset=40))
+        events = [each for each in self.events if each.offset >= from_offset]
+        yield metadata.WatchResponse(header=HEADER, events=events)
+        raise AssertionError("a dump ends where the log ended as it began")
