@@ -1,0 +1,348 @@
+"""Files in memory that lose what was not synced.
+
+    names     as the process sees them     ──crash──▶ as last synced, and some of the changes
+    content   as the process sees it       ──crash──▶ as last synced, and some of what followed
+
+`crash(rng)` is a power cut. Of each directory's unsynced changes (files made, renamed, removed) a
+random first part survives; of each file's unsynced appends and truncations too, and the first
+append that does not may be torn: cut at any byte, and the rest of its last sector garbage. Files
+that were open are dead. With `kill()` only the process dies, and nothing is lost.
+
+Faults come from a schedule: `fail("sync", errno.EIO, path=".log", after=2)`, or at random rates.
+A failed sync drops the pages it was for, as Linux does: a later sync reports success, and the
+bytes are not on the disk (fsyncgate).
+"""
+
+import errno
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from klamm.log.files import Buffer
+
+SECTOR_BYTES = 512
+OPERATIONS = ("open", "append", "read", "truncate", "sync", "rename", "remove", "sync_directory")
+
+
+@dataclass(slots=True)
+class Fault:
+    """One operation that will fail."""
+
+    operation: str
+    code: int
+    path: str
+    """Part of the path."""
+    after: int
+    """Let so many pass first."""
+    once: bool
+
+
+@dataclass(slots=True)
+class Inode:
+    content: bytearray = field(default_factory=bytearray)
+    durable: bytes = b""
+    changes: list[bytes | int] = field(default_factory=list)
+    """Since the last sync: bytes appended, or a size truncated to."""
+    dropped: list[tuple[int, int]] = field(default_factory=list)
+    """From, to: pages that a failed sync has dropped."""
+
+    def sync(self) -> None:
+        durable = bytearray(self.content)
+        for start, end in self.dropped:
+            end = min(end, len(durable))
+            durable[start:end] = bytes(max(0, end - start))
+        self.durable = bytes(durable)
+        self.changes.clear()
+
+    def drop_unsynced(self) -> None:
+        """A sync has failed: what it was for is in memory only, and no longer known as dirty."""
+        size = len(self.durable)
+        for change in self.changes:
+            if isinstance(change, int):
+                size = min(size, change)
+            else:
+                self.dropped.append((size, size + len(change)))
+                size += len(change)
+        self.changes.clear()
+
+    def crash(self, rng: Random) -> None:
+        content = bytearray(self.durable)
+        survive = rng.randint(0, len(self.changes))
+        for change in self.changes[:survive]:
+            _apply(content, change)
+        torn = self.changes[survive] if survive < len(self.changes) else 0
+        if isinstance(torn, bytes) and rng.random() < 0.7:
+            content += torn[: rng.randint(0, len(torn))]
+            if rng.random() < 0.3:
+                content += rng.randbytes(-len(content) % SECTOR_BYTES)
+        self.content, self.durable = content, bytes(content)
+        self.changes.clear()
+        self.dropped.clear()
+
+
+NameChange = tuple[Path, Inode | None]
+"""A name that now stands for a file, or for none. A rename is two, in one step."""
+
+
+class SimFiles:
+    """Implements klamm.log.files.Files. One machine's disk; it outlives its processes."""
+
+    def __init__(
+        self, rng: Random | None = None, *, fault_rate: float = 0.0, capacity: int | None = None
+    ) -> None:
+        """`rng` and `fault_rate` are for random faults; `capacity` bytes, then ENOSPC."""
+        self.capacity = capacity
+        self.fault_rate = fault_rate
+        self.syncs = 0
+        """File and directory syncs that were asked for; a measure, and a clock for tests."""
+        self.operations = 0
+        self.crash_at_operation: int | None = None
+        """Raise PowerCut instead of doing this operation."""
+        self._rng = rng or Random(0)
+        self._incarnation = 0
+        self._names: dict[Path, Inode] = {}
+        self._durable_names: dict[Path, Inode] = {}
+        self._name_changes: dict[Path, list[tuple[NameChange, ...]]] = {}
+        self._directories: set[Path] = {Path("/")}  # Membership only.
+        self._faults: list[Fault] = []
+
+    def fail(
+        self,
+        operation: str,
+        code: int = errno.EIO,
+        *,
+        path: str = "",
+        after: int = 0,
+        once: bool = True,
+    ) -> None:
+        """Let an operation on a path that holds `path` fail, after `after` that do not."""
+        assert operation in OPERATIONS, operation
+        self._faults.append(Fault(operation, code, path, after, once))
+
+    def heal(self) -> None:
+        """No more faults."""
+        self._faults.clear()
+        self.fault_rate = 0.0
+        self.capacity = None
+
+    def crash(self, rng: Random) -> None:
+        """Cut the power."""
+        self._incarnation += 1
+        inodes: dict[int, Inode] = {}
+        for each in (*self._names.values(), *self._durable_names.values()):
+            inodes.setdefault(id(each), each)
+        for inode in inodes.values():
+            inode.crash(rng)
+        for changes in self._name_changes.values():
+            for step in changes[: rng.randint(0, len(changes))]:
+                self._rename_durably(step)
+        self._name_changes.clear()
+        self._names = dict(self._durable_names)
+        self.crash_at_operation = None
+
+    def kill(self) -> None:
+        """End the process; the machine goes on, and writes back what it has in its own time."""
+        self._incarnation += 1
+        self.crash_at_operation = None
+
+    def damage(self, path: Path, position: int, mask: int) -> None:
+        """Flip bits of one byte, in memory and on the disk."""
+        inode = self._names[path]
+        inode.content[position] ^= mask
+        durable = bytearray(inode.durable)
+        if position < len(durable):
+            durable[position] ^= mask
+        inode.durable = bytes(durable)
+
+    def content(self, path: Path) -> bytes:
+        return bytes(self._names[path].content)
+
+    def replace_content(self, path: Path, data: bytes) -> None:
+        """Put other bytes into a file, durably."""
+        inode = self._names.setdefault(path, Inode())
+        self._durable_names[path] = inode
+        inode.content, inode.durable = bytearray(data), data
+        inode.changes.clear()
+
+    def snapshot(self) -> dict[Path, bytes]:
+        """Every file as the process sees it."""
+        return {path: bytes(inode.content) for path, inode in sorted(self._names.items())}
+
+    def clone(self) -> "SimFiles":
+        """Another disk with the same files, all durable, and no faults."""
+        other = SimFiles()
+        other._directories = set(self._directories)
+        for path, data in self.snapshot().items():
+            other.replace_content(path, data)
+        return other
+
+    def open(self, path: Path) -> "SimFile":
+        self.step("open", path)
+        inode = self._names.get(path)
+        if inode is None:
+            if path.parent not in self._directories:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            inode = Inode()
+            self._change_names(path.parent, ((path, inode),))
+        return SimFile(self, path, inode, self._incarnation)
+
+    def exists(self, path: Path) -> bool:
+        return path in self._names or path in self._directories
+
+    def list(self, directory: Path) -> tuple[str, ...]:
+        if directory not in self._directories:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+        names = {each.name for each in self._names if each.parent == directory}
+        names |= {each.name for each in self._directories if each.parent == directory} - {""}
+        return tuple(sorted(names))
+
+    def make_directory(self, path: Path) -> None:
+        # Directories are durable at once: what is lost with them is lost with their files too.
+        self._directories |= {path, *path.parents}
+
+    def rename(self, source: Path, target: Path) -> None:
+        self.step("rename", source)
+        if source in self._directories:
+            self._rename_directory(source, target)
+            return
+        inode = self._lookup(source)
+        self._change_names(target.parent, ((source, None), (target, inode)))
+
+    def remove(self, path: Path) -> None:
+        self.step("remove", path)
+        self._lookup(path)
+        self._change_names(path.parent, ((path, None),))
+
+    def remove_directory(self, path: Path) -> None:
+        if self.list(path):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+        self._directories.discard(path)
+
+    def sync_directory(self, path: Path) -> None:
+        self.syncs += 1
+        self.step("sync_directory", path)
+        for step in self._name_changes.pop(path, ()):
+            self._rename_durably(step)
+
+    def step(self, operation: str, path: Path, incarnation: int | None = None) -> None:
+        """One operation begins; it may be the one that fails."""
+        if incarnation is not None and incarnation != self._incarnation:
+            raise OSError(errno.EBADF, "open before the crash", str(path))
+        if self.operations == self.crash_at_operation:
+            raise PowerCutError
+        self.operations += 1
+        for fault in self._faults:
+            if fault.operation == operation and fault.path in str(path):
+                if fault.after > 0:
+                    fault.after -= 1
+                    continue
+                if fault.once:
+                    self._faults.remove(fault)
+                raise OSError(fault.code, os.strerror(fault.code), str(path))
+        if self.fault_rate and self._rng.random() < self.fault_rate:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    def room(self, wanted: int) -> int:
+        """How many of `wanted` bytes fit."""
+        if self.capacity is None:
+            return wanted
+        used = sum(len(inode.content) for inode in self._names.values())
+        return max(0, min(wanted, self.capacity - used))
+
+    def _lookup(self, path: Path) -> Inode:
+        inode = self._names.get(path)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return inode
+
+    def _change_names(self, directory: Path, step: tuple[NameChange, ...]) -> None:
+        for path, inode in step:
+            if inode is None:
+                self._names.pop(path, None)
+            else:
+                self._names[path] = inode
+        self._name_changes.setdefault(directory, []).append(step)
+
+    def _rename_durably(self, step: tuple[NameChange, ...]) -> None:
+        for path, inode in step:
+            if inode is None:
+                self._durable_names.pop(path, None)
+            else:
+                self._durable_names[path] = inode
+
+    def _rename_directory(self, source: Path, target: Path) -> None:
+        """At once and durably: no test asks what a crash makes of it."""
+
+        def moved(path: Path) -> Path:
+            inside = path == source or source in path.parents
+            return target / path.relative_to(source) if inside else path
+
+        self._names = {moved(path): inode for path, inode in self._names.items()}
+        self._durable_names = {moved(path): inode for path, inode in self._durable_names.items()}
+        self._directories = {moved(path) for path in self._directories}
+        self._name_changes = {
+            moved(directory): [
+                tuple((moved(path), inode) for path, inode in step) for step in steps
+            ]
+            for directory, steps in self._name_changes.items()
+        }
+
+
+class SimFile:
+    """One open file of a SimFiles; dead after its crash."""
+
+    def __init__(self, files: SimFiles, path: Path, inode: Inode, incarnation: int) -> None:
+        self._files = files
+        self._path = path
+        self._inode = inode
+        self._incarnation = incarnation
+
+    @property
+    def size(self) -> int:
+        return len(self._inode.content)
+
+    def append(self, data: Buffer) -> None:
+        self._step("append")
+        written = bytes(data[: self._files.room(len(data))])
+        if written:
+            self._inode.content += written
+            self._inode.changes.append(written)
+        if len(written) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def read_at(self, position: int, size: int) -> bytes:
+        self._step("read")
+        return bytes(self._inode.content[position : position + size])
+
+    def truncate(self, size: int) -> None:
+        self._step("truncate")
+        if size < len(self._inode.content):
+            del self._inode.content[size:]
+            self._inode.changes.append(size)
+
+    def sync(self) -> None:
+        self._files.syncs += 1
+        try:
+            self._step("sync")
+        except OSError:
+            self._inode.drop_unsynced()
+            raise
+        self._inode.sync()
+
+    def close(self) -> None:
+        """Nothing is synced by it."""
+
+    def _step(self, operation: str) -> None:
+        self._files.step(operation, self._path, self._incarnation)
+
+
+class PowerCutError(Exception):
+    """Not an OSError: nobody may handle it; the test that set the moment catches it."""
+
+
+def _apply(content: bytearray, change: bytes | int) -> None:
+    if isinstance(change, int):
+        del content[change:]
+    else:
+        content += change
