@@ -1,0 +1,43 @@
+"""Consensus, pure: KRaft's quorum (KIP-595, KIP-996, KIP-853's voters) as a function.
+
+                    step(state, event, moment) ──▶ (state', effects)
+
+    event    what happened: a request, an answer, a broken stream, time, a proposal, an fsync
+    moment   the time, and one random draw
+    effects  what the shell must do, in the order given
+
+    state     what a voter remembers, and `restore` from what stood on its disk
+    step      the front door: sees epochs, dispatches, checks invariants
+    election  pre-vote, vote, becoming and unbecoming a leader
+    vote      the same, asked of this voter
+    replication   fetch, divergence, truncation, high watermark      (follow: the fetching side)
+    reads     linearizable reads, many to a round
+    resign    giving up, and what successors do about it
+    voters    who votes, with which disk
+
+No clock, chance, socket, disk or loop here; no record is ever opened: a log is its EpochChain.
+
+How to drive it (the shell: controller/quorum/driver.py; the simulator: tests/sim). Start with
+`restore(config, saved, log, voters, moment)`. Then, one event at a time, never two steps at once:
+
+    1. If `state.next_deadline_ms` has come, step TimePassed before any other event.
+    2. Carry out the effects in order:
+       SaveQuorumState   durable before anything that follows it is done
+       AppendRecords, AppendControl, AppendFetched    written, so that reads see it; need not be
+                         durable: begin an fsync (or have it follow the one in flight), go on, and
+                         step LogFlushed(end_offset, truncations) once what stood there when the
+                         fsync began is durable. `truncations` counts the Truncates done before the
+                         fsync began. One fsync may cover many appends.
+       Truncate          done before anything that follows
+       SendRequest       no waiting. Its answer comes as ResponseReceived, a certain or suspected
+                         loss as RequestFailed (optional), both with the request. Fetch goes over
+                         a stream: if that breaks, StreamLost(peer); no RequestFailed for it then.
+       SendResponse, SendRecords    answer `call`; SendRecords adds the batches from `start_offset`
+                         on as they are in the log (committed or not), up to `max_bytes`
+       Tell              to the state machine: Commit, Claim, Renounce in order; AcceptProposal,
+                         RefuseProposal, AnswerRead, RefuseRead to whoever waits
+    3. Who asked and went away: RequestDropped(call).
+
+Messages may be lost, repeated, delayed and reordered; only what a stream delivers should arrive in
+order. A crash loses the state and what was not durable, and nothing else.
+"""

@@ -1,0 +1,152 @@
+"""What a voter orders its shell to do, grouped by addressee. The order of a tuple is a contract:
+
+(SaveQuorumState, SendResponse)    the vote cannot leak before it is durable
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from controller.raft.messages import FetchResponse, Request, Response
+from controller.raft.voters import ReplicaKey, VoterSet
+from klamm.ids import Epoch, NodeId, Offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveQuorumState:
+    """Durable before the next effect."""
+
+    epoch: Epoch
+    voted_for: ReplicaKey | None
+    leader: NodeId
+    """As far as was known then; for people who read the file. Safety rests on the other two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendRecords:
+    """A proposal, as one batch."""
+
+    base_offset: Offset
+    epoch: Epoch
+    records: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendControl:
+    """One control batch: LeaderChange, and the voters if they are new."""
+
+    base_offset: Offset
+    epoch: Epoch
+    leader: NodeId
+    voter_ids: tuple[NodeId, ...]
+    granting_voters: tuple[NodeId, ...]
+    voters: VoterSet | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendFetched:
+    """Batches as the leader sent them."""
+
+    base_offset: Offset
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Remove the records at `to` and after it."""
+
+    to: Offset
+
+
+@dataclass(frozen=True, slots=True)
+class SendRequest:
+    to: NodeId
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class SendResponse:
+    call: int
+    response: Response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRecords:
+    """Answer with `response`, and in it the log from `start_offset` on."""
+
+    call: int
+    response: FetchResponse
+    start_offset: Offset
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """All below is committed. Grows."""
+
+    high_watermark: Offset
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """This voter leads, and all up to `end_offset` is committed: Commit said so before."""
+
+    epoch: Epoch
+    end_offset: Offset
+
+
+@dataclass(frozen=True, slots=True)
+class Renounce:
+    """This voter leads `epoch` no more, whether it had claimed it or not."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptProposal:
+    """It is in the log, and will be committed or be lost with this leader's epoch."""
+
+    call: int
+    end_offset: Offset
+
+
+class ProposalRefusal(Enum):
+    NOT_LEADER = "not leader"
+    LOG_MOVED = "log moved"
+    OVERLOADED = "overloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseProposal:
+    """Nothing was appended."""
+
+    call: int
+    why: ProposalRefusal
+    end_offset: Offset
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRead:
+    """A read that sees the log up to `index` is linearizable."""
+
+    call: int
+    index: Offset
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseRead:
+    """This voter does not lead, or too many reads wait."""
+
+    call: int
+
+
+Write = SaveQuorumState | AppendRecords | AppendControl | AppendFetched | Truncate
+"""To this voter's disk."""
+
+Send = SendRequest | SendResponse | SendRecords
+"""To another voter."""
+
+Tell = Commit | Claim | Renounce | AcceptProposal | RefuseProposal | AnswerRead | RefuseRead
+"""To the state machine above, and to those that wait."""
+
+Effect = Write | Send | Tell
+Effects = tuple[Effect, ...]

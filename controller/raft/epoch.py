@@ -1,0 +1,123 @@
+"""Epochs: seeing a later one, following whoever leads it, and leaving what one was before.
+
+Every message tells its sender's epoch, and every answer a leader that its sender hears. Exempt are
+pre-votes and fetches, which are questions: they must not move who answers them (KIP-996).
+"""
+
+from dataclasses import replace
+
+from controller.raft import follow
+from controller.raft.effects import Effects, RefuseRead, Renounce, SaveQuorumState, SendResponse
+from controller.raft.events import Event, Moment, RequestReceived, ResponseReceived
+from controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    BeginQuorumEpochResponse,
+    FetchRequest,
+    FetchResponse,
+    Refusal,
+    VoteRequest,
+)
+from controller.raft.state import Follower, Leader, Prospective, RaftState, Resigned, Unattached
+from klamm.ids import NO_NODE, Epoch, NodeId
+
+Step = tuple[RaftState, Effects]
+
+
+def observe(state: RaftState, event: Event, moment: Moment) -> Step:
+    """Take into account what a message tells of epochs and leaders, before it is looked at."""
+    match event:
+        case RequestReceived(request=VoteRequest(pre_vote=True) | FetchRequest()):
+            return state, ()
+        case RequestReceived(sender=sender, request=BeginQuorumEpochRequest(epoch=epoch)):
+            return _seen(state, epoch, sender.node_id, moment, leader_speaks=True)
+        case RequestReceived(request=request):
+            return _seen(state, request.epoch, NO_NODE, moment)
+        case ResponseReceived(sender=sender, response=response):
+            said = response.leader
+            return _seen(state, response.epoch, said, moment, leader_speaks=said == sender)
+    return state, ()
+
+
+def _seen(
+    state: RaftState, epoch: Epoch, leader: NodeId, moment: Moment, *, leader_speaks: bool = False
+) -> Step:
+    known = NO_NODE if leader == state.config.me else leader
+    if epoch > state.epoch:
+        if known == NO_NODE:
+            return become_unattached(state, epoch, moment)
+        return become_follower(state, epoch, known, moment)
+    if epoch < state.epoch or known == NO_NODE:
+        return state, ()
+    match state.role:
+        case Leader():
+            raise AssertionError(f"{known} leads epoch {epoch}, and so do I")
+        case Follower(leader=followed):
+            assert followed == known, f"{followed} and {known} both lead epoch {epoch}"
+            return state, ()
+        case Prospective(leader=lost) if lost == known and not leader_speaks:
+            # Somebody still hears the leader that we lost; that alone does not bring it back.
+            return state, ()
+    return become_follower(state, epoch, known, moment)
+
+
+def become_unattached(state: RaftState, epoch: Epoch, moment: Moment) -> Step:
+    """Enter a later epoch without knowing who leads it."""
+    assert epoch > state.epoch, "an epoch is entered without a leader once"
+    timeout_ms = state.config.election_timeout_ms
+    deadline_ms = moment.within(timeout_ms, 2 * timeout_ms)
+    if not isinstance(state.role, Leader | Resigned):
+        # Who was about to campaign has not become less eager by another's attempt.
+        deadline_ms = min(deadline_ms, state.role.deadline_ms)
+    left = leave(state, epoch, NO_NODE)
+    state = replace(state, epoch=epoch, voted_for=None, role=Unattached(deadline_ms=deadline_ms))
+    return state, (save(state), *left)
+
+
+def become_follower(state: RaftState, epoch: Epoch, leader: NodeId, moment: Moment) -> Step:
+    """Follow the leader of this epoch or of a later one, and fetch from it at once."""
+    assert leader != state.config.me, "nobody follows itself"
+    left = leave(state, epoch, leader)
+    deadline_ms = moment.now_ms + state.config.fetch_timeout_ms
+    entered: Effects = ()
+    later = epoch > state.epoch
+    role = Follower(leader=leader, deadline_ms=deadline_ms)
+    state = replace(state, epoch=epoch, voted_for=None if later else state.voted_for, role=role)
+    if later:
+        # Within an epoch the leader is not saved: a vote given is what must not be forgotten.
+        entered = (save(state),)
+    state, fetch = follow.fetch(state, role)
+    return state, (*entered, *left, *fetch)
+
+
+def leave(state: RaftState, epoch: Epoch, leader: NodeId) -> Effects:
+    """What a leader owes to those that wait, when it is one no longer; nothing for other roles."""
+    role = state.role
+    if not isinstance(role, Leader):
+        return ()
+    answer = FetchResponse(refusal=Refusal.NOT_LEADER_OR_FOLLOWER, epoch=epoch, leader=leader)
+    return (
+        *(SendResponse(parked.call, answer) for parked in role.parked),
+        *(RefuseRead(read.call) for read in role.reads),
+        Renounce(state.epoch),
+    )
+
+
+def save(state: RaftState) -> SaveQuorumState:
+    return SaveQuorumState(epoch=state.epoch, voted_for=state.voted_for, leader=state.leader)
+
+
+def on_begin_request(
+    state: RaftState, call: int, request: BeginQuorumEpochRequest, moment: Moment
+) -> Step:
+    """The leader announces itself; `observe` has made it ours."""
+    if request.epoch < state.epoch:
+        refusal = Refusal.FENCED_LEADER_EPOCH
+        answer = BeginQuorumEpochResponse(refusal=refusal, epoch=state.epoch, leader=state.leader)
+        return state, (SendResponse(call, answer),)
+    role = state.role
+    assert isinstance(role, Follower), "an announced leader is followed"
+    effects: Effects = ()
+    if role.lost or role.fetch is None:
+        state, effects = follow.fetch(state, replace(role, lost=False))
+    answer = BeginQuorumEpochResponse(epoch=state.epoch, leader=role.leader)
+    return state, (SendResponse(call, answer), *effects)

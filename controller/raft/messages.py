@@ -1,0 +1,119 @@
+"""What voters say to each other. Every answer carries the responder's epoch and a leader it hears.
+
+    Vote                candidate → voters      also as a pre-vote, which changes nothing (KIP-996)
+    BeginQuorumEpoch    leader → voters         I lead
+    EndQuorumEpoch      leader → voters         I lead no more; these are my successors
+    Fetch               follower → leader       replication by pull (KIP-595)
+
+Who asks, and whether it reached the right node of the right cluster, is the shell's to see to.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from controller.raft.voters import VoterSet
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+
+
+class Refusal(IntEnum):
+    """Why a request was refused; the numbers are those of klamm.v1.QuorumError."""
+
+    NONE = 0
+    FENCED_LEADER_EPOCH = 1
+    UNKNOWN_LEADER_EPOCH = 2
+    NOT_LEADER_OR_FOLLOWER = 3
+    INCONSISTENT_CLUSTER_ID = 4
+    INVALID_VOTER_KEY = 5
+    INVALID_REQUEST = 6
+    SNAPSHOT_NOT_FOUND = 7
+    POSITION_OUT_OF_RANGE = 8
+    BROKER_NOT_AVAILABLE = 9
+    OVERLOADED = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteRequest:
+    epoch: Epoch
+    """The epoch to be led; of a pre-vote, the epoch that the asker is in."""
+    log_end: OffsetAndEpoch
+    pre_vote: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteResponse:
+    refusal: Refusal = Refusal.NONE
+    epoch: Epoch
+    leader: NodeId
+    vote_granted: bool = False
+    directory_id: DirectoryId | None = None
+    """The responder's disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginQuorumEpochRequest:
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginQuorumEpochResponse:
+    refusal: Refusal = Refusal.NONE
+    epoch: Epoch
+    leader: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndQuorumEpochRequest:
+    epoch: Epoch
+    successors: tuple[NodeId, ...]
+    """The most caught up first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndQuorumEpochResponse:
+    refusal: Refusal = Refusal.NONE
+    epoch: Epoch
+    leader: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRequest:
+    epoch: Epoch
+    log_end: OffsetAndEpoch
+    """All below is durable at the fetcher."""
+    high_watermark: Offset
+    max_bytes: int
+    max_wait_ms: int
+    read_round: int = 0
+    """The last that this leader's answers named in this epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedBatch:
+    """What consensus must know of a batch; its bytes are the shell's."""
+
+    base_offset: Offset
+    epoch: Epoch
+    count: int
+    voters: tuple[tuple[Offset, VoterSet], ...] = ()
+    """Voters records in it, with their offsets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResponse:
+    refusal: Refusal = Refusal.NONE
+    epoch: Epoch
+    leader: NodeId
+    high_watermark: Offset = Offset(0)  # noqa: RUF009 - an int
+    log_start_offset: Offset = Offset(0)  # noqa: RUF009
+    diverging: OffsetAndEpoch | None = None
+    """The fetcher's log is no prefix of the leader's: cut it to here at the most."""
+    snapshot_id: OffsetAndEpoch | None = None
+    """The leader's log begins above the fetcher's end."""
+    read_round: int = 0
+    batches: tuple[FetchedBatch, ...] = ()
+    data: object = None
+    """The batches' bytes, which go to the disk as they are."""
+
+
+Request = VoteRequest | BeginQuorumEpochRequest | EndQuorumEpochRequest | FetchRequest
+Response = VoteResponse | BeginQuorumEpochResponse | EndQuorumEpochResponse | FetchResponse

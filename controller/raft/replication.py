@@ -1,0 +1,270 @@
+"""The leader's side of replication: who has what, what is committed, who waits for news.
+
+    Fetch(end, hw) ──▶ its progress ──▶ high watermark ──▶ answers to those parked
+                   └──▶ records, or a divergence, at once; else parked until there are records, a
+                        higher high watermark (KIP-1166) or a read round to tell, or it is due
+
+The high watermark is the largest offset that a majority has durably, once that includes a record
+of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own last fsync.
+"""
+
+from dataclasses import replace
+
+from controller.raft import reads
+from controller.raft.effects import (
+    AcceptProposal,
+    AppendRecords,
+    Claim,
+    Commit,
+    Effects,
+    ProposalRefusal,
+    RefuseProposal,
+    SendRecords,
+    SendResponse,
+)
+from controller.raft.events import Moment, ProposalMade
+from controller.raft.messages import FetchRequest, FetchResponse, Refusal
+from controller.raft.state import (
+    END_UNKNOWN,
+    Leader,
+    ParkedFetch,
+    Progress,
+    RaftState,
+)
+from controller.raft.voters import ReplicaKey
+from klamm.ids import Offset, OffsetAndEpoch
+
+PARKED_MAX = 64
+"""Fetches that one leader holds back."""
+
+UNCOMMITTED_MAX = 200_000
+"""Records appended and not committed; more proposals are refused."""
+
+Step = tuple[RaftState, Effects]
+
+
+def on_fetch(
+    state: RaftState, call: int, sender: ReplicaKey, request: FetchRequest, moment: Moment
+) -> Step:
+    role = state.role
+    refusal = _refusal(state, request)
+    if refusal is not Refusal.NONE or not isinstance(role, Leader):
+        answer = FetchResponse(refusal=refusal, epoch=state.epoch, leader=state.leader)
+        return state, (SendResponse(call, answer),)
+    agrees = state.log.agrees_with(request.log_end)
+    state = _note(state, role, sender, request, moment, agrees=agrees)
+    state, committed = advance(state)
+    state, released = _release(state)
+    state, confirmed = reads.confirm(state)
+    if not agrees:
+        answer = _diverging(state, request.log_end)
+        return state, (*committed, *released, *confirmed, SendResponse(call, answer))
+    parked = ParkedFetch(
+        call=call,
+        sender=sender.node_id,
+        log_end=request.log_end,
+        high_watermark=request.high_watermark,
+        max_bytes=min(request.max_bytes, state.config.fetch_bytes_max),
+        deadline_ms=moment.now_ms + min(request.max_wait_ms, state.config.fetch_wait_max_ms),
+    )
+    state, answered = _park(state, parked, request)
+    return state, (*committed, *released, *confirmed, *answered)
+
+
+def _refusal(state: RaftState, request: FetchRequest) -> Refusal:
+    if request.epoch < state.epoch:
+        return Refusal.FENCED_LEADER_EPOCH
+    if request.epoch > state.epoch:
+        return Refusal.UNKNOWN_LEADER_EPOCH
+    if not isinstance(state.role, Leader):
+        return Refusal.NOT_LEADER_OR_FOLLOWER
+    return Refusal.NONE
+
+
+def _note(
+    state: RaftState,
+    role: Leader,
+    sender: ReplicaKey,
+    request: FetchRequest,
+    moment: Moment,
+    *,
+    agrees: bool,
+) -> RaftState:
+    """Remember where this voter is. Other replicas are served, and count for nothing."""
+    if not state.voters.admits(sender):
+        return state
+    end = request.log_end.offset
+
+    def noted(each: Progress) -> Progress:
+        if each.node_id != sender.node_id:
+            return each
+        caught_up_ms = each.caught_up_ms
+        if agrees and end >= state.log.end_offset:
+            caught_up_ms = moment.now_ms
+        elif agrees and end >= each.leader_end_at_fetch:
+            caught_up_ms = each.fetched_ms
+        return replace(
+            each,
+            end_offset=end if agrees else each.end_offset,
+            fetched_ms=moment.now_ms,
+            caught_up_ms=caught_up_ms,
+            leader_end_at_fetch=state.log.end_offset,
+            read_round=max(each.read_round, request.read_round),
+            begin_failures=0,
+        )
+
+    progress = tuple(noted(each) for each in role.progress)
+    return replace(state, role=replace(role, progress=progress))
+
+
+def advance(state: RaftState) -> Step:
+    """Raise the high watermark to what a majority has, and claim the epoch the first time."""
+    role = state.role
+    assert isinstance(role, Leader)
+    ends = [each.end_offset for each in role.progress]
+    if state.is_voter:
+        ends.append(state.flushed)
+    ends.sort(reverse=True)
+    majority_end = ends[state.voters.majority - 1]
+    if majority_end <= max(state.high_watermark, role.epoch_start):
+        return state, ()
+    assert majority_end <= state.log.end_offset, "a follower has more than its leader"
+    state = replace(state, high_watermark=majority_end)
+    effects: Effects = (Commit(majority_end),)
+    if not role.claimed and majority_end >= role.first_end:
+        assert state.log.end_offset == role.first_end, "nothing is proposed before the claim"
+        state = replace(state, role=replace(role, claimed=True))
+        effects += (Claim(state.epoch, role.first_end),)
+        state, begun = reads.begin_round(state)
+        effects += begun
+    return state, effects
+
+
+def on_flushed(state: RaftState) -> Step:
+    """Our own fsync has finished: now we count."""
+    state, committed = advance(state)
+    state, released = _release(state)
+    return state, committed + released
+
+
+def on_proposal(state: RaftState, event: ProposalMade) -> Step:
+    role, end = state.role, state.log.end_offset
+    if not isinstance(role, Leader) or not role.claimed or event.epoch != state.epoch:
+        return state, (RefuseProposal(event.call, ProposalRefusal.NOT_LEADER, end),)
+    if event.base_offset != end:
+        return state, (RefuseProposal(event.call, ProposalRefusal.LOG_MOVED, end),)
+    if end - state.high_watermark >= UNCOMMITTED_MAX:
+        return state, (RefuseProposal(event.call, ProposalRefusal.OVERLOADED, end),)
+    assert event.count > 0, "a proposal has records"
+    state = replace(state, log=state.log.append(state.epoch, event.count))
+    append = AppendRecords(base_offset=end, epoch=state.epoch, records=event.records)
+    # Followers write while we do: their answers wait for nothing but the page cache.
+    state, released = _release(state)
+    return state, (append, *released, AcceptProposal(event.call, state.log.end_offset))
+
+
+def on_dropped(state: RaftState, call: int) -> RaftState:
+    """Whoever sent this fetch does not wait any more."""
+    role = state.role
+    if not isinstance(role, Leader):
+        return state
+    parked = tuple(each for each in role.parked if each.call != call)
+    return replace(state, role=replace(role, parked=parked))
+
+
+def answer_due(state: RaftState, role: Leader, moment: Moment) -> Step:
+    """Parked fetches whose time is over get an answer with nothing in it."""
+    due = [each for each in role.parked if moment.now_ms >= each.deadline_ms]
+    if not due:
+        return state, ()
+    parked = tuple(each for each in role.parked if moment.now_ms < each.deadline_ms)
+    state = replace(state, role=replace(role, parked=parked))
+    return state, tuple(_answer(state, each) for each in due)
+
+
+def answer_all(state: RaftState) -> Step:
+    """Tell everybody who waits: a read round has begun."""
+    role = state.role
+    assert isinstance(role, Leader)
+    parked = role.parked
+    state = replace(state, role=replace(role, parked=()))
+    return state, tuple(_answer(state, each) for each in parked)
+
+
+def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
+    role = state.role
+    assert isinstance(role, Leader)
+    # One fetch is out at a time: an earlier one of the same voter waits at a broken stream.
+    stale = tuple(each for each in role.parked if each.sender == parked.sender)
+    kept = tuple(each for each in role.parked if each.sender != parked.sender)
+    answers: Effects = tuple(_answer(state, each) for each in stale)
+    told = request.read_round >= role.read_round or not role.reads
+    if not told or request.max_wait_ms == 0 or _has_news(state, parked):
+        state = replace(state, role=replace(role, parked=kept))
+        return state, (*answers, _answer(state, parked))
+    if len(kept) >= PARKED_MAX:
+        refusal = FetchResponse(
+            refusal=Refusal.OVERLOADED, epoch=state.epoch, leader=state.config.me
+        )
+        return state, (SendResponse(parked.call, refusal),)
+    return replace(state, role=replace(role, parked=(*kept, parked))), answers
+
+
+def _release(state: RaftState) -> Step:
+    """Answer the parked fetches for which there is something to say."""
+    role = state.role
+    if not isinstance(role, Leader) or not role.parked:
+        return state, ()
+    news = [each for each in role.parked if _has_news(state, each)]
+    if not news:
+        return state, ()
+    parked = tuple(each for each in role.parked if not _has_news(state, each))
+    state = replace(state, role=replace(role, parked=parked))
+    return state, tuple(_answer(state, each) for each in news)
+
+
+def _has_news(state: RaftState, parked: ParkedFetch) -> bool:
+    if parked.log_end.offset < state.log.end_offset:
+        return True
+    return min(state.high_watermark, parked.log_end.offset) > parked.high_watermark
+
+
+def _answer(state: RaftState, parked: ParkedFetch) -> SendRecords | SendResponse:
+    role = state.role
+    assert isinstance(role, Leader)
+    response = FetchResponse(
+        epoch=state.epoch,
+        leader=state.config.me,
+        high_watermark=state.high_watermark,
+        log_start_offset=state.log.start_offset,
+        read_round=role.read_round,
+    )
+    if parked.log_end.offset == state.log.end_offset:
+        return SendResponse(parked.call, response)
+    return SendRecords(
+        call=parked.call,
+        response=response,
+        start_offset=parked.log_end.offset,
+        max_bytes=parked.max_bytes,
+    )
+
+
+def _diverging(state: RaftState, end: OffsetAndEpoch) -> FetchResponse:
+    role = state.role
+    assert isinstance(role, Leader)
+    below = end.offset < state.log.start_offset
+    return FetchResponse(
+        epoch=state.epoch,
+        leader=state.config.me,
+        high_watermark=state.high_watermark,
+        log_start_offset=state.log.start_offset,
+        read_round=role.read_round,
+        diverging=None if below else state.log.end_of(end.epoch),
+        snapshot_id=state.log.start if below else None,
+    )
+
+
+def lag_of(state: RaftState, progress: Progress) -> Offset:
+    """Records that this voter lacks, as far as the leader knows."""
+    known = max(progress.end_offset, Offset(0)) if progress.end_offset != END_UNKNOWN else Offset(0)
+    return Offset(state.log.end_offset - known)

@@ -1,0 +1,114 @@
+"""Giving up leadership, and what the others make of it.
+
+give_up ──▶ EndQuorumEpoch(successors, the most caught up first) ──▶ first: stands at once
+                                                                    others: wait their turn
+"""
+
+from dataclasses import replace
+
+from controller.raft import election
+from controller.raft.effects import Effects, SendRequest, SendResponse
+from controller.raft.epoch import leave
+from controller.raft.events import Moment, ResignRequested
+from controller.raft.messages import EndQuorumEpochRequest, EndQuorumEpochResponse, Refusal
+from controller.raft.state import NEVER_MS, Follower, Leader, RaftState, Resigned, Unattached
+from controller.raft.voters import ReplicaKey
+from klamm.ids import NO_NODE, NodeId
+
+Step = tuple[RaftState, Effects]
+
+
+def on_requested(state: RaftState, event: ResignRequested, moment: Moment) -> Step:
+    role = state.role
+    if not isinstance(role, Leader) or event.epoch != state.epoch or not state.others:
+        return state, ()
+    return give_up(state, role, moment, event.successor)
+
+
+def give_up(
+    state: RaftState, role: Leader, moment: Moment, successor: NodeId | None = None
+) -> Step:
+    """Lead no more. The epoch stays, and nobody else may lead it."""
+    ranked = sorted(
+        role.progress, key=lambda each: (each.node_id != successor, -each.end_offset, each.node_id)
+    )
+    successors = tuple(each.node_id for each in ranked)
+    ending = EndQuorumEpochRequest(epoch=state.epoch, successors=successors)
+    timeout_ms = state.config.election_timeout_ms
+    left = leave(state, state.epoch, NO_NODE)
+    resigned = Resigned(
+        deadline_ms=moment.within(timeout_ms, 2 * timeout_ms),
+        unacked=successors,
+        ending=ending,
+        retry_ms=_retry_ms(state, moment),
+    )
+    state = replace(state, role=resigned)
+    return state, (*(SendRequest(each, ending) for each in successors), *left)
+
+
+def on_end_request(
+    state: RaftState,
+    call: int,
+    sender: ReplicaKey,
+    request: EndQuorumEpochRequest,
+    moment: Moment,
+) -> Step:
+    if request.epoch < state.epoch:
+        refusal = Refusal.FENCED_LEADER_EPOCH
+        answer = EndQuorumEpochResponse(refusal=refusal, epoch=state.epoch, leader=state.leader)
+        return state, (SendResponse(call, answer),)
+    state, effects = _succeed(state, sender.node_id, request, moment)
+    answer = EndQuorumEpochResponse(epoch=state.epoch, leader=state.leader)
+    return state, (*effects, SendResponse(call, answer))
+
+
+def _succeed(
+    state: RaftState, leader: NodeId, request: EndQuorumEpochRequest, moment: Moment
+) -> Step:
+    role = state.role
+    if isinstance(role, Follower) and role.leader != leader:
+        return state, ()
+    if not isinstance(role, Follower | Unattached):
+        return state, ()
+    me = state.config.me
+    if state.is_voter and request.successors[:1] == (me,):
+        return election.stand(state, moment)
+    deadline_ms = moment.now_ms + _turn_ms(state, request.successors)
+    if isinstance(role, Follower):
+        role = replace(role, lost=True, fetch=None, retry_ms=NEVER_MS, deadline_ms=deadline_ms)
+        return replace(state, role=role), ()
+    return replace(state, role=Unattached(deadline_ms=deadline_ms)), ()
+
+
+def _turn_ms(state: RaftState, successors: tuple[NodeId, ...]) -> int:
+    """The further down the list, the later, in powers of two (KIP-595)."""
+    longest_ms = state.config.election_backoff_max_ms
+    if state.config.me not in successors:
+        return longest_ms
+    place = successors.index(state.config.me)
+    return (longest_ms >> (len(successors) - 1)) << max(place - 1, 0)
+
+
+def on_end_answered(state: RaftState, sender: NodeId) -> RaftState:
+    role = state.role
+    if not isinstance(role, Resigned):
+        return state
+    unacked = tuple(each for each in role.unacked if each != sender)
+    retry_ms = role.retry_ms if unacked else NEVER_MS
+    return replace(state, role=replace(role, unacked=unacked, retry_ms=retry_ms))
+
+
+def on_time(state: RaftState, role: Resigned, moment: Moment) -> Step:
+    """Say goodbye again to those that have not heard; at the end, campaign like anybody."""
+    if moment.now_ms >= role.deadline_ms:
+        return election.start_pre_vote(state, moment)
+    if role.ending is None or moment.now_ms < role.retry_ms:
+        return state, ()
+    again = tuple(SendRequest(each, role.ending) for each in role.unacked)
+    state = replace(state, role=replace(role, retry_ms=_retry_ms(state, moment)))
+    return state, again
+
+
+def _retry_ms(state: RaftState, moment: Moment) -> int:
+    backoff_ms = state.config.retry_backoff_ms
+    return moment.within(5 * backoff_ms, 10 * backoff_ms)

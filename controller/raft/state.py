@@ -1,0 +1,298 @@
+"""What a voter remembers, as one immutable value, and how it comes back from its disk.
+
+                        ┌────────────────── higher epoch seen ──────────────────┐
+                        ▼                                                       │
+    Unattached ──▶ Prospective ──▶ Candidate ──▶ Leader ──▶ Resigned      (from any role)
+        │  ▲            ▲  │           │                        │
+        ▼  │            │  ▼           ▼                        │
+      Follower ─────────┘  Follower, Unattached          Prospective, Follower
+
+Durable are epoch and voted_for (quorum-state) and the log. Roles are memory; a voter that comes
+back with a vote for itself may have led that epoch, so it never leads it again: it is Resigned.
+"""
+
+from dataclasses import dataclass
+
+from controller.raft.events import Moment
+from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
+from controller.raft.voters import BOOTSTRAP, ReplicaKey, VoterHistory, VoterSet
+from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.epochs import EpochChain
+
+NEVER_MS = 1 << 62
+"""A deadline that does not come."""
+
+END_UNKNOWN = Offset(-1)
+
+STARTUP_JITTER_MS = 40
+"""A voter that starts asks soon for pre-votes: they disturb nobody, and answers name the leader."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftConfig:
+    """Kafka's controller.quorum.* keys, and who this voter is."""
+
+    me: NodeId
+    directory_id: DirectoryId
+    voters: VoterSet
+    """As configured: the voters until the log names them, and where they are reached."""
+    election_timeout_ms: int = 1_000
+    fetch_timeout_ms: int = 2_000
+    election_backoff_max_ms: int = 1_000
+    retry_backoff_ms: int = 20
+    fetch_bytes_max: int = 8 * 1024 * 1024
+    fetch_wait_max_ms: int = 500
+
+    @property
+    def key(self) -> ReplicaKey:
+        return ReplicaKey(node_id=self.me, directory_id=self.directory_id)
+
+    @property
+    def fetch_wait_ms(self) -> int:
+        """A parked fetch is answered well before either side takes the other for dead."""
+        return min(self.fetch_wait_max_ms, self.fetch_timeout_ms // 2)
+
+    @property
+    def check_quorum_ms(self) -> int:
+        return self.fetch_timeout_ms * 3 // 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unattached:
+    """Knows no leader. May have voted."""
+
+    deadline_ms: int
+    """When to ask for pre-votes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    leader: NodeId
+    deadline_ms: int
+    """When to ask for pre-votes, unless the leader is heard before."""
+    lost: bool = False
+    """The stream to the leader broke, or it said goodbye; it was not heard since."""
+    fetch: FetchRequest | None = None
+    """The one that is out."""
+    retry_ms: int = NEVER_MS
+    """When to fetch again after a failure."""
+    read_round: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospective:
+    """Asks who would vote for it (KIP-996). Nothing of this is durable."""
+
+    leader: NodeId
+    """The one it lost; NO_NODE if it had none."""
+    deadline_ms: int
+    granted: frozenset[NodeId]
+    """These two are for membership and counting, never iterated."""
+    refused: frozenset[NodeId] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    deadline_ms: int
+    granted: frozenset[NodeId]
+    refused: frozenset[NodeId] = frozenset()
+    over: bool = False
+    """Lost; waits out its backoff."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What the leader knows of one other voter, from its requests in this epoch."""
+
+    node_id: NodeId
+    end_offset: Offset = END_UNKNOWN
+    """It has everything below, durably, and the same as the leader."""
+    fetched_ms: int
+    """Last heard of; at first, when the epoch began."""
+    caught_up_ms: int = -1
+    """When it last had all that the leader had at that time; -1 if never."""
+    leader_end_at_fetch: Offset = Offset(1 << 62)  # noqa: RUF009 - an int
+    read_round: int = 0
+    begin_ms: int
+    """When to announce the epoch to it (again)."""
+    begin_failures: int = 0
+
+    @property
+    def has_fetched(self) -> bool:
+        return self.end_offset != END_UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedFetch:
+    """Will be answered when there is something to say."""
+
+    call: int
+    sender: NodeId
+    log_end: OffsetAndEpoch
+    high_watermark: Offset
+    max_bytes: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRead:
+    call: int
+    index: Offset
+    round: int
+    """Confirmed once a majority has brought this round back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leader:
+    epoch_start: Offset
+    """Where this leader's LeaderChange stands."""
+    first_end: Offset
+    """End of the batch that begins the epoch."""
+    progress: tuple[Progress, ...]
+    """The other voters, by id."""
+    claimed: bool = False
+    parked: tuple[ParkedFetch, ...] = ()
+    reads: tuple[PendingRead, ...] = ()
+    read_round: int = 0
+    """The last that was begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resigned:
+    """Led this epoch once, or may have."""
+
+    deadline_ms: int
+    unacked: tuple[NodeId, ...] = ()
+    """Voters that have not answered `ending` yet."""
+    ending: EndQuorumEpochRequest | None = None
+    retry_ms: int = NEVER_MS
+
+
+Role = Unattached | Follower | Prospective | Candidate | Leader | Resigned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedState:
+    """What the quorum-state file says."""
+
+    epoch: Epoch = Epoch(0)  # noqa: RUF009 - an int
+    voted_for: ReplicaKey | None = None
+    leader: NodeId = NO_NODE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaftState:
+    config: RaftConfig
+    epoch: Epoch
+    voted_for: ReplicaKey | None
+    log: EpochChain
+    flushed: Offset
+    """The log is durable up to here."""
+    truncations: int = 0
+    high_watermark: Offset
+    voter_history: VoterHistory
+    role: Role
+    attempts: int = 0
+    """Campaigns since a leader was last heard: each waits longer."""
+    disks: tuple[ReplicaKey, ...] = ()
+    """Replicas that have made themselves known, for the next Voters record; one a voter."""
+
+    @property
+    def voters(self) -> VoterSet:
+        return self.voter_history[-1][1]
+
+    @property
+    def is_voter(self) -> bool:
+        return self.voters.admits(self.config.key)
+
+    @property
+    def others(self) -> tuple[NodeId, ...]:
+        """The other voters, by id."""
+        return tuple(each for each in self.voters.ids if each != self.config.me)
+
+    @property
+    def leader(self) -> NodeId:
+        """The leader that this voter is, or hears; NO_NODE if it does not."""
+        match self.role:
+            case Leader():
+                return self.config.me
+            case Follower(leader=leader, lost=False):
+                return leader
+        return NO_NODE
+
+    @property
+    def next_deadline_ms(self) -> int:
+        """When to step TimePassed; NEVER_MS if nothing waits."""
+        match self.role:
+            case Leader():
+                return _leader_deadline_ms(self, self.role)
+            case Follower(deadline_ms=deadline_ms, retry_ms=retry_ms):
+                return min(deadline_ms, retry_ms)
+            case Resigned(deadline_ms=deadline_ms, retry_ms=retry_ms):
+                return min(deadline_ms, retry_ms)
+        return self.role.deadline_ms
+
+    @property
+    def role_name(self) -> str:
+        return type(self.role).__name__.lower()
+
+
+def _leader_deadline_ms(state: RaftState, role: Leader) -> int:
+    deadline_ms = quorum_until_ms(state, role)
+    for each in role.progress:
+        deadline_ms = min(deadline_ms, each.begin_ms)
+    for parked in role.parked:
+        deadline_ms = min(deadline_ms, parked.deadline_ms)
+    return deadline_ms
+
+
+def quorum_until_ms(state: RaftState, role: Leader) -> int:
+    """Until when this leader may take itself for one, if it hears nothing more (KAFKA-15489)."""
+    needed = state.voters.majority - (1 if state.is_voter else 0)
+    if needed == 0:
+        return NEVER_MS
+    heard = sorted((each.fetched_ms for each in role.progress), reverse=True)
+    return heard[needed - 1] + state.config.check_quorum_ms
+
+
+def restore(
+    config: RaftConfig,
+    saved: SavedState,
+    log: EpochChain,
+    voters: VoterHistory,
+    moment: Moment,
+) -> RaftState:
+    """The voter as it comes back from its disk. Its next_deadline_ms is near.
+
+    Args:
+        config: Who this is.
+        saved: The quorum-state file; the default if there was none, and no log either.
+        log: What stood in the log and is durable.
+        voters: The Voters records in the log.
+        moment: Now.
+    """
+    assert log.last_epoch <= saved.epoch, "the log is of a later epoch than the vote"
+    soon_ms = moment.within(1, 1 + STARTUP_JITTER_MS)
+    if len(config.voters.voters) == 1 and not voters:
+        soon_ms = moment.now_ms
+    me = config.me
+    voted_for_me = saved.voted_for is not None and saved.voted_for.node_id == me
+    role: Role = Unattached(deadline_ms=soon_ms)
+    if saved.leader == me or voted_for_me:
+        role = Resigned(deadline_ms=soon_ms)
+    elif saved.leader != NO_NODE:
+        # Fetches at once; if nobody answers, a pre-vote follows soon.
+        deadline_ms = moment.now_ms + config.fetch_timeout_ms
+        role = Follower(
+            leader=saved.leader, lost=True, deadline_ms=deadline_ms, retry_ms=moment.now_ms
+        )
+    return RaftState(
+        config=config,
+        epoch=saved.epoch,
+        voted_for=saved.voted_for,
+        log=log,
+        flushed=log.end_offset,
+        high_watermark=log.start_offset,
+        voter_history=((BOOTSTRAP, config.voters), *voters),
+        role=role,
+    )

@@ -1,0 +1,99 @@
+"""Being asked for a vote, or whether one would give it.
+
+vote       once an epoch, to a log as good as ours, if no leader is known; durable before it
+           is said
+pre-vote   as often as asked, to a log as good as ours, unless we hear a leader, or stand
+           ourselves: a node with one bad link disturbs nobody
+"""
+
+from dataclasses import replace
+
+from controller.raft.effects import Effects, SendRequest, SendResponse
+from controller.raft.epoch import save
+from controller.raft.events import Moment
+from controller.raft.messages import Refusal, VoteRequest, VoteResponse
+from controller.raft.state import (
+    Candidate,
+    Follower,
+    Leader,
+    Prospective,
+    RaftState,
+    Resigned,
+    Unattached,
+)
+from controller.raft.voters import ReplicaKey
+from klamm.ids import NO_NODE
+
+YIELD_MS = (20, 50)
+"""Who has granted a pre-vote lets the other stand first, once."""
+
+Step = tuple[RaftState, Effects]
+
+
+def on_request(
+    state: RaftState, call: int, sender: ReplicaKey, request: VoteRequest, moment: Moment
+) -> Step:
+    if request.epoch < state.epoch:
+        return state, (SendResponse(call, _answer(state, Refusal.FENCED_LEADER_EPOCH)),)
+    if request.pre_vote:
+        return _on_pre_vote(state, call, sender, request, moment)
+    if not _may_grant(state, sender, request):
+        return state, (SendResponse(call, _answer(state)),)
+    # We have just helped someone else to win: our own turn moves out.
+    timeout_ms = state.config.election_timeout_ms
+    role = Unattached(deadline_ms=moment.within(timeout_ms, 2 * timeout_ms))
+    known = state.voted_for == sender
+    state = replace(state, voted_for=sender, role=role)
+    answer = SendResponse(call, _answer(state, granted=True))
+    return state, (answer,) if known else (save(state), answer)
+
+
+def _may_grant(state: RaftState, candidate: ReplicaKey, request: VoteRequest) -> bool:
+    assert request.epoch == state.epoch, "a later epoch has been entered"
+    role = state.role
+    leaderless = isinstance(role, Unattached) or (
+        isinstance(role, Prospective) and role.leader == NO_NODE
+    )
+    if not leaderless or state.voted_for not in (None, candidate):
+        return False
+    return request.log_end >= state.log.end
+
+
+def _on_pre_vote(
+    state: RaftState, call: int, sender: ReplicaKey, request: VoteRequest, moment: Moment
+) -> Step:
+    role = state.role
+    granted = _would_grant(state, sender, request)
+    answer = SendResponse(call, _answer(state, granted=granted))
+    if isinstance(role, Prospective) and not granted and sender.node_id in role.refused:
+        # It has lost its leader too, since it refused us: ask it again at once.
+        asked = replace(role, refused=role.refused - {sender.node_id})
+        again = VoteRequest(epoch=state.epoch, log_end=state.log.end, pre_vote=True)
+        return replace(state, role=asked), (answer, SendRequest(sender.node_id, again))
+    if granted and state.attempts == 0 and isinstance(role, Unattached | Follower | Resigned):
+        later_ms = max(role.deadline_ms, moment.within(*YIELD_MS))
+        state = replace(state, attempts=1, role=replace(role, deadline_ms=later_ms))
+    return state, (answer,)
+
+
+def _would_grant(state: RaftState, sender: ReplicaKey, request: VoteRequest) -> bool:
+    match state.role:
+        case Leader() | Candidate(over=False) | Follower(lost=False):
+            return False
+        case Prospective() if request.epoch == state.epoch:
+            # Two ask each other: one of them stands. Who has more log, else the higher id.
+            theirs = (request.log_end, sender.node_id)
+            return theirs > (state.log.end, state.config.me)
+    return request.log_end >= state.log.end
+
+
+def _answer(
+    state: RaftState, refusal: Refusal = Refusal.NONE, *, granted: bool = False
+) -> VoteResponse:
+    return VoteResponse(
+        refusal=refusal,
+        epoch=state.epoch,
+        leader=state.leader,
+        vote_granted=granted,
+        directory_id=state.config.directory_id,
+    )
