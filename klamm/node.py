@@ -13,7 +13,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from klamm.config.load import Arguments, parse_arguments
@@ -63,17 +63,23 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
     return 0
 
 
-async def first_failure(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Returns once `stop` is set; raises what ended a task that should run for ever."""
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    waiting: tuple[asyncio.Task[object], ...] = (stopping, *tasks)
+async def while_running(
+    tasks: Sequence[asyncio.Task[None]], *until: Coroutine[object, object, object]
+) -> None:
+    """Returns once one of `until` is done; raises what ended one of `tasks`, which run for ever."""
+    awaited = [asyncio.ensure_future(each) for each in until]
     try:
-        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            task.result()
-            raise AssertionError(f"{task.get_name()} ended, and runs for ever")
+        done, _ = await asyncio.wait((*awaited, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task in done:
+                task.result()
+                raise AssertionError(f"{task.get_name()} ended, and runs for ever")
+        for each in awaited:
+            if each in done:
+                each.result()
     finally:
-        stopping.cancel()
+        for each in awaited:
+            each.cancel()
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:

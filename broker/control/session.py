@@ -83,13 +83,20 @@ class BrokerSession:
         registration: Registration,
         times: SessionTimes,
         clock: Clock,
+        *,
+        on_registered: Callable[[], None] = lambda: None,
         on_standing: Callable[[bool], None] = lambda fenced: None,
     ) -> None:
-        """`on_standing(fenced)` is called whenever the broker is fenced or unfenced."""
+        """
+        Args:
+            on_registered: Called when `broker_epoch` is new, before the first heartbeat with it.
+            on_standing: Called whenever the broker is fenced (True) or unfenced.
+        """
         self._client = client
         self._registration = registration
         self._times = times
         self._clock = clock
+        self._on_registered = on_registered
         self._on_standing = on_standing
         self.broker_epoch = NOT_REGISTERED
         self.fenced = True
@@ -173,6 +180,7 @@ class BrokerSession:
                 continue
             self.broker_epoch = Offset(response.broker_epoch)
             _log.info("registered", broker_epoch=self.broker_epoch)
+            self._on_registered()
             return
 
     def _give_up(self, error: KlammError, waited_ms: int, duplicate_ms: int) -> None:
@@ -198,11 +206,13 @@ class BrokerSession:
     # ── Heartbeats ────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> None:
-        """Heartbeat until cancelled. Call `register` first.
+        """Register, and heartbeat until cancelled.
 
         Raises:
-            StartError: The controllers no longer know this uptime, and accept no other.
+            StartError: The controllers do not accept this uptime, or not any more.
         """
+        if self.broker_epoch == NOT_REGISTERED:
+            await self.register()
         while True:
             error = await self._one_session()
             self._connected = False

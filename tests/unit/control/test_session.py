@@ -27,7 +27,7 @@ class World:
         self.standings: list[bool] = []
         self.client = ControllerClient([each.address for each in controllers.values()])
         self.session = BrokerSession(
-            self.client, registration(), TIMES, SystemClock(), self.standings.append
+            self.client, registration(), TIMES, SystemClock(), on_standing=self.standings.append
         )
         self.task: asyncio.Task[None] | None = None
 

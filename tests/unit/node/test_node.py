@@ -67,7 +67,7 @@ async def test_a_task_that_fails_ends_the_wait() -> None:
 
     tasks = [asyncio.create_task(run()), asyncio.create_task(fail())]
     with pytest.raises(StartError):
-        await node.first_failure(asyncio.Event(), tasks)
+        await node.while_running(tasks, asyncio.Event().wait())
     await node.end(tasks)
     assert all(each.done() for each in tasks)
 
@@ -76,7 +76,7 @@ async def test_to_stop_is_not_a_failure() -> None:
     stop = asyncio.Event()
     tasks = [asyncio.create_task(asyncio.Event().wait())]
     stop.set()
-    await node.first_failure(stop, tasks)  # type: ignore[arg-type]
+    await node.while_running(tasks, stop.wait())  # type: ignore[arg-type]
     await node.end(tasks)  # type: ignore[arg-type]
 
 
