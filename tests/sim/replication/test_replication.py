@@ -5,7 +5,7 @@ import pytest
 from tests.sim.replication.world import Broker, World
 
 SEEDS = range(60)
-ROUNDS = 25
+ROUNDS = 60
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -25,7 +25,7 @@ def run_seed(seed: int, **planted: bool) -> World:
     world.run(200)
     for _ in range(ROUNDS):
         shake(world)
-        world.run(world.rng.randint(10, 700))
+        world.run(world.rng.randint(5, 300))
     heal(world)
     world.run(4_000)
     before = [client.sequence for client in world.clients]
@@ -42,7 +42,7 @@ def run_seed(seed: int, **planted: bool) -> World:
 def shake(world: World) -> None:
     """One random misfortune, or the end of one."""
     victim: Broker = world.rng.choice(list(world.brokers.values()))
-    match world.rng.randint(0, 8):
+    match world.rng.randint(0, 10):
         case 0 | 1 if victim.partition is not None:
             world.crash(victim, loses=world.rng.random() < 0.6)
         case 0 | 1 | 2 if victim.partition is None:
@@ -52,20 +52,28 @@ def shake(world: World) -> None:
         case 4:
             for broker in world.brokers.values():
                 world.reconnect(broker)
-        case 5:
+        case 5 | 6:
             world.controller.move_leader(victim.id)
-        case 6 if victim.partition is not None and victim.id in world.controller.now.active:
+        case 7 if victim.partition is not None and victim.id in world.controller.now.active:
             # A session lost, though the broker lives: fenced, and back in a while.
             world.controller.fence(victim.id)
             life = victim.life
             world.after(world.rng.randint(20, 400), lambda: world.on_ready(victim, life))
-        case 7:
+        case 8:
             world.drop = world.rng.choice((0.0, 0.05, 0.3))
+        case 9:
+            other = world.rng.choice([each for each in world.brokers if each != victim.id])
+            world.cuts ^= {frozenset((victim.id, other))}
+        case 10:
+            victim.unheard = not victim.unheard
 
 
 def heal(world: World) -> None:
     world.drop = 0.0
+    world.deaf = 0.5
+    world.cuts = set()
     for broker in world.brokers.values():
+        broker.unheard = False
         if broker.partition is None:
             world.restart(broker)
         world.reconnect(broker)

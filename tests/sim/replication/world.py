@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from klamm.log.log import Log, LogConfig
-
 from broker.replica.exchange import FetchRow, Surroundings
 from broker.replica.follower import FetchAnswer, FetchPosition
 from broker.replica.isr import IsrAnswer, IsrChange
@@ -18,6 +16,7 @@ from broker.replica.purgatory import OffsetWait
 from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import Epoch, NodeId, Offset, TopicId, TopicPartition
+from klamm.log.log import Log, LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import NewRecord
 from tests.sim.replication.controller import ModelController
@@ -26,9 +25,8 @@ from tests.sim.replication.disk import MemoryFiles
 TOPIC_ID = TopicId(UUID(int=1))
 DIRECTORY = Path("/data/topic-0")
 CONFIG = TopicConfig.effective({"min.insync.replicas": "2", "segment.bytes": "4096"})
-LAG_MS = 400
+LAG_MS = 120
 FETCH_TIMEOUT_MS = 120
-FETCH_BYTES = 1_000
 
 Entry = tuple[int, int, int]
 """Leader epoch, producer id, sequence: what a batch is in this world."""
@@ -47,6 +45,9 @@ class Broker:
         self.saved_high_watermark = Offset(0)
         self.asking = 0
         self.isolated = False
+        """Cut off from all."""
+        self.unheard = False
+        """Cut off from the controller, in what it says; the controller hears its heartbeats."""
         self.partition: Partition | None = None
         self.surroundings: Surroundings
         self.start()
@@ -72,7 +73,7 @@ class Broker:
         def ask() -> None:
             if self.life != life or self.partition is None:
                 return
-            if self.world.is_lost(self):
+            if self.world.is_lost(self) or self.unheard:
                 self.world.after(50, ask)
                 return
             answer = self.world.controller.alter_partition(self.id, uptime, change)
@@ -146,7 +147,7 @@ class Broker:
             return
         row = FetchRow(
             fetch_offset=position.fetch_offset,
-            max_bytes=FETCH_BYTES,
+            max_bytes=self.world.fetch_bytes,
             current_leader_epoch=position.current_leader_epoch,
             last_fetched_epoch=position.last_fetched_epoch,
             replica_id=asker.id,
@@ -246,7 +247,7 @@ class Client:
 
 
 class World:
-    def __init__(self, seed: int, brokers: int = 3, clients: int = 2) -> None:
+    def __init__(self, seed: int, brokers: int = 3, clients: int = 4) -> None:
         self.rng = random.Random(seed)
         self.now_ms = 0
         self.drop = 0.05
@@ -261,6 +262,12 @@ class World:
         self.controller = ModelController(ids)
         uptimes = self.controller.now.registered
         self.brokers = {each: Broker(each, self, uptimes[each]) for each in ids}
+        self.cuts: set[frozenset[NodeId]] = set()
+        """Pairs of brokers that do not hear each other."""
+        self.deaf = self.rng.choice((0.02, 0.1, 0.5))
+        """How often a broker hears of metadata, for each beat."""
+        self.fetch_bytes = self.rng.choice((200, 1_000))
+        self.eager = self.rng.choice((0.1, 0.5, 0.9))
         self._checked: dict[NodeId, tuple[int, Offset]] = {}
         self.clients = [Client(each, self) for each in range(clients)]
         self.after(0, self._beat)
@@ -280,7 +287,8 @@ class World:
     def send(
         self, source: "Broker | None", target: "Broker | None", action: Callable[[], None]
     ) -> None:
-        if not self.is_lost(source, target):
+        cut = source and target and frozenset((source.id, target.id)) in self.cuts
+        if not cut and not self.is_lost(source, target):
             self.after(self.delay_ms(), action)
 
     def run(self, duration_ms: int) -> None:
@@ -295,12 +303,12 @@ class World:
         """What brokers and clients do by themselves."""
         for broker in self.brokers.values():
             broker.ask_leader()
-            if not broker.isolated and self.rng.random() < 0.3:
+            if not broker.isolated and self.rng.random() < self.deaf:
                 broker.hear(self.rng.randint(max(0, broker.seen), len(self.controller.history) - 1))
-            if broker.partition is not None and self.rng.random() < 0.1:
+            if broker.partition is not None and self.rng.random() < 0.2:
                 broker.partition.on_time_passed(self.now_ms)
         for client in self.clients:
-            if self.rng.random() < 0.3:
+            if self.rng.random() < self.eager:
                 client.attempt()
         self.after(4, self._beat)
 
