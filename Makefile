@@ -1,4 +1,5 @@
 # make run     three controllers, three brokers and a tour; nothing but Python, pip and make needed
+#              NO_TOUR=1 only starts them; ARGS="--base-port 0" is passed on
 # make test    installs what the tests need, and runs them
 # make lint    ruff, mypy, import contracts
 # make proto   generate klamm/v1 from proto/klamm/v1
@@ -14,7 +15,7 @@ INPUTS ?= 1000000
 .PHONY: run test lint proto sim fuzz format bench clean
 
 run: $(VENV)/.run
-	$(BIN)/klamm tour
+	$(BIN)/klamm tour $(if $(NO_TOUR),--no-tour) $(ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/pytest $(PYTEST_ARGS)
