@@ -1,0 +1,324 @@
+"""Records as they are written: `klamm.v1.MetadataRecord` in the value, the cause in the headers.
+
+A value that this version cannot read is an error that names its offset: a node that skipped what
+it does not know would believe another state than its peers.
+"""
+
+from collections.abc import Iterable
+from typing import assert_never
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from klamm.errors import KlammError
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
+from klamm.log.records import NewRecord, Record
+from klamm.metadata.records import (
+    BrokerRegistrationChangeRecord,
+    Cause,
+    ConfigRecord,
+    Endpoint,
+    FeatureLevelRecord,
+    MetadataRecord,
+    NewPartition,
+    NoOpRecord,
+    PartitionChange,
+    PartitionChangeRecord,
+    PartitionRecord,
+    ProducerIdsRecord,
+    RegisterBrokerRecord,
+    RemoveTopicRecord,
+    ResourceType,
+    TopicRecord,
+    UnregisterBrokerRecord,
+)
+from klamm.v1 import records_pb2 as pb
+
+PRINCIPAL_HEADER = "principal"
+REQUEST_HEADER = "request"
+REQUEST_ID_HEADER = "request-id"
+
+
+class UnknownRecordError(KlammError):
+    """A record of the metadata log that cannot be read: damaged, or of a newer version."""
+
+
+def encode(records: tuple[MetadataRecord, ...], cause: Cause) -> tuple[NewRecord, ...]:
+    """One decision's records; the first carries the cause."""
+    headers = (
+        (PRINCIPAL_HEADER, cause.principal.encode()),
+        (REQUEST_HEADER, cause.request.encode()),
+        *([(REQUEST_ID_HEADER, cause.request_id.encode())] if cause.request_id else []),
+    )
+    return tuple(
+        NewRecord(
+            value=to_proto(record).SerializeToString(deterministic=True),
+            headers=() if number else headers,
+        )
+        for number, record in enumerate(records)
+    )
+
+
+def cause_of(record: Record) -> Cause | None:
+    """Who did it, if this is the first record of a decision."""
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    if PRINCIPAL_HEADER not in headers:
+        return None
+    return Cause(
+        principal=headers[PRINCIPAL_HEADER],
+        request=headers.get(REQUEST_HEADER, ""),
+        request_id=headers.get(REQUEST_ID_HEADER, ""),
+    )
+
+
+def decode(record: Record) -> MetadataRecord:
+    """
+    Raises:
+        UnknownRecordError: It is damaged, or of a newer version.
+    """
+    message = pb.MetadataRecord()
+    try:
+        message.ParseFromString(record.value or b"")
+        return from_proto(message)
+    except (DecodeError, ValueError) as error:
+        raise UnknownRecordError(
+            f"the metadata record at offset {record.offset} cannot be read: {error}"
+        ) from error
+
+
+def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
+    match record:
+        case RegisterBrokerRecord():
+            return pb.MetadataRecord(register_broker=_register_broker(record))
+        case UnregisterBrokerRecord():
+            return pb.MetadataRecord(
+                unregister_broker=pb.UnregisterBrokerRecord(
+                    broker_id=record.broker_id, broker_epoch=record.broker_epoch
+                )
+            )
+        case BrokerRegistrationChangeRecord():
+            return pb.MetadataRecord(
+                broker_registration_change=pb.BrokerRegistrationChangeRecord(
+                    broker_id=record.broker_id,
+                    broker_epoch=record.broker_epoch,
+                    fenced=record.fenced,
+                    in_controlled_shutdown=record.in_controlled_shutdown,
+                )
+            )
+        case TopicRecord():
+            return pb.MetadataRecord(
+                topic=pb.TopicRecord(topic_id=record.topic_id.bytes, name=record.name)
+            )
+        case PartitionRecord():
+            return pb.MetadataRecord(partition=_partitions(record))
+        case PartitionChangeRecord():
+            return pb.MetadataRecord(partition_change=_changes(record))
+        case RemoveTopicRecord():
+            return pb.MetadataRecord(
+                remove_topic=pb.RemoveTopicRecord(topic_id=record.topic_id.bytes)
+            )
+        case _:
+            return _small_to_proto(record)
+
+
+def _small_to_proto(
+    record: ConfigRecord | ProducerIdsRecord | FeatureLevelRecord | NoOpRecord,
+) -> pb.MetadataRecord:
+    match record:
+        case ConfigRecord():
+            return pb.MetadataRecord(
+                config=pb.ConfigRecord(
+                    resource_type=pb.ConfigResourceType.ValueType(record.resource_type),
+                    resource_name=record.resource_name,
+                    key=record.key,
+                    value=record.value,
+                )
+            )
+        case ProducerIdsRecord():
+            return pb.MetadataRecord(
+                producer_ids=pb.ProducerIdsRecord(
+                    broker_id=record.broker_id,
+                    broker_epoch=record.broker_epoch,
+                    next_producer_id=record.next_producer_id,
+                )
+            )
+        case FeatureLevelRecord():
+            return pb.MetadataRecord(
+                feature_level=pb.FeatureLevelRecord(name=record.name, level=record.level)
+            )
+        case NoOpRecord():
+            return pb.MetadataRecord(no_op=pb.NoOpRecord())
+        case _:
+            assert_never(record)
+
+
+def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
+    """
+    Raises:
+        ValueError: The record is none that this version knows, or a field makes no sense.
+    """
+    match message.WhichOneof("record"):
+        case "register_broker":
+            return _read_register_broker(message.register_broker)
+        case "unregister_broker":
+            return UnregisterBrokerRecord(
+                broker_id=NodeId(message.unregister_broker.broker_id),
+                broker_epoch=Offset(message.unregister_broker.broker_epoch),
+            )
+        case "broker_registration_change":
+            return _read_registration_change(message.broker_registration_change)
+        case "topic":
+            return TopicRecord(topic_id=_topic_id(message.topic.topic_id), name=message.topic.name)
+        case "partition":
+            return _read_partitions(message.partition)
+        case "partition_change":
+            return _read_changes(message.partition_change)
+        case "remove_topic":
+            return RemoveTopicRecord(topic_id=_topic_id(message.remove_topic.topic_id))
+        case "config":
+            return _read_config(message.config)
+        case "producer_ids":
+            return ProducerIdsRecord(
+                broker_id=NodeId(message.producer_ids.broker_id),
+                broker_epoch=Offset(message.producer_ids.broker_epoch),
+                next_producer_id=message.producer_ids.next_producer_id,
+            )
+        case "feature_level":
+            return FeatureLevelRecord(
+                name=message.feature_level.name, level=message.feature_level.level
+            )
+        case "no_op":
+            return NoOpRecord()
+        case _:
+            raise ValueError("it is none of the records that this version knows")
+
+
+def endpoint_to_proto(endpoint: Endpoint) -> pb.Endpoint:
+    return pb.Endpoint(
+        name=endpoint.name,
+        host=endpoint.host,
+        port=endpoint.port,
+        security_protocol=endpoint.security_protocol,
+    )
+
+
+def endpoint_from_proto(message: pb.Endpoint) -> Endpoint:
+    return Endpoint(
+        name=message.name,
+        host=message.host,
+        port=message.port,
+        security_protocol=message.security_protocol,
+    )
+
+
+def _register_broker(record: RegisterBrokerRecord) -> pb.RegisterBrokerRecord:
+    return pb.RegisterBrokerRecord(
+        broker_id=record.broker_id,
+        incarnation_id=record.incarnation_id.bytes,
+        endpoints=[endpoint_to_proto(each) for each in record.endpoints],
+        rack=record.rack,
+        log_dirs=[each.bytes for each in record.log_dirs],
+    )
+
+
+def _read_register_broker(message: pb.RegisterBrokerRecord) -> RegisterBrokerRecord:
+    return RegisterBrokerRecord(
+        broker_id=NodeId(message.broker_id),
+        incarnation_id=UUID(bytes=message.incarnation_id),
+        endpoints=tuple(endpoint_from_proto(each) for each in message.endpoints),
+        rack=message.rack if message.HasField("rack") else None,
+        log_dirs=tuple(DirectoryId(UUID(bytes=each)) for each in message.log_dirs),
+    )
+
+
+def _read_registration_change(
+    message: pb.BrokerRegistrationChangeRecord,
+) -> BrokerRegistrationChangeRecord:
+    shutdown = message.in_controlled_shutdown
+    return BrokerRegistrationChangeRecord(
+        broker_id=NodeId(message.broker_id),
+        broker_epoch=Offset(message.broker_epoch),
+        fenced=message.fenced if message.HasField("fenced") else None,
+        in_controlled_shutdown=shutdown if message.HasField("in_controlled_shutdown") else None,
+    )
+
+
+def _partitions(record: PartitionRecord) -> pb.PartitionRecord:
+    return pb.PartitionRecord(
+        topic_id=record.topic_id.bytes,
+        partitions=[
+            pb.NewPartition(
+                partition=each.partition,
+                replicas=each.replicas,
+                isr=each.isr,
+                leader=each.leader,
+                leader_epoch=each.leader_epoch,
+                partition_epoch=each.partition_epoch,
+            )
+            for each in record.partitions
+        ],
+    )
+
+
+def _read_partitions(message: pb.PartitionRecord) -> PartitionRecord:
+    return PartitionRecord(
+        topic_id=_topic_id(message.topic_id),
+        partitions=tuple(
+            NewPartition(
+                partition=each.partition,
+                replicas=_nodes(each.replicas),
+                isr=_nodes(each.isr),
+                leader=NodeId(each.leader),
+                leader_epoch=Epoch(each.leader_epoch),
+                partition_epoch=each.partition_epoch,
+            )
+            for each in message.partitions
+        ),
+    )
+
+
+def _changes(record: PartitionChangeRecord) -> pb.PartitionChangeRecord:
+    return pb.PartitionChangeRecord(
+        topic_id=record.topic_id.bytes,
+        changes=[
+            pb.PartitionChange(
+                partition=each.partition,
+                isr=None if each.isr is None else pb.BrokerList(broker_ids=each.isr),
+                leader=each.leader,
+                replicas=None if each.replicas is None else pb.BrokerList(broker_ids=each.replicas),
+            )
+            for each in record.changes
+        ],
+    )
+
+
+def _read_changes(message: pb.PartitionChangeRecord) -> PartitionChangeRecord:
+    return PartitionChangeRecord(
+        topic_id=_topic_id(message.topic_id),
+        changes=tuple(
+            PartitionChange(
+                partition=each.partition,
+                isr=_nodes(each.isr.broker_ids) if each.HasField("isr") else None,
+                leader=NodeId(each.leader) if each.HasField("leader") else None,
+                replicas=_nodes(each.replicas.broker_ids) if each.HasField("replicas") else None,
+            )
+            for each in message.changes
+        ),
+    )
+
+
+def _read_config(message: pb.ConfigRecord) -> ConfigRecord:
+    return ConfigRecord(
+        resource_type=ResourceType(message.resource_type),
+        resource_name=message.resource_name,
+        key=message.key,
+        value=message.value if message.HasField("value") else None,
+    )
+
+
+def _topic_id(data: bytes) -> TopicId:
+    return TopicId(UUID(bytes=data))
+
+
+def _nodes(ids: Iterable[int]) -> tuple[NodeId, ...]:
+    return tuple(NodeId(each) for each in ids)

@@ -1,0 +1,266 @@
+"""What a run of records changes in an image: the only code that knows what a record means.
+
+    MetadataDelta(image) ── replay(record, offset) … ──▶ apply(provenance) ──▶ the next image
+
+The image it began with is left alone. Replay cannot refuse: the controller has checked each record
+against the image that it replays into, so a KeyError or AssertionError here means a corrupt log or
+a bug, and stops the process. Source: KIP-631; spec kraft 2.3 for the merge rules.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from immutables import Map
+
+from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
+from klamm.metadata.image import (
+    BrokerImage,
+    ConfigResource,
+    MetadataImage,
+    PartitionImage,
+    TopicImage,
+    TopicsImage,
+)
+from klamm.metadata.records import (
+    BrokerRegistrationChangeRecord,
+    ConfigRecord,
+    FeatureLevelRecord,
+    MetadataRecord,
+    NewPartition,
+    NoOpRecord,
+    PartitionChange,
+    PartitionChangeRecord,
+    PartitionRecord,
+    ProducerIdsRecord,
+    RegisterBrokerRecord,
+    RemoveTopicRecord,
+    ResourceType,
+    TopicRecord,
+    UnregisterBrokerRecord,
+)
+
+
+class MetadataDelta:
+    """Changes over `image`. Read by publishers; the dicts keep the order of the records."""
+
+    def __init__(self, image: MetadataImage) -> None:
+        self.image = image
+        """Before."""
+        self.topics_changed: dict[TopicId, TopicImage] = {}
+        """New ones and changed ones, as they are now."""
+        self.topics_removed: dict[TopicId, TopicImage] = {}
+        """As they were last."""
+        self.brokers_changed: dict[NodeId, BrokerImage | None] = {}
+        """None: unregistered."""
+        self.configs_changed: dict[ConfigResource, Map[str, str]] = {}
+        """All that is set on the resource now."""
+        self._names: dict[str, TopicId] = {}
+        self._features: Map[str, int] = image.features
+        self._next_producer_id = image.next_producer_id
+
+    def replay(self, record: MetadataRecord, offset: Offset) -> None:
+        """Take one record, which stands at `offset`, into account."""
+        match record:
+            case RegisterBrokerRecord():
+                self._register(record, offset)
+            case UnregisterBrokerRecord():
+                self._broker(record.broker_id, record.broker_epoch)
+                self.brokers_changed[record.broker_id] = None
+            case BrokerRegistrationChangeRecord():
+                self._change_registration(record)
+            case TopicRecord():
+                self._add_topic(record)
+            case PartitionRecord():
+                self._add_partitions(record)
+            case PartitionChangeRecord():
+                self._change_partitions(record)
+            case RemoveTopicRecord():
+                self._remove_topic(record)
+            case ConfigRecord():
+                self._configure(record)
+            case ProducerIdsRecord():
+                assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
+                self._next_producer_id = record.next_producer_id
+            case FeatureLevelRecord():
+                self._set_feature(record)
+            case NoOpRecord():
+                pass
+            case _:
+                assert_never(record)
+
+    def apply(self, provenance: OffsetAndEpoch) -> MetadataImage:
+        """The next image, which includes the log up to `provenance`. Costs what changed."""
+        return MetadataImage(
+            provenance=provenance,
+            brokers=self._apply_brokers(),
+            topics=self._apply_topics(),
+            configs=self._apply_configs(),
+            features=self._features,
+            next_producer_id=self._next_producer_id,
+        )
+
+    # ── brokers ──────────────────────────────────────────────────────────────────────────────
+
+    def _register(self, record: RegisterBrokerRecord, offset: Offset) -> None:
+        self.brokers_changed[record.broker_id] = BrokerImage(
+            broker_id=record.broker_id,
+            broker_epoch=offset,
+            incarnation_id=record.incarnation_id,
+            endpoints=record.endpoints,
+            rack=record.rack,
+            log_dirs=record.log_dirs,
+        )
+
+    def _change_registration(self, record: BrokerRegistrationChangeRecord) -> None:
+        broker = self._broker(record.broker_id, record.broker_epoch)
+        if record.fenced is not None:
+            broker = replace(broker, fenced=record.fenced)
+        if record.in_controlled_shutdown is not None:
+            broker = replace(broker, in_controlled_shutdown=record.in_controlled_shutdown)
+        self.brokers_changed[record.broker_id] = broker
+
+    def _broker(self, broker_id: NodeId, broker_epoch: Offset) -> BrokerImage:
+        broker = (
+            self.brokers_changed[broker_id]
+            if broker_id in self.brokers_changed
+            else self.image.brokers[broker_id]
+        )
+        assert broker is not None, f"broker {broker_id} is not registered"
+        assert broker.broker_epoch == broker_epoch, (
+            f"broker {broker_id} is in epoch {broker.broker_epoch}, not {broker_epoch}"
+        )
+        return broker
+
+    def _apply_brokers(self) -> Map[NodeId, BrokerImage]:
+        if not self.brokers_changed:
+            return self.image.brokers
+        brokers = self.image.brokers.mutate()
+        for broker_id, broker in self.brokers_changed.items():
+            if broker is not None:
+                brokers[broker_id] = broker
+            elif broker_id in brokers:
+                del brokers[broker_id]
+        return brokers.finish()
+
+    # ── topics ───────────────────────────────────────────────────────────────────────────────
+
+    def _add_topic(self, record: TopicRecord) -> None:
+        assert self._named(record.name) is None, f"a topic {record.name} is there already"
+        self.topics_changed[record.topic_id] = TopicImage(
+            topic_id=record.topic_id, name=record.name
+        )
+        self._names[record.name] = record.topic_id
+
+    def _add_partitions(self, record: PartitionRecord) -> None:
+        topic = self._topic(record.topic_id)
+        partitions = list(topic.partitions)
+        for new in record.partitions:
+            assert new.partition == len(partitions), "partitions come in order"
+            partitions.append(_created(new))
+        self.topics_changed[record.topic_id] = replace(topic, partitions=tuple(partitions))
+
+    def _change_partitions(self, record: PartitionChangeRecord) -> None:
+        topic = self._topic(record.topic_id)
+        partitions = list(topic.partitions)
+        for change in record.changes:
+            partitions[change.partition] = _changed(partitions[change.partition], change)
+        self.topics_changed[record.topic_id] = replace(topic, partitions=tuple(partitions))
+
+    def _remove_topic(self, record: RemoveTopicRecord) -> None:
+        topic = self._topic(record.topic_id)
+        self.topics_changed.pop(record.topic_id, None)
+        self._names.pop(topic.name, None)
+        self.topics_removed[record.topic_id] = topic
+        if self._config((ResourceType.TOPIC, topic.name)):
+            self.configs_changed[ResourceType.TOPIC, topic.name] = Map()
+
+    def _topic(self, topic_id: TopicId) -> TopicImage:
+        assert topic_id not in self.topics_removed, f"topic {topic_id} is removed"
+        changed = self.topics_changed.get(topic_id)
+        return self.image.topics.by_id[topic_id] if changed is None else changed
+
+    def _named(self, name: str) -> TopicId | None:
+        if name in self._names:
+            return self._names[name]
+        topic_id = self.image.topics.by_name.get(name)
+        return None if topic_id in self.topics_removed else topic_id
+
+    def _apply_topics(self) -> TopicsImage:
+        if not self.topics_changed and not self.topics_removed:
+            return self.image.topics
+        before = self.image.topics
+        by_id, by_name = before.by_id.mutate(), before.by_name.mutate()
+        for topic_id, topic in self.topics_removed.items():
+            if topic_id in by_id:
+                del by_id[topic_id]
+                del by_name[topic.name]
+        for topic_id, topic in self.topics_changed.items():
+            by_id[topic_id] = topic
+            by_name[topic.name] = topic_id
+        return TopicsImage(by_id.finish(), by_name.finish())
+
+    # ── configs and the rest ─────────────────────────────────────────────────────────────────
+
+    def _configure(self, record: ConfigRecord) -> None:
+        resource = (record.resource_type, record.resource_name)
+        config = self._config(resource)
+        if record.value is not None:
+            config = config.set(record.key, record.value)
+        elif record.key in config:
+            config = config.delete(record.key)
+        self.configs_changed[resource] = config
+
+    def _config(self, resource: ConfigResource) -> Map[str, str]:
+        changed = self.configs_changed.get(resource)
+        return self.image.config(*resource) if changed is None else changed
+
+    def _apply_configs(self) -> Map[ConfigResource, Map[str, str]]:
+        if not self.configs_changed:
+            return self.image.configs
+        configs = self.image.configs.mutate()
+        for resource, config in self.configs_changed.items():
+            if config:
+                configs[resource] = config
+            elif resource in configs:
+                del configs[resource]
+        return configs.finish()
+
+    def _set_feature(self, record: FeatureLevelRecord) -> None:
+        if record.level:
+            self._features = self._features.set(record.name, record.level)
+        elif record.name in self._features:
+            self._features = self._features.delete(record.name)
+
+
+def _created(new: NewPartition) -> PartitionImage:
+    return PartitionImage(
+        partition=new.partition,
+        replicas=new.replicas,
+        isr=new.isr,
+        leader=new.leader,
+        leader_epoch=new.leader_epoch,
+        partition_epoch=new.partition_epoch,
+    )
+
+
+def _changed(partition: PartitionImage, change: PartitionChange) -> PartitionImage:
+    """Any change raises the partition epoch; a leader that is named, even the same, its own."""
+    named = change.leader is not None
+    return PartitionImage(
+        partition=partition.partition,
+        replicas=partition.replicas if change.replicas is None else change.replicas,
+        isr=partition.isr if change.isr is None else change.isr,
+        leader=partition.leader if change.leader is None else change.leader,
+        leader_epoch=Epoch(partition.leader_epoch + 1) if named else partition.leader_epoch,
+        partition_epoch=partition.partition_epoch + 1,
+    )
+
+
+def replay(
+    image: MetadataImage, records: tuple[MetadataRecord, ...], end: OffsetAndEpoch
+) -> MetadataImage:
+    """The image after `records`, the last of which stands just below `end`."""
+    delta = MetadataDelta(image)
+    for index, record in enumerate(records):
+        delta.replay(record, Offset(end.offset - len(records) + index))
+    return delta.apply(end)

@@ -1,0 +1,106 @@
+"""Committed batches in, images out: what keeps a node's metadata true.
+
+    batches ─▶ records ─▶ delta ─▶ image ─▶ publishers, in their order
+
+A publisher that fails is logged and counted, and does not stop the others (KIP-859); a record that
+cannot be read stops the node, for it would believe another state than its peers from there on.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Sequence
+from typing import Protocol
+
+from klamm.ids import Epoch, Offset, OffsetAndEpoch
+from klamm.log.record_batch import iter_batches, read_records
+from klamm.metadata.codec import decode
+from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.image import EMPTY, MetadataImage
+from klamm.telemetry.logs import logger
+
+_log = logger(__name__)
+
+
+class Publisher(Protocol):
+    """Is told of every change, synchronously and in order; must be quick."""
+
+    def publish(self, delta: MetadataDelta, image: MetadataImage) -> None: ...
+
+
+class MetadataLoader:
+    """One a node. Fed in order, each batch once."""
+
+    def __init__(self, publishers: Sequence[Publisher] = ()) -> None:
+        self.image: MetadataImage = EMPTY
+        self.apply_errors = 0
+        """How often a publisher failed (Kafka: metadata-apply-error-count)."""
+        self._publishers = tuple(publishers)
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    @property
+    def end(self) -> OffsetAndEpoch:
+        """Up to where the log is included."""
+        return self.image.provenance
+
+    def load(self, batches: bytes | memoryview, high_watermark: Offset) -> None:
+        """Replay committed batches, which begin where the last ones ended, and publish once.
+
+        Args:
+            batches: Whole ones. What is at or above `high_watermark` is left alone.
+            high_watermark: End of what is committed.
+
+        Raises:
+            UnknownRecordError: A record cannot be read.
+        """
+        delta = MetadataDelta(self.image)
+        end = self.image.provenance
+        for header, batch in iter_batches(batches):
+            if header.last_offset >= high_watermark:
+                break
+            if header.last_offset < end.offset:
+                continue
+            assert header.base_offset == end.offset, (
+                f"a batch at {header.base_offset}, where {end.offset} was due"
+            )
+            if not header.is_control:
+                for record in read_records(batch):
+                    delta.replay(decode(record), record.offset)
+            end = OffsetAndEpoch(Epoch(header.leader_epoch), Offset(header.last_offset + 1))
+        if end != self.image.provenance:
+            self._publish(delta, delta.apply(end))
+
+    def wake(self) -> None:
+        """Answer those who wait for what the image includes by now."""
+        while self._waiting and self._waiting[0][0] <= self.end.offset:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def wait_for(self, offset: Offset, timeout_ms: int) -> None:
+        """Wait until the image includes everything below `offset`.
+
+        Raises:
+            TimeoutError: It does not, after `timeout_ms`.
+        """
+        if self.end.offset >= offset:
+            return
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (offset, next(self._order), future))
+        async with asyncio.timeout(timeout_ms / 1_000):
+            await future
+
+    def _publish(self, delta: MetadataDelta, image: MetadataImage) -> None:
+        self.image = image
+        for publisher in self._publishers:
+            try:
+                publisher.publish(delta, image)
+            except Exception:
+                self.apply_errors += 1
+                _log.exception(
+                    "metadata-apply-failed",
+                    publisher=type(publisher).__name__,
+                    offset=self.end.offset,
+                )
+        self.wake()
