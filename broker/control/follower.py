@@ -17,6 +17,7 @@ from klamm.client.client import ControllerClient
 from klamm.client.node import Node
 from klamm.errors import KlammError, StartError
 from klamm.ids import LOG_START, NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.metadata.codec import UnknownRecordError
 from klamm.rpc.status import ConnectionLostError
 from klamm.rpc.stream import MessageStream
 from klamm.telemetry.logs import logger
@@ -83,13 +84,14 @@ class MetadataFollower:
 
         Raises:
             StartError: The controllers are of another cluster.
+            UnknownRecordError: The log says what this broker cannot read.
         """
         node = self._pick()
         while True:
             try:
                 await self._follow(node)
             except KlammError as error:
-                if isinstance(error, StartError):
+                if isinstance(error, StartError | UnknownRecordError):
                     raise
                 _log.info("metadata feed left", controller=node.address, reason=error)
             self.connected = False

@@ -12,6 +12,8 @@ from controller.server.port import QuorumView
 from klamm.ids import Offset
 from klamm.log.record_batch import iter_batches, read_records
 from klamm.log.records import ControlType, Record, control_type
+from klamm.metadata.codec import cause_of
+from klamm.metadata.records import Cause
 from klamm.rpc.status import BadRequestError
 from klamm.v1 import metadata_pb2 as pb
 from klamm.v1 import records_pb2
@@ -73,12 +75,12 @@ def _events(batches: bytes, start: Offset) -> tuple[Offset, list[pb.WatchEvent]]
 
 
 def _data_event(record: Record) -> pb.WatchEvent:
-    said = {key: value.decode(errors="replace") for key, value in record.headers if value}
+    cause = cause_of(record) or Cause(principal="", request="")
     return pb.WatchEvent(
         record=records_pb2.MetadataRecord.FromString(record.value or b""),
-        principal=said.get("principal", ""),
-        request=said.get("request", ""),
-        request_id=said.get("request_id", ""),
+        principal=cause.principal,
+        request=cause.request,
+        request_id=cause.request_id,
     )
 
 

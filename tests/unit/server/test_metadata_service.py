@@ -195,7 +195,7 @@ async def test_a_later_leader_is_told_as_soon_as_it_is_known(world: World) -> No
 
 
 def a_batch(base: int, *names: str, control: bool = False) -> bytes:
-    headers = (("principal", b"User:a"), ("request", b"CreateTopics"), ("request_id", b"7"))
+    headers = (("principal", b"User:a"), ("request", b"CreateTopics"), ("request-id", b"7"))
     values = [
         records_pb2.MetadataRecord(topic=records_pb2.TopicRecord(name=name)) for name in names
     ]
