@@ -152,7 +152,7 @@ class Recoverer:
         starts = tuple(each for each in starts if each[1] < self._end)
         if (starts[-1][0] if starts else NO_EPOCH) != last_epoch:
             return self._trust_nothing()
-        if not all(self._begins_with(epoch, offset) for epoch, offset in starts):
+        if not self._epochs_begin_at(starts):
             return self._trust_nothing()
         self._epochs = [epoch for epoch, _ in starts]
         self._starts = [offset for _, offset in starts]
@@ -187,13 +187,28 @@ class Recoverer:
             return None
         return OffsetAndEpoch(epoch=tail.epoch, offset=tail.offset)
 
-    def _begins_with(self, epoch: Epoch, offset: Offset) -> bool:
-        """Is `offset` the first of a batch of `epoch`?"""
+    def _epochs_begin_at(self, starts: tuple[checkpoint.EpochStart, ...]) -> bool:
+        """Does each epoch begin where the checkpoint says, the first with the log?"""
+        before = None
+        for epoch, offset in starts:
+            header = self._batch_at(offset)
+            if header is None or (header.base_offset, header.leader_epoch) != (offset, epoch):
+                return False
+            if before is None and offset != self.segments[0].base_offset:
+                return False
+            if before is not None:
+                last = self._batch_at(Offset(offset - 1))
+                if last is None or last.leader_epoch != before:
+                    return False
+            before = epoch
+        return True
+
+    def _batch_at(self, offset: Offset) -> BatchHeader | None:
         for segment in self.segments:
             if segment.base_offset <= offset < segment.end_offset:
                 for _, header in segment.walk(segment.position_of(offset)):
-                    return (header.base_offset, header.leader_epoch) == (offset, epoch)
-        return False
+                    return header
+        return None
 
     def _scan_from(self, first: int) -> None:
         """Check every batch from segment `first` on, and cut at the first damage."""
@@ -333,13 +348,15 @@ class _Scan:
 
 
 def _whole_batch_after(segment: Segment, position: int, expected: Offset) -> Offset | None:
-    """The base offset of some sound batch behind a damaged one; None if there is none.
+    """The base offset of some sound batch at `position` or behind it; None if there is none.
 
-    The damaged length cannot be believed, so every byte is tried that could be a batch's magic.
+    One at `position` itself is sound but for its place, which no torn write explains: an epoch
+    before it is wrong, or batches are missing. A damaged length cannot be believed, so every
+    byte is tried that could be a batch's magic.
     """
-    data = memoryview(segment.read(position, segment.size_bytes))
-    raw = bytes(data)
-    magic = raw.find(b"\x02", _MAGIC_POSITION + 1)
+    raw = segment.read(position, segment.size_bytes)
+    data = memoryview(raw)
+    magic = raw.find(b"\x02", _MAGIC_POSITION)
     while magic >= 0:
         start = magic - _MAGIC_POSITION
         magic = raw.find(b"\x02", magic + 1)

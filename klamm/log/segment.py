@@ -337,6 +337,11 @@ class Segment:
             )
         return False
 
+    def _has_younger(self, youngest: TimeEntry) -> bool:
+        """Is a batch behind the last index entry younger? Then the time index has lost its end."""
+        walk = self._walk_from(self._offset_index.last())
+        return any(header.max_timestamp_ms > youngest.timestamp_ms for _, header in walk)
+
     def _youngest_entry(self) -> TimeEntry:
         if self._indexes is None:
             self._load_indexes()
@@ -347,8 +352,8 @@ class Segment:
         try:
             self._indexes = read = self._read_indexes()
             youngest = read[1].last()
-            if youngest is None or not self._is_true(youngest):
-                raise CorruptIndexError("the largest timestamp is not in the log")
+            if youngest is None or not self._is_true(youngest) or self._has_younger(youngest):
+                raise CorruptIndexError("the largest timestamp is not that of the log")
             if self._indexes is read:  # Else they were rebuilt on the way.
                 self._youngest = youngest
         except CorruptIndexError:

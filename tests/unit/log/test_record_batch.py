@@ -1,5 +1,7 @@
 """Batches against kafka-python's builder and reader, both ways, and against damage."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +45,7 @@ records = st.lists(
 )
 
 
-def build(news: list[NewRecord], codec: Compression = Compression.NONE, **extra: int) -> bytes:
+def build(news: list[NewRecord], codec: Compression = Compression.NONE, **extra: Any) -> bytes:
     return build_batch(
         news,
         base_offset=Offset(42),

@@ -1,0 +1,219 @@
+"""A disk that fails: the log is poisoned, nothing is reported durable that is not."""
+
+import errno
+import threading
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from klamm.errors import StorageError
+from klamm.ids import LOG_START, Offset
+from klamm.log.files import SystemFiles
+from klamm.log.log import Log, LogConfig
+from klamm.log.record_batch import iter_batches
+from tests.sim.disk import PowerCutError, SimFile, SimFiles
+from tests.unit.log.logs import DIRECTORY, REFUSE, SMALL, batch, everything, fill, open_log
+
+CONFIGS = pytest.mark.parametrize("config", [SMALL, REFUSE], ids=["truncate", "refuse"])
+
+
+def append(log: Log) -> None:
+    log.append(batch(log.end_offset))
+
+
+def roll(log: Log) -> None:
+    for _ in range(10):
+        append(log)
+
+
+def cut_to_one(log: Log) -> None:
+    log.truncate_to(Offset(1))
+
+
+def start_at_nine(log: Log) -> None:
+    log.truncate_fully_and_start_at(Offset(9))
+
+
+@CONFIGS
+@pytest.mark.parametrize(
+    ("operation", "action"),
+    [
+        ("append", append),
+        ("open", roll),
+        ("append", roll),
+        ("sync", Log.flush),
+        ("sync_directory", Log.flush),
+        ("truncate", cut_to_one),
+        ("sync", cut_to_one),
+        ("remove", start_at_nine),
+        ("sync_directory", start_at_nine),
+        ("open", start_at_nine),
+        ("rename", Log.checkpoint),
+        ("sync", Log.close),
+    ],
+)
+def test_an_error_poisons_the_log(
+    config: LogConfig, operation: str, action: Callable[[Log], object]
+) -> None:
+    files = SimFiles()
+    log = open_log(files, config)
+    fill(log, [1, 1])
+    files.fail(operation, errno.EIO)
+    with pytest.raises(StorageError, match="Input/output error"):
+        action(log)
+    # The disk works again, and nobody tries.
+    if action is not Log.close:
+        for later in (append, Log.flush, Log.checkpoint, cut_to_one, start_at_nine):
+            with pytest.raises(StorageError, match="Input/output error"):
+                later(log)
+        with pytest.raises(StorageError, match="Input/output error"):
+            log.read(LOG_START, 1)
+        log.close()
+    files.kill()
+    kept = everything(open_log(files, config))
+    assert kept == [batch(at) for at in range(len(kept))]
+
+
+def test_a_failed_read_does_not_poison() -> None:
+    files = SimFiles()
+    log = open_log(files)
+    fill(log, [1, 1])
+    files.fail("read")
+    with pytest.raises(StorageError, match="cannot read"):
+        log.read(LOG_START, 100)
+    assert everything(log) == [batch(0), batch(1)]
+
+
+def test_a_full_disk_leaves_a_torn_tail_and_no_more() -> None:
+    size = len(batch(0))
+    for capacity in range(size, 3 * size):
+        files = SimFiles(capacity=capacity)
+        log = open_log(files)
+        with pytest.raises(StorageError, match="No space left"):
+            roll(log)
+        log.close()
+        files.heal()
+        files.kill()
+        assert everything(open_log(files)) == [batch(at) for at in range(capacity // size)]
+
+
+def test_a_sync_that_failed_is_never_believed_later() -> None:
+    """fsyncgate: the next sync of the same pages would report success."""
+    files = SimFiles()
+    log = open_log(files)
+    fill(log, [1])
+    assert log.flush() == 1
+    fill(log, [1])
+    files.fail("sync")
+    for _ in range(2):
+        with pytest.raises(StorageError):
+            log.flush()
+    # The disk itself does say success, and has lost the pages all the same.
+    files.open(DIRECTORY / "00000000000000000000.log").sync()
+    files.crash(Random(1))
+    assert everything(open_log(files)) == [batch(0)]
+
+
+class BlockingFiles(SimFiles):
+    """The sync of a log file waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.syncing = threading.Event()
+        self.let_go = threading.Event()
+
+    def step(self, operation: str, path: object, incarnation: int | None = None) -> None:
+        if operation == "sync":
+            self.syncing.set()
+            assert self.let_go.wait(10)
+        super().step(operation, path, incarnation)  # type: ignore[arg-type]
+
+
+def test_appends_and_reads_go_on_while_a_flush_waits_for_the_disk() -> None:
+    files = BlockingFiles()
+    log = open_log(files)
+    batches = fill(log, [1, 1])
+    durable: list[Offset] = []
+    flush = threading.Thread(target=lambda: durable.append(log.flush()))
+    flush.start()
+    assert files.syncing.wait(10)
+    batches += fill(log, [1] * 20)  # Over several segments.
+    assert everything(log) == batches
+    assert durable == []
+    files.let_go.set()
+    flush.join(10)
+    # What was appended meanwhile may be on the disk, and is not promised.
+    assert durable == [2]
+    assert log.flush() == 22
+
+
+@pytest.mark.parametrize("config", [SMALL, REFUSE], ids=["truncate", "refuse"])
+@pytest.mark.parametrize("seed", range(150))
+def test_crashes_lose_nothing_that_was_durable(seed: int, config: LogConfig) -> None:
+    """Random use, power cuts anywhere: what is left is a prefix, no shorter than promised."""
+    rng = Random(seed)
+    files = SimFiles()
+    batches: list[bytes] = []
+    for life in range(6):
+        log = open_log(files, config)
+        kept = everything(log)
+        assert kept == batches[: len(kept)]
+        batches = kept
+        assert log.epochs.end_offset == log.end_offset
+        durable = log.flush()
+        if rng.random() < 0.8:
+            files.crash_at_operation = files.operations + rng.randint(0, 60)
+        try:
+            for _ in range(rng.randint(0, 40)):
+                # What an operation may leave is known before it begins.
+                match rng.randint(0, 9):
+                    case 0:
+                        durable = log.flush()
+                    case 1:
+                        durable = log.checkpoint()
+                    case 2:
+                        to = Offset(rng.randint(max(0, log.end_offset - 9), log.end_offset))
+                        durable = min(durable, to)
+                        end = log.truncate_to(to)
+                        batches = before(batches, end)
+                        durable = min(durable, end)
+                    case _:
+                        batches.append(batch(log.end_offset, rng.randint(1, 3), epoch=life))
+                        log.append(batches[-1])
+            if rng.random() < 0.3:
+                log.close()
+                durable = log.end_offset
+        except PowerCutError:
+            pass
+        files.crash(rng) if rng.random() < 0.8 else files.kill()
+        log = open_log(files, config)
+        assert log.end_offset >= len_offsets(before(batches, durable))
+        log.abandon()
+
+
+def before(batches: list[bytes], to: int) -> list[bytes]:
+    return [each for each in batches if next(iter_batches(each))[0].next_offset <= to]
+
+
+def len_offsets(batches: list[bytes]) -> int:
+    return next(iter_batches(batches[-1]))[0].next_offset if batches else 0
+
+
+def test_closing_twice_and_abandoning(tmp_path: object) -> None:
+    log = Log.open(SystemFiles(), tmp_path / "orders-0", SMALL)  # type: ignore[operator]
+    fill(log, [1] * 9)
+    log.abandon()
+    log.abandon()
+    log.close()
+    with pytest.raises(AssertionError, match="closed"):
+        log.flush()
+
+
+def test_files_opened_before_a_crash_are_dead() -> None:
+    files = SimFiles()
+    log = open_log(files)
+    files.kill()
+    with pytest.raises(StorageError, match="open before the crash"):
+        append(log)
+    assert isinstance(files.open(DIRECTORY / "x"), SimFile)
