@@ -1,0 +1,60 @@
+"""ApiVersions (key 18): what this broker serves, as the registry has it.
+
+The first request of most connections, so the response is made once. Features are only told where
+finalized ones exist: versions before 4 must not list those whose minimum is 0, and none here has
+another (KIP-584).
+
+Source: KIP-511.
+"""
+
+import re
+from collections.abc import Iterable
+
+from broker.api.context import BrokerServices, Handler, RequestContext
+from broker.kafka.api import Api
+from broker.kafka.messages.api_versions import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+)
+from klamm.errors import ErrorCode
+
+SOFTWARE_VERSION = 3
+"""The first version in which the client says what it is."""
+
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+
+def handler(advertised: Iterable[Api]) -> Handler:
+    """A handler that answers with these APIs."""
+    response = ApiVersionsResponse(api_keys=_rows(advertised))
+    refusal = ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+
+    def handle(
+        services: BrokerServices, context: RequestContext, request: ApiVersionsRequest
+    ) -> ApiVersionsResponse:
+        """Answer, unless the client's name for itself is none (KIP-511)."""
+        if context.api_version >= SOFTWARE_VERSION and not _is_named(request):
+            return refusal
+        return response
+
+    return handle
+
+
+def unsupported_version_response(advertised: Iterable[Api]) -> ApiVersionsResponse:
+    """For a version that is not served here, in version 0: all that is served (KIP-511)."""
+    return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=_rows(advertised))
+
+
+def _rows(advertised: Iterable[Api]) -> list[ApiVersion]:
+    return [
+        ApiVersion(api_key=each.key, min_version=each.min_version, max_version=each.max_version)
+        for each in advertised
+    ]
+
+
+def _is_named(request: ApiVersionsRequest) -> bool:
+    return bool(
+        _SOFTWARE.fullmatch(request.client_software_name)
+        and _SOFTWARE.fullmatch(request.client_software_version)
+    )
