@@ -1,0 +1,1 @@
+"""Consensus as a function: tables, conversations, and a small world that shakes it."""
