@@ -14,7 +14,6 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from broker.api.context import BrokerServices, RequestContext
-
 from broker.api.leaders import LeaderHints
 from broker.kafka.messages.fetch import (
     EpochEndOffset,
@@ -88,7 +87,7 @@ class _Fetch:
         self._version = context.api_version
         self._listener = context.listener
         self._asker = _asker(request)
-        self._hints: LeaderHints | None = None
+        self._hints = LeaderHints(replicas.image, context.listener)
         self._bytes_left = 0
         self._bytes_at_first = 0
         self._bytes_missing = 0
@@ -99,10 +98,10 @@ class _Fetch:
         self.at_once = False
         self.size_bytes = 0
         self.partitions = []
-        self._hints = None
+        self._hints = LeaderHints(self._replicas.image, self._listener)
         self._bytes_left = max(0, min(self._request.max_bytes, RESPONSE_BYTES_MAX))
         response = FetchResponse(responses=[self._topic(each) for each in self._request.topics])
-        if self._hints is not None and self._version >= _NODE_ENDPOINTS_VERSION:
+        if self._hints.named and self._version >= _NODE_ENDPOINTS_VERSION:
             response.node_endpoints = [
                 NodeEndpoint(node_id=each.id, host=each.host, port=each.port, rack=each.rack)
                 for each in self._hints.endpoints()
@@ -114,8 +113,8 @@ class _Fetch:
 
         Reads only when so many bytes have been appended as were missing, or a leader changed.
         """
-        if not is_deadline and all(each.leader for each in self.partitions):
-            come = sum(each.bytes_appended for each in self.partitions) - self._bytes_at_first
+        if not is_deadline and self._bytes_missing > 1:
+            come = self._bytes_visible() - self._bytes_at_first
             if come < self._bytes_missing:
                 return None
         self._acknowledges = False
@@ -127,10 +126,15 @@ class _Fetch:
     def park(self, wait_ms: int) -> Awaitable[FetchResponse]:
         """Wait for what is missing."""
         self._bytes_missing = self._request.min_bytes - self.size_bytes
-        self._bytes_at_first = sum(each.bytes_appended for each in self.partitions)
+        self._bytes_at_first = self._bytes_visible()
         watched = [each.watchers for each in self.partitions]
         loop = asyncio.get_running_loop()
         return ParkedFetch(self._replicas.purgatory, loop, wait_ms, watched, self.again).future
+
+    def _bytes_visible(self) -> int:
+        if self._asker.replica_id >= 0:
+            return sum(each.bytes_appended for each in self.partitions)
+        return sum(each.bytes_committed for each in self.partitions)
 
     def _topic(self, topic: FetchTopic) -> FetchableTopicResponse:
         by_id = self._version >= TOPIC_IDS_VERSION
@@ -205,8 +209,6 @@ class _Fetch:
         )
         moved = (ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH)
         if code in moved and self._version >= _LEADER_HINT_VERSION:
-            if self._hints is None:
-                self._hints = LeaderHints(self._replicas.image, self._listener)
             leader, epoch = self._hints.of(topic, index)
             data.current_leader = LeaderIdAndEpoch(leader_id=leader, leader_epoch=epoch)
         return data

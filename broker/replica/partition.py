@@ -9,6 +9,7 @@ Called on the loop only and never suspended, so each call sees and leaves a whol
 disk refuses puts the partition offline: from then on everything is KAFKA_STORAGE_ERROR.
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from broker.replica import admission, follower, leader, producer_state
@@ -43,6 +44,9 @@ from klamm.telemetry.logs import logger
 
 _log = logger(__name__)
 
+CHANGE_BYTES = 1 << 40
+"""More than any fetch waits for."""
+
 
 class Partition:
     """Made and given its roles by the manager."""
@@ -72,7 +76,12 @@ class Partition:
         self.waits = OffsetWaits()
         self.watchers: FetchWatchers = {}
         self.bytes_appended = 0
-        """Ever since the start; what has come since a fetch was parked is a difference."""
+        """Ever since the start; what has come since a fetch was parked is a difference. Any other
+        change counts as more than anybody waits for."""
+        self.bytes_committed = 0
+        """As `bytes_appended`, of what is below the high watermark."""
+        self._uncommitted: deque[tuple[Offset, int]] = deque()
+        """For each batch that is not committed its end offset, and `bytes_appended` there."""
         self.bytes_produced = 0
         self.records_produced = 0
         self._unflushed = 0
@@ -111,7 +120,7 @@ class Partition:
                 active=around.active,
             )
         )
-        self._wake_all()
+        self._on_changed()
 
     def become_follower(self, image: PartitionImage) -> bool:
         """Follow, or nobody if nobody leads. True: the leader epoch is new."""
@@ -126,7 +135,7 @@ class Partition:
             high_watermark=self.high_watermark,
         )
         self.waits.settle_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self._wake_all()
+        self._on_changed()
         return True
 
     def reconfigure(self, config: TopicConfig) -> None:
@@ -136,7 +145,7 @@ class Partition:
         """It is deleted or moved away: nobody is to wait for it."""
         self.leader = self.follower = None
         self.waits.settle_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        self._wake_all()
+        self._on_changed()
 
     def takes_flush(self, now_ms: int) -> bool:
         """`flush.ms`: is it time to flush the log, in a thread? Then it counts as done."""
@@ -214,6 +223,7 @@ class Partition:
         self.records_produced += header.records_count
         self._flush_if_due(header.records_count)
         end_offset = self.log.end_offset
+        self._uncommitted.append((end_offset, self.bytes_appended))
         self._carry_out(leader.on_appended(state, end_offset, now_ms, around.active))
         for parked in self.watchers:
             parked.wake()
@@ -344,6 +354,8 @@ class Partition:
 
     def _on_high_watermark(self, state: LeaderState, high_watermark: Offset) -> None:
         self.high_watermark = high_watermark
+        while self._uncommitted and self._uncommitted[0][0] <= high_watermark:
+            self.bytes_committed = self._uncommitted.popleft()[1]
         enough = leader.has_enough_in_sync(state)
         code = ErrorCode.NONE if enough else ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
         self.waits.settle_to(high_watermark, code)
@@ -432,8 +444,15 @@ class Partition:
         self.offline = f"its log cannot be used: {error}"
         _log.error("partition offline", partition=self.name, error=error)
         self.waits.settle_all(ErrorCode.KAFKA_STORAGE_ERROR)
-        self._wake_all()
+        self._on_changed()
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: {self.offline}")
+
+    def _on_changed(self) -> None:
+        """Another leader, or none: whoever waits is to look again."""
+        self.bytes_appended += CHANGE_BYTES
+        self.bytes_committed = self.bytes_appended
+        self._uncommitted.clear()
+        self._wake_all()
 
     def _wake_all(self) -> None:
         for parked in self.watchers:

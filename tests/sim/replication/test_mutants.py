@@ -18,7 +18,7 @@ from klamm.ids import OffsetAndEpoch
 from klamm.metadata.image import PartitionImage
 from tests.sim.replication.test_replication import run_seed
 
-SEEDS_MAX = 60
+SEEDS_MAX = 120
 
 Plant = Callable[[pytest.MonkeyPatch], dict[str, bool]]
 
