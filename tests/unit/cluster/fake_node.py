@@ -1,6 +1,6 @@
 """Stands in for a node: reads its configuration, serves /readyz, ends on SIGTERM.
 
-With broker.rack=broken in its configuration it fails, as a node with a bad disk would.
+A broker with broker.rack=broken in its configuration fails, as a node with a bad disk would.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from klamm.telemetry.http import HealthServer, Pages
 
 
 async def main(keys: dict[str, str]) -> None:
-    if keys.get("broker.rack") == "broken":
+    if keys["process.roles"] == "broker" and keys["broker.rack"] == "broken":
         sys.exit("the disk is broken")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

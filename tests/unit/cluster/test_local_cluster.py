@@ -131,7 +131,9 @@ async def test_a_node_that_fails_says_why_and_the_others_are_stopped(
         command=fake,
     )
     async with cluster:
-        with pytest.raises(StartError, match=r"(?s)-1 ended as it started.*the disk is broken"):
+        with pytest.raises(
+            StartError, match=r"(?s)broker-1 ended as it started.*the disk is broken"
+        ):
             await cluster.start()
         assert not any(each.running for each in cluster.nodes.values())
 
