@@ -1,0 +1,131 @@
+"""A broker's standing: registered, fenced, unfenced, on its way out (spec kraft 2.5, 2.6)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from controller.plan import election
+from controller.plan.decision import Decision
+from controller.plan.ledger import View
+from klamm.errors import ApiError, ErrorCode
+from klamm.ids import DirectoryId, NodeId, Offset
+from klamm.metadata.image import BrokerImage
+from klamm.metadata.records import (
+    BrokerRegistrationChangeRecord,
+    Endpoint,
+    MetadataRecord,
+    RegisterBrokerRecord,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """What a broker says of itself when it begins an uptime."""
+
+    broker_id: NodeId
+    incarnation_id: UUID
+    endpoints: tuple[Endpoint, ...]
+    rack: str | None = None
+    log_dirs: tuple[DirectoryId, ...] = ()
+
+
+def register(
+    view: View, asked: Registration, end_offset: Offset, *, session_alive: bool
+) -> Decision[Offset]:
+    """Begin an uptime, fenced; the result is its broker epoch.
+
+    An incarnation that is registered already keeps its epoch: a retry changes nothing. Another
+    one replaces it, unless the former is unfenced and was heard of: then two processes claim one
+    id, and the one that was there stays.
+
+    Args:
+        end_offset: Where the decision's first record will stand.
+        session_alive: The former incarnation's session stream is open, or was heard within the
+            session timeout.
+
+    Raises:
+        ApiError: DUPLICATE_BROKER_REGISTRATION, INVALID_REGISTRATION.
+    """
+    before = view.image.brokers.get(asked.broker_id)
+    if before is not None and before.incarnation_id == asked.incarnation_id:
+        return Decision((), before.broker_epoch)
+    if before is not None and not before.fenced and session_alive:
+        raise ApiError(
+            ErrorCode.DUPLICATE_BROKER_REGISTRATION,
+            f"another broker with node.id {asked.broker_id} is registered and alive; stop it, "
+            "or give this one an id of its own",
+        )
+    _refuse_shared_directories(view, asked)
+    moves = () if before is None else election.without(view, frozenset({asked.broker_id}))
+    record = RegisterBrokerRecord(
+        broker_id=asked.broker_id,
+        incarnation_id=asked.incarnation_id,
+        endpoints=asked.endpoints,
+        rack=asked.rack,
+        log_dirs=asked.log_dirs,
+    )
+    return Decision((*moves, record), Offset(end_offset + len(moves)))
+
+
+def _refuse_shared_directories(view: View, asked: Registration) -> None:
+    if len(set(asked.log_dirs)) != len(asked.log_dirs):
+        raise ApiError(ErrorCode.INVALID_REGISTRATION, "a log directory id stands twice")
+    for broker_id, broker in sorted(view.image.brokers.items()):
+        if broker_id != asked.broker_id and set(broker.log_dirs) & set(asked.log_dirs):
+            raise ApiError(
+                ErrorCode.INVALID_REGISTRATION,
+                f"a log directory of broker {asked.broker_id} is registered for broker {broker_id}",
+            )
+
+
+def check_epoch(view: View, broker_id: NodeId, broker_epoch: Offset) -> BrokerImage:
+    """The broker, if the request is of its present uptime.
+
+    Raises:
+        ApiError: BROKER_ID_NOT_REGISTERED, STALE_BROKER_EPOCH.
+    """
+    broker = view.image.brokers.get(broker_id)
+    if broker is None:
+        raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"no broker {broker_id} is registered")
+    if broker.broker_epoch != broker_epoch:
+        raise ApiError(
+            ErrorCode.STALE_BROKER_EPOCH,
+            f"broker {broker_id} is in epoch {broker.broker_epoch}, the request in {broker_epoch}",
+        )
+    return broker
+
+
+def fence(view: View, broker_ids: Sequence[NodeId]) -> Decision[None]:
+    """Take silent brokers out: new leaders, smaller ISRs, and fenced; one atomic batch."""
+    brokers = [view.image.brokers[each] for each in sorted(broker_ids)]
+    gone = [each for each in brokers if not each.fenced]
+    if not gone:
+        return Decision((), None)
+    moves: tuple[MetadataRecord, ...] = election.without(
+        view, frozenset(each.broker_id for each in gone)
+    )
+    fences = tuple(
+        BrokerRegistrationChangeRecord(
+            broker_id=each.broker_id, broker_epoch=each.broker_epoch, fenced=True
+        )
+        for each in gone
+    )
+    return Decision((*moves, *fences), None)
+
+
+def unfence(view: View, broker: BrokerImage) -> Decision[None]:
+    """Let a broker that has caught up lead and be in sync, and lead at once where nobody does."""
+    change = BrokerRegistrationChangeRecord(
+        broker_id=broker.broker_id, broker_epoch=broker.broker_epoch, fenced=False
+    )
+    return Decision((change, *election.leaderless_with(view, broker.broker_id)), None)
+
+
+def begin_shutdown(view: View, broker: BrokerImage) -> Decision[None]:
+    """Move its leads away and take it out of the ISRs, while it still serves."""
+    change = BrokerRegistrationChangeRecord(
+        broker_id=broker.broker_id,
+        broker_epoch=broker.broker_epoch,
+        in_controlled_shutdown=True,
+    )
+    return Decision((change, *election.without(view, frozenset({broker.broker_id}))), None)

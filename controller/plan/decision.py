@@ -1,0 +1,20 @@
+"""What a decision is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from klamm.metadata.records import MetadataRecord
+
+Result = TypeVar("Result")
+
+Draw = Callable[[int], int]
+"""Chance: `draw(n)` is uniform in [0, n)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[Result]):
+    """Records to write as one atomic batch, and what to answer once they are committed."""
+
+    records: tuple[MetadataRecord, ...]
+    results: Result

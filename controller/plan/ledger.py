@@ -1,0 +1,73 @@
+"""One immutable view, two names: what is committed, and what this leader has proposed on top.
+
+    committed ──claim──▶ pending ──propose──▶ pending' …       resign ──▶ pending = None
+
+What Kafka's timeline package does with copy-on-write tables, a persistent map does by itself: to
+lose leadership is to forget a name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from immutables import Map
+
+from controller.plan import holdings
+from controller.plan.holdings import NOTHING, Holdings
+from klamm.ids import NodeId, Offset, OffsetAndEpoch, TopicId
+from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.image import EMPTY, MetadataImage, PartitionImage
+from klamm.metadata.records import MetadataRecord
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An image, and the index over it. What decisions are made on."""
+
+    image: MetadataImage = EMPTY
+    holdings: Holdings = field(default_factory=Map)
+
+    def held_by(self, broker: NodeId) -> Iterator[tuple[TopicId, tuple[PartitionImage, ...]]]:
+        """The partitions with a replica on `broker`, by topic in order of the topics' ids."""
+        held = self.holdings.get(broker, NOTHING)
+        for topic_id in sorted(held):
+            partitions = self.image.topics.by_id[topic_id].partitions
+            yield topic_id, tuple(partitions[each] for each in held[topic_id])
+
+    def leads(self, broker: NodeId) -> bool:
+        return any(each.leader == broker for _, held in self.held_by(broker) for each in held)
+
+    def after(self, delta: MetadataDelta, image: MetadataImage) -> "View":
+        return View(image, holdings.updated(self.holdings, delta))
+
+    def replay(self, records: tuple[MetadataRecord, ...], end: OffsetAndEpoch) -> "View":
+        """The view after `records`, the last of which stands just below `end`."""
+        delta = MetadataDelta(self.image)
+        base = end.offset - len(records)
+        for index, record in enumerate(records):
+            delta.replay(record, Offset(base + index))
+        return self.after(delta, delta.apply(end))
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    committed: View = field(default_factory=View)
+    """What answers reads. The same on every node, in time."""
+    pending: View | None = None
+    """What the active controller decides on; None while this node does not lead."""
+
+    def claim(self) -> "Ledger":
+        """Begin to lead. Everything before this epoch has committed (see `active`)."""
+        return replace(self, pending=self.committed)
+
+    def propose(self, records: tuple[MetadataRecord, ...], end: OffsetAndEpoch) -> "Ledger":
+        """Records that this leader appends, and that may yet be lost."""
+        assert self.pending is not None, "only a leader proposes"
+        return replace(self, pending=self.pending.replay(records, end))
+
+    def commit(self, delta: MetadataDelta, image: MetadataImage) -> "Ledger":
+        """What is now below the high watermark, whoever proposed it."""
+        return replace(self, committed=self.committed.after(delta, image))
+
+    def resign(self) -> "Ledger":
+        """Forget what was not committed; the next leader may have forgotten it too."""
+        return replace(self, pending=None)
