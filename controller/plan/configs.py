@@ -1,0 +1,142 @@
+"""Incremental alterations of configs (KIP-339; spec kraft 2.12)."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from controller.plan.decision import Decision
+from controller.plan.ledger import View
+from klamm.config.topic import KAFKA_DEFAULTS, is_list, violations
+from klamm.config.topic_keys import TOPIC_KEYS
+from klamm.errors import ApiError, ErrorCode
+from klamm.metadata.records import ConfigRecord, MetadataRecord, ResourceType
+
+
+class Operation(IntEnum):
+    """Kafka's numbers."""
+
+    SET = 0
+    DELETE = 1
+    APPEND = 2
+    SUBTRACT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alteration:
+    key: str
+    operation: Operation
+    value: str | None = None
+    """None only for DELETE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterResource:
+    resource_type: ResourceType
+    resource_name: str
+    alterations: tuple[Alteration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlterResult:
+    resource_type: ResourceType
+    resource_name: str
+    error: ErrorCode = ErrorCode.NONE
+    message: str = ""
+
+
+def alter(
+    view: View, asked: tuple[AlterResource, ...], *, validate_only: bool = False
+) -> Decision[tuple[AlterResult, ...]]:
+    """Each resource is atomic, and independent of the others. Unchanged values write nothing."""
+    records: list[MetadataRecord] = []
+    results: list[AlterResult] = []
+    seen: set[tuple[ResourceType, str]] = set()
+    for each in asked:
+        resource = (each.resource_type, each.resource_name)
+        try:
+            if resource in seen:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "the resource stands twice")
+            seen.add(resource)
+            records += _altered(view, each)
+        except ApiError as error:
+            results.append(_result(each, error.code, error.message))
+        else:
+            results.append(_result(each))
+    return Decision(() if validate_only else tuple(records), tuple(results))
+
+
+def _altered(view: View, asked: AlterResource) -> list[MetadataRecord]:
+    _check_exists(view, asked)
+    own = view.image.config(asked.resource_type, asked.resource_name)
+    keys = [each.key for each in asked.alterations]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"{', '.join(twice)} stands twice")
+    wanted = {each.key: _value(own.get(each.key), each) for each in asked.alterations}
+    set_keys = {key: value for key, value in wanted.items() if value is not None}
+    wrong = violations({**own, **set_keys}) if set_keys else {}
+    wrong = {key: wrong[key] for key in sorted(wrong) if key in set_keys}
+    if wrong:
+        raise ApiError(ErrorCode.INVALID_CONFIG, "; ".join(wrong.values()))
+    return [
+        ConfigRecord(
+            resource_type=asked.resource_type,
+            resource_name=asked.resource_name,
+            key=key,
+            value=value,
+        )
+        for key, value in wanted.items()
+        if value != own.get(key)
+    ]
+
+
+def _check_exists(view: View, asked: AlterResource) -> None:
+    name = asked.resource_name
+    if asked.resource_type is ResourceType.TOPIC:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "a topic's configs need the topic's name")
+        if name not in view.image.topics.by_name:
+            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic {name!r}")
+        return
+    # Brokers read their own keys at start; what is dynamic of them comes with a later release.
+    raise ApiError(
+        ErrorCode.INVALID_CONFIG,
+        "broker configs are read from the broker's file and environment at start; "
+        "only topic configs can be altered while it runs",
+    )
+
+
+def _value(before: str | None, alteration: Alteration) -> str | None:
+    """The value that the key is to have; None: its default again."""
+    key, value = alteration.key, alteration.value
+    if alteration.operation is Operation.DELETE:
+        return None
+    if value is None:
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"{key}: a value is missing")
+    if alteration.operation is Operation.SET:
+        return value
+    if key in TOPIC_KEYS and not is_list(key):
+        raise ApiError(
+            ErrorCode.INVALID_CONFIG,
+            f"Config value append is not allowed for config key: {key}; it is no list",
+        )
+    present = before if before is not None else _default(key)
+    items = [item for item in present.split(",") if item]
+    given = [item.strip() for item in value.split(",") if item.strip()]
+    if alteration.operation is Operation.APPEND:
+        return ",".join([*items, *(item for item in given if item not in items)])
+    return ",".join(item for item in items if item not in given)
+
+
+def _default(key: str) -> str:
+    return KAFKA_DEFAULTS.text_of(key) if key in TOPIC_KEYS else ""
+
+
+def _result(
+    asked: AlterResource, error: ErrorCode = ErrorCode.NONE, message: str = ""
+) -> AlterResult:
+    return AlterResult(
+        resource_type=asked.resource_type,
+        resource_name=asked.resource_name,
+        error=error,
+        message=message,
+    )
