@@ -22,7 +22,7 @@ from klamm.errors import StartError
 STOP_TIMEOUT_S = 15.0
 """A node that does not stop by SIGTERM within so long is reported, or killed at close."""
 LOG_TAIL_BYTES = 4_096
-FIRST_POLL_S, POLL_S_MAX = 0.01, 0.1
+FIRST_POLL_S, POLL_S_MAX = 0.01, 0.025
 
 
 NodeCommand = Callable[[NodeLayout, Path], Sequence[str]]

@@ -46,7 +46,7 @@ class Supervisor:
             StartError: The cluster did not come up.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop)
         try:
             if await self._unless_stopped(self.cluster.start(on_ready=on_ready)):
