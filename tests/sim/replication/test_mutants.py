@@ -14,7 +14,8 @@ from broker.replica import follower, leader, producer_state
 from broker.replica.leader import AdvanceHighWatermark, LeaderState, Step
 from broker.replica.partition import Partition
 from klamm.errors import ErrorCode
-from klamm.ids import OffsetAndEpoch
+from klamm.ids import NodeId, Offset, OffsetAndEpoch
+from klamm.log.epochs import EpochChain
 from klamm.metadata.image import PartitionImage
 from tests.sim.replication.test_replication import run_seed
 
@@ -44,7 +45,7 @@ def high_watermark_moves_at_the_proposal_to_shrink(patch: pytest.MonkeyPatch) ->
     """The smaller ISR is taken for committed before the controller says so."""
     real = leader._propose
 
-    def propose(state: LeaderState, isr: tuple[leader.NodeId, ...], active: leader.Active) -> Step:
+    def propose(state: LeaderState, isr: tuple[NodeId, ...], active: leader.Active) -> Step:
         state, effects = real(state, isr, active)
         reign = replace(state.reign, maximal_isr=frozenset(isr))
         state = replace(state, reign=reign)
@@ -78,7 +79,7 @@ def no_truncation(patch: pytest.MonkeyPatch) -> dict[str, bool]:
 def truncation_to_the_leaders_end_only(patch: pytest.MonkeyPatch) -> dict[str, bool]:
     """KIP-279: an epoch that the follower has not is taken for one that it has."""
 
-    def offset(log: follower.EpochChain, diverging: OffsetAndEpoch) -> follower.Offset:
+    def offset(log: EpochChain, diverging: OffsetAndEpoch) -> Offset:
         return min(log.end_offset, diverging.offset)
 
     patch.setattr(follower, "truncation_offset", offset)

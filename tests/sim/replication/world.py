@@ -19,8 +19,8 @@ from klamm.ids import Epoch, NodeId, Offset, TopicId, TopicPartition
 from klamm.log.log import Log, LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import NewRecord
+from tests.sim.disk import SimFiles
 from tests.sim.replication.controller import ModelController
-from tests.sim.replication.disk import MemoryFiles
 
 TOPIC_ID = TopicId(UUID(int=1))
 DIRECTORY = Path("/data/topic-0")
@@ -38,7 +38,7 @@ class Broker:
     def __init__(self, id_: NodeId, world: "World", uptime: int) -> None:
         self.id = id_
         self.world = world
-        self.files = MemoryFiles()
+        self.files = SimFiles()
         self.uptime = uptime
         self.life = 0
         self.seen = -1
@@ -104,13 +104,16 @@ class Broker:
             name, TOPIC_ID, data, producers, self.saved_high_watermark, CONFIG, self.surroundings
         )
 
-    def crash(self, lost_bytes: int) -> None:
+    def crash(self, loses: bool) -> None:
         assert self.partition is not None
         if self.world.rng.random() < 0.7:
             self.saved_high_watermark = self.partition.high_watermark
         self.partition = None
         self.life += 1
-        self.files.lose(lost_bytes)
+        if loses:
+            self.files.crash(self.world.rng)
+        else:
+            self.files.kill()
 
     def hear(self, index: int) -> None:
         """Metadata up to `index`, as one delta."""
@@ -321,7 +324,7 @@ class World:
         of such a crash at once, before another can happen.
         """
         loses = loses and len(self.controller.image.isr) > 1
-        broker.crash(self.rng.randint(0, 600) if loses else 0)
+        broker.crash(loses)
         if loses:
             self.controller.fence(broker.id)
         else:
