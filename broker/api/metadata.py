@@ -1,0 +1,121 @@
+"""Metadata (key 3): the brokers that serve, and who leads which partition.
+
+    topics  null: all    empty: none, in version 0 all    rows: by name, from 12 on also by id
+
+Everything is from this broker's image, and of the listener that the client came in on. Topics that
+are not there are made, where broker and client both want that; see `auto_create`.
+
+Source: KIP-4, KIP-112 (offline replicas), KIP-516 (ids), kraft.md 3.7.
+"""
+
+from collections.abc import Awaitable
+
+from broker.api.auto_create import AutoCreation
+from broker.api.context import Answer, BrokerServices, Encoded, Handler, RequestContext
+from broker.api.metadata_pieces import INTERNAL_TOPICS, PiecesByClient
+from broker.api.topic_names import is_topic_name
+from broker.kafka.errors import MalformedFrameError
+from broker.kafka.messages.metadata import MetadataRequest, MetadataResponseTopic
+from broker.kafka.schema import ZERO_UUID
+from klamm.errors import ApiError, ErrorCode
+from klamm.ids import TopicId
+from klamm.metadata.image import MetadataImage, TopicImage
+
+TOPICS_ASKED_MAX = 50_000
+"""Of one request, by name or id. All topics may be more."""
+
+_BY_ID_VERSION = 12
+
+Row = TopicImage | MetadataResponseTopic
+
+
+def handler() -> Handler:
+    """A handler with the cache and the creations of one broker."""
+    pieces = PiecesByClient()
+    creations = AutoCreation()
+
+    def handle(
+        services: BrokerServices, context: RequestContext, request: MetadataRequest
+    ) -> Answer | Awaitable[Answer]:
+        """Answer; at once, unless topics have to be made first.
+
+        Raises:
+            MalformedFrameError: More topics than anyone may ask for.
+            ApiError: A row names no topic in a way that its version has.
+        """
+        rows = _rows(services.image, context.api_version, request)
+        missing = _to_create(services, context, request, rows)
+        if missing:
+            return _create_first(services, context, request, missing)
+        return _answer(services, context, rows)
+
+    def _answer(
+        services: BrokerServices, context: RequestContext, rows: list[Row] | None
+    ) -> Encoded:
+        of = pieces.of(context.api_version, context.listener, services.node_id, services.cluster_id)
+        return Encoded(of.answer(services.image, rows))
+
+    async def _create_first(
+        services: BrokerServices,
+        context: RequestContext,
+        request: MetadataRequest,
+        missing: list[str],
+    ) -> Encoded:
+        told = await creations.create(services, missing)
+        rows = _rows(services.image, context.api_version, request)
+        for row in rows or ():
+            if isinstance(row, MetadataResponseTopic) and row.name in told:
+                row.error_code = told[row.name]
+        return _answer(services, context, rows)
+
+    return handle
+
+
+def _rows(image: MetadataImage, version: int, request: MetadataRequest) -> list[Row] | None:
+    """What is known of each topic asked for, in that order and each once; None for all."""
+    asked = request.topics
+    if asked is None or (version == 0 and not asked):
+        return None
+    if len(asked) > TOPICS_ASKED_MAX:
+        raise MalformedFrameError(f"{len(asked)} topics are over {TOPICS_ASKED_MAX}")
+    rows: dict[object, Row] = {}
+    for each in asked:
+        by_id = each.topic_id != ZERO_UUID
+        if version < _BY_ID_VERSION and (by_id or each.name is None):
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"version {version} asks by name only")
+        if each.name is not None and not by_id:
+            rows[each.name] = image.topics.named(each.name) or _unknown_name(each.name)
+        else:
+            found = image.topics.by_id.get(TopicId(each.topic_id))
+            rows[each.topic_id] = found or MetadataResponseTopic(
+                name=None, topic_id=each.topic_id, error_code=ErrorCode.UNKNOWN_TOPIC_ID
+            )
+    return list(rows.values())
+
+
+def _unknown_name(name: str) -> MetadataResponseTopic:
+    code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    if not is_topic_name(name):
+        code = ErrorCode.INVALID_TOPIC_EXCEPTION
+    return MetadataResponseTopic(name=name, error_code=code, is_internal=name in INTERNAL_TOPICS)
+
+
+def _to_create(
+    services: BrokerServices,
+    context: RequestContext,
+    request: MetadataRequest,
+    rows: list[Row] | None,
+) -> list[str]:
+    """Names that are not there and shall be. Internal topics come with what they serve."""
+    if not rows or not services.config.auto_create_topics_enable:
+        return []
+    if not request.allow_auto_topic_creation:
+        return []
+    return [
+        row.name
+        for row in rows
+        if isinstance(row, MetadataResponseTopic)
+        and row.name is not None
+        and row.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        and not row.is_internal
+    ]
