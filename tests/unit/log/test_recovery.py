@@ -18,6 +18,7 @@ from tests.unit.log.logs import (
     NOW_MS,
     REFUSE,
     SMALL,
+    batch,
     everything,
     fill,
     open_log,
@@ -192,9 +193,11 @@ def assert_all_there(log: Log, batches: list[bytes]) -> None:
         assert log.read(Offset(offset), 0) == log.read(Offset(offset), 1)
     assert everything(log, 10_000) == batches
     assert everything(log, 200) == batches
-    for base in range(0, log.end_offset, 5):
-        found = log.offset_for_timestamp(NOW_MS + base)
-        assert found is None or found.offset >= base
+    bases = [batch_base(each) for each in batches]
+    for time in range(0, bases[-1] + 1, 5):
+        found = log.offset_for_timestamp(NOW_MS + time)
+        assert found is not None
+        assert found.offset == min(base for base in bases if base >= time)
     youngest = log.youngest_record()
     assert youngest is not None
     assert youngest.offset == batch_base(batches[-1])
@@ -244,6 +247,26 @@ def test_a_recovery_point_spares_what_is_below_it(recovery_point: int) -> None:
     assert log.recovery.bytes_checked <= scanned.recovery.bytes_checked
     if recovery_point == 30:
         assert log.recovery.bytes_checked < scanned.recovery.bytes_checked / 2
+
+
+def test_an_epoch_that_falls_is_damage() -> None:
+    files = SimFiles()
+    open_log(files).close()
+    files.replace_content(FIRST, batch(0, epoch=3) + batch(1, epoch=2) + batch(2, epoch=3))
+    with pytest.raises(CorruptLogError, match="epoch 2 after 3"):
+        open_log(files, REFUSE)
+    assert everything(open_log(files)) == [batch(0, epoch=3)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_trusted_segment_that_lost_its_end_is_found_out(clean: bool) -> None:
+    """Its data did not get to the disk before the next segment's: whole batches are gone."""
+    files, batches = closed_log([1] * 30)
+    files.replace_content(FIRST, files.content(FIRST)[: -len(batches[0])])
+    kept = len(files.content(FIRST)) // len(batches[0])
+    log = open_log(files, clean_shutdown=clean, recovery_point=Offset(30))
+    assert everything(log) == batches[:kept]
+    assert log.recovery.cuts[-1].followed_by == kept + 1
 
 
 @pytest.mark.parametrize("clean", [True, False])
