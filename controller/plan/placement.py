@@ -18,7 +18,6 @@ from controller.plan.decision import Draw
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NodeId
 
-
 T = TypeVar("T")
 
 
@@ -112,10 +111,10 @@ class _Racks:
         for rack in self.racks:
             rack.advance()
         self.start += 1
-        leading = next(order for order in orders if self._unfenced(order[0]))
-        replicas = [leading.pop(0)]
+        leading = next(at for at, order in enumerate(orders) if self._unfenced(order[0]))
+        replicas = [orders[leading].pop(0)]
         # The leader's rack has given; the round goes on behind it.
-        at = orders.index(leading) + 1
+        at = leading + 1
         while len(replicas) < replication_factor:
             order = orders[at % len(orders)]
             at += 1
