@@ -144,10 +144,10 @@ class ActiveController:
         if view.leads(broker.broker_id):
             return False
         active = tuple(each for each, other in view.image.brokers.items() if other.active)
-        end = session.shutdown_offset
-        if end is None:  # Another controller began it: everything up to now will do.
-            end = session.shutdown_offset = view.image.provenance.offset
-        return end <= self._sessions.lowest_applied(active)
+        if session.shutdown_offset is None:
+            # Another controller began it: everything up to now will do.
+            session.shutdown_offset = view.image.provenance.offset
+        return session.shutdown_offset <= self._sessions.lowest_applied(active)
 
     async def _change(self, broker: BrokerImage, request: str, timeout_ms: int) -> Offset:
         def decide(view: View, _: Offset) -> Decision[None]:
