@@ -8,19 +8,31 @@ from collections.abc import Iterable
 from broker.replica.partition import Partition
 from klamm.telemetry import metrics
 
+_COUNTERS = (
+    metrics.BROKER_BYTES_IN,
+    metrics.BROKER_MESSAGES_IN,
+    metrics.BROKER_BYTES_OUT,
+    metrics.BROKER_ISR_SHRINKS,
+    metrics.BROKER_ISR_EXPANDS,
+)
+
 
 class Gauges:
+    """Shows differences, so it remembers the last sums."""
+
     def __init__(self) -> None:
-        self._bytes_in = 0
-        self._messages_in = 0
+        self._shown = [0] * len(_COUNTERS)
 
     def show(self, partitions: Iterable[Partition]) -> None:
         held = led = under_replicated = under_min_isr = 0
-        bytes_in = messages_in = 0
+        sums = [0] * len(_COUNTERS)
         for each in partitions:
             held += 1
-            bytes_in += each.bytes_produced
-            messages_in += each.records_produced
+            sums[0] += each.bytes_produced
+            sums[1] += each.records_produced
+            sums[2] += each.bytes_consumed
+            sums[3] += each.isr_shrinks
+            sums[4] += each.isr_expands
             if each.leader is not None:
                 reign = each.leader.reign
                 led += 1
@@ -30,7 +42,7 @@ class Gauges:
         metrics.BROKER_LEADERS.set(led)
         metrics.BROKER_UNDER_REPLICATED.set(under_replicated)
         metrics.BROKER_UNDER_MIN_ISR.set(under_min_isr)
-        # A partition that was deleted takes its sums along; a counter does not go back.
-        metrics.BROKER_BYTES_IN.inc(max(0, bytes_in - self._bytes_in))
-        metrics.BROKER_MESSAGES_IN.inc(max(0, messages_in - self._messages_in))
-        self._bytes_in, self._messages_in = bytes_in, messages_in
+        for counter, now, shown in zip(_COUNTERS, sums, self._shown, strict=True):
+            # A partition that was deleted takes its sums along; a counter does not go back.
+            counter.inc(max(0, now - shown))
+        self._shown = sums

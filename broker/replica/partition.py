@@ -84,6 +84,9 @@ class Partition:
         """For each batch that is not committed its end offset, and `bytes_appended` there."""
         self.bytes_produced = 0
         self.records_produced = 0
+        self.bytes_consumed = 0
+        self.isr_shrinks = 0
+        self.isr_expands = 0
         self._unflushed = 0
         self._unflushed_since_ms = 0
         self._surroundings = surroundings
@@ -258,6 +261,8 @@ class Partition:
             )
         except (OSError, StorageError, CorruptBatchError) as error:
             raise self._failed(error) from error
+        if row.replica_id < 0:
+            self.bytes_consumed += len(records)
         return self._fetched(records)
 
     def end_of_epoch(self, epoch: Epoch) -> OffsetAndEpoch | None:
@@ -370,8 +375,13 @@ class Partition:
             partition_epoch=change.partition_epoch,
         )
 
+        before = 0 if self.leader is None else len(self.leader.reign.isr)
+
         def answered(answer: IsrAnswer) -> None:
             _log.info("isr answered", partition=self.name, error=answer.error.name)
+            if answer.error is ErrorCode.NONE:
+                self.isr_shrinks += len(change.isr) < before
+                self.isr_expands += len(change.isr) > before
             if self.leader is not None:
                 now_ms, active = self._surroundings.clock.monotonic_ms(), self._surroundings.active
                 self._carry_out(leader.on_isr_answered(self.leader, change, answer, now_ms, active))
