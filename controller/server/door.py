@@ -6,6 +6,7 @@ is decided by controller/plan and answered row by row.
 
 from collections.abc import Iterator
 
+from klamm.rpc.status import BadRequestError
 from klamm.v1 import admin_pb2 as admin
 from klamm.v1 import controller_pb2 as control
 from klamm.v1 import records_pb2
@@ -149,6 +150,12 @@ def alter_partition(request: control.AlterPartitionRequest) -> Violations:
 
 def allocate_producer_ids(request: control.AllocateProducerIdsRequest) -> Violations:
     return _node("broker_id", request.broker_id)
+
+
+def check(violations: Violations) -> None:
+    """Raises: BadRequestError: There are some."""
+    if violations:
+        raise BadRequestError(violations)
 
 
 def timeout_ms(asked: int) -> int:

@@ -1,0 +1,111 @@
+"""AdminService: changes that people ask for, decided by the active controller.
+
+Statuses: INVALID_ARGUMENT with the fields for a request that no controller would take;
+FAILED_PRECONDITION (NOT_CONTROLLER) with the leader's address for one sent to the wrong node;
+DEADLINE_EXCEEDED (COMMIT_UNKNOWN) when the outcome is not known in time. What became of one topic
+or resource is Kafka's error code in its row.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from controller.active import ActiveController
+from controller.plan.configs import AlterResult
+from controller.plan.topics import CreateResult, DeleteResult
+from controller.server import door, requests
+from controller.server.refusals import Refusals
+from klamm.errors import KlammError
+from klamm.v1 import admin_pb2 as pb
+from klamm.v1 import records_pb2
+from klamm.v1.admin_pb2_grpc import AdminServiceServicer
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+NAME = "klamm.v1.AdminService"
+
+
+class AdminService(AdminServiceServicer):
+    def __init__(self, controller: ActiveController, refusals: Refusals) -> None:
+        self._controller = controller
+        self._refusals = refusals
+
+    async def CreateTopics(
+        self, request: pb.CreateTopicsRequest, context: "Context"
+    ) -> pb.CreateTopicsResponse:
+        """Create topics, and answer once they are committed."""
+        try:
+            door.check(door.create_topics(request))
+            results, end = await self._controller.create_topics(
+                requests.new_topics(request),
+                requests.cause("CreateTopics", request.principal, request.request_id),
+                door.timeout_ms(request.timeout_ms),
+                validate_only=request.validate_only,
+            )
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.CreateTopicsResponse(results=map(_created, results), committed_offset=end)
+
+    async def DeleteTopics(
+        self, request: pb.DeleteTopicsRequest, context: "Context"
+    ) -> pb.DeleteTopicsResponse:
+        """Delete topics, and answer once they are gone from the log's state."""
+        try:
+            door.check(door.delete_topics(request))
+            results, end = await self._controller.delete_topics(
+                requests.topic_references(request),
+                requests.cause("DeleteTopics", request.principal, request.request_id),
+                door.timeout_ms(request.timeout_ms),
+            )
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.DeleteTopicsResponse(results=map(_deleted, results), committed_offset=end)
+
+    async def IncrementalAlterConfigs(
+        self, request: pb.IncrementalAlterConfigsRequest, context: "Context"
+    ) -> pb.IncrementalAlterConfigsResponse:
+        """Set and remove configs, each resource by itself."""
+        try:
+            door.check(door.incremental_alter_configs(request))
+            results, end = await self._controller.incremental_alter_configs(
+                requests.alter_resources(request),
+                requests.cause("IncrementalAlterConfigs", request.principal, request.request_id),
+                door.timeout_ms(request.timeout_ms),
+                validate_only=request.validate_only,
+            )
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.IncrementalAlterConfigsResponse(
+            results=map(_altered, results), committed_offset=end
+        )
+
+
+def _created(result: CreateResult) -> pb.CreateTopicResult:
+    return pb.CreateTopicResult(
+        name=result.name,
+        error_code=result.error,
+        error_message=result.message,
+        topic_id=b"" if result.topic_id is None else result.topic_id.bytes,
+        num_partitions=result.num_partitions,
+        replication_factor=result.replication_factor,
+        configs=dict(result.configs),
+    )
+
+
+def _deleted(result: DeleteResult) -> pb.DeleteTopicResult:
+    return pb.DeleteTopicResult(
+        name=result.name,
+        topic_id=b"" if result.topic_id is None else result.topic_id.bytes,
+        error_code=result.error,
+        error_message=result.message,
+    )
+
+
+def _altered(result: AlterResult) -> pb.AlterConfigResult:
+    return pb.AlterConfigResult(
+        resource_type=records_pb2.ConfigResourceType.ValueType(result.resource_type),
+        resource_name=result.resource_name,
+        error_code=result.error,
+        error_message=result.message,
+    )

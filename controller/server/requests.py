@@ -1,0 +1,96 @@
+"""Messages of klamm.v1 as the domain's types. After the door: shapes and sizes are right."""
+
+from uuid import UUID
+
+from controller.plan.brokers import Registration
+from controller.plan.configs import Alteration, AlterResource, Operation
+from controller.plan.isr import IsrChange, IsrMember
+from controller.plan.topics import NewTopic
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
+from klamm.metadata.codec import endpoint_from_proto
+from klamm.metadata.records import Cause, ResourceType
+from klamm.v1 import admin_pb2 as admin
+from klamm.v1 import controller_pb2 as pb
+
+ANONYMOUS = "User:ANONYMOUS"
+
+_OPERATIONS = {
+    admin.ALTER_CONFIG_OPERATION_SET: Operation.SET,
+    admin.ALTER_CONFIG_OPERATION_DELETE: Operation.DELETE,
+    admin.ALTER_CONFIG_OPERATION_APPEND: Operation.APPEND,
+    admin.ALTER_CONFIG_OPERATION_SUBTRACT: Operation.SUBTRACT,
+}
+
+
+def cause(request: str, principal: str, request_id: str) -> Cause:
+    """Who asks, by the caller's own word: a broker asks for its clients."""
+    return Cause(principal=principal or ANONYMOUS, request=request, request_id=request_id)
+
+
+def new_topics(request: admin.CreateTopicsRequest) -> tuple[NewTopic, ...]:
+    return tuple(
+        NewTopic(
+            name=each.name,
+            num_partitions=each.num_partitions,
+            replication_factor=each.replication_factor,
+            configs=dict(each.configs),
+            assignments=tuple(
+                (row.partition, tuple(NodeId(broker) for broker in row.broker_ids))
+                for row in each.assignments
+            ),
+        )
+        for each in request.topics
+    )
+
+
+def topic_references(request: admin.DeleteTopicsRequest) -> tuple[str | TopicId, ...]:
+    return tuple(
+        each.name if each.HasField("name") else TopicId(UUID(bytes=each.topic_id))
+        for each in request.topics
+    )
+
+
+def alter_resources(request: admin.IncrementalAlterConfigsRequest) -> tuple[AlterResource, ...]:
+    return tuple(
+        AlterResource(
+            resource_type=ResourceType(resource.resource_type),
+            resource_name=resource.resource_name,
+            alterations=tuple(
+                Alteration(
+                    key=each.key,
+                    operation=_OPERATIONS[each.operation],
+                    value=each.value if each.HasField("value") else None,
+                )
+                for each in resource.alterations
+            ),
+        )
+        for resource in request.resources
+    )
+
+
+def registration(request: pb.RegisterBrokerRequest) -> Registration:
+    return Registration(
+        broker_id=NodeId(request.broker_id),
+        incarnation_id=UUID(bytes=request.incarnation_id),
+        endpoints=tuple(endpoint_from_proto(each) for each in request.endpoints),
+        rack=request.rack if request.HasField("rack") else None,
+        log_dirs=tuple(DirectoryId(UUID(bytes=each)) for each in request.log_dirs),
+    )
+
+
+def isr_changes(request: pb.AlterPartitionRequest) -> tuple[IsrChange, ...]:
+    return tuple(
+        IsrChange(
+            topic_id=TopicId(UUID(bytes=each.topic_id)),
+            partition=each.partition,
+            leader_epoch=Epoch(each.leader_epoch),
+            partition_epoch=each.partition_epoch,
+            new_isr=tuple(
+                IsrMember(
+                    broker_id=NodeId(member.broker_id), broker_epoch=Offset(member.broker_epoch)
+                )
+                for member in each.new_isr
+            ),
+        )
+        for each in request.partitions
+    )
