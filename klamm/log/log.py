@@ -266,10 +266,8 @@ class Log:
             end = self._end_offset
             if end == self._durable_end and not self._names_unsynced:
                 return end
-            try:
+            with self._writing("sync"):
                 self._sync_up_to(end)
-            except OSError as error:
-                raise self._poison("sync", error) from error
             return end
 
     def checkpoint(self) -> Offset:
@@ -281,10 +279,8 @@ class Log:
         end = self.flush()
         with self._disk:
             self._check()
-            try:
+            with self._writing("write a checkpoint of"):
                 self._write_epochs()
-            except OSError as error:
-                raise self._poison("write a checkpoint of", error) from error
         return end
 
     def truncate_to(self, offset: Offset) -> Offset:
@@ -301,17 +297,14 @@ class Log:
             return self._end_offset
         keep = bisect_right(self._bases, offset - 1)
         segment = self._segments[keep - 1]
-        with self._disk:
-            try:
-                with self._reading(segment):
-                    position = segment.position_of(offset)
-                    for _, header in segment.walk(position):
-                        offset = Offset(header.base_offset)
-                        break
-                self._remove_segments_from(keep)
-                segment.truncate(position, offset)
-            except OSError as error:
-                raise self._poison("truncate", error) from error
+        with self._disk, self._writing("truncate"):
+            with self._reading(segment):
+                position = segment.position_of(offset)
+                for _, header in segment.walk(position):
+                    offset = Offset(header.base_offset)
+                    break
+            self._remove_segments_from(keep)
+            segment.truncate(position, offset)
             self._chain = self.epochs.truncate(offset)
             self._set_end(offset)
         return offset
@@ -326,13 +319,10 @@ class Log:
             epoch: Of the record before `offset`, if it is known, as from a snapshot's id.
         """
         self._check()
-        with self._disk:
-            try:
-                self._remove_segments_from(0)
-                self._add_segment(offset)
-                self._files.sync_directory(self.directory)
-            except OSError as error:
-                raise self._poison("truncate", error) from error
+        with self._disk, self._writing("truncate"):
+            self._remove_segments_from(0)
+            self._add_segment(offset)
+            self._files.sync_directory(self.directory)
             self._chain = EpochChain().begin_at(OffsetAndEpoch(epoch=epoch, offset=offset))
             self._set_end(offset)
 
@@ -348,7 +338,8 @@ class Log:
             return
         try:
             if self._failure is None:
-                self._write_active_indexes()
+                with self._writing("write the indexes of"):
+                    self._active.write_indexes()
                 self.checkpoint()
         finally:
             self.abandon()
@@ -360,26 +351,9 @@ class Log:
             for segment in self._segments:
                 segment.close()
 
-    def delete(self) -> None:
-        """Close the log, and remove its directory with all that is in it.
-
-        Raises:
-            StorageError: The disk failed; some of it may still be there.
-        """
-        with self._disk:
-            self._closed = True
-            for segment in reversed(self._segments):
-                segment.close()
-            try:
-                for name in self._files.list(self.directory):
-                    self._files.remove(self.directory / name)
-                self._files.remove_directory(self.directory)
-                self._files.sync_directory(self.directory.parent)
-            except OSError as error:
-                raise self._poison("delete", error) from error
-
     def _check(self) -> None:
         if self._failure is not None:
+            # A new one for each caller: it is raised in more than one thread.
             raise StorageError(self._failure)
         assert not self._closed, "the log is closed"
 
@@ -492,11 +466,12 @@ class Log:
             checkpoint.write_epochs(self._files, self.directory, starts)
             self._starts_written = starts
 
-    def _write_active_indexes(self) -> None:
+    @contextmanager
+    def _writing(self, verb: str) -> Iterator[None]:
         try:
-            self._active.write_indexes()
+            yield
         except OSError as error:
-            raise self._poison("write the indexes of", error) from error
+            raise self._poison(verb, error) from error
 
     @contextmanager
     def _reading(self, segment: Segment) -> Iterator[None]:

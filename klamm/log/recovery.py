@@ -52,6 +52,10 @@ class Cut:
     followed_by: Offset | None
     """The first whole batch that stood behind the damage, and is lost too. None: a torn tail."""
 
+    def __str__(self) -> str:
+        what = "a torn tail" if self.followed_by is None else f"and offset {self.followed_by} on"
+        return f"{self.bytes_cut} bytes from byte {self.position} of {self.path}, {what}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:

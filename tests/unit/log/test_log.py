@@ -14,7 +14,6 @@ from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
 from tests.sim.disk import SimFiles
 from tests.unit.log.logs import (
-    DIRECTORY,
     NOW_MS,
     SMALL,
     batch,
@@ -210,16 +209,6 @@ def test_a_lookup_by_time_looks_into_the_batch(log: Log) -> None:
     expected = FoundRecord(offset=Offset(1), timestamp_ms=300, leader_epoch=Epoch(4))
     assert log.offset_for_timestamp(150) == log.youngest_record() == expected
     assert log.offset_for_timestamp(301) is None
-
-
-def test_a_log_that_is_deleted_leaves_nothing() -> None:
-    files = SimFiles()
-    log = open_log(files)
-    fill(log, [1] * 30)
-    log.checkpoint()
-    log.delete()
-    assert files.snapshot() == {}
-    assert not files.exists(DIRECTORY)
 
 
 @settings(max_examples=50, deadline=None)

@@ -83,6 +83,11 @@ def batch_base(data: bytes) -> int:
     return next(iter_batches(data))[0].base_offset
 
 
+def test_a_cut_in_words() -> None:
+    cut = Cut(path="/d/0.log", position=7, bytes_cut=3, reason="so", followed_by=None)
+    assert str(cut) == "3 bytes from byte 7 of /d/0.log, a torn tail: so"
+
+
 def flips(data: bytes) -> Iterator[tuple[int, int]]:
     return ((at, 1 << bit) for at in range(len(data)) for bit in (0, 3, 7))
 
