@@ -54,7 +54,8 @@ class Cut:
 
     def __str__(self) -> str:
         what = "a torn tail" if self.followed_by is None else f"and offset {self.followed_by} on"
-        return f"{self.bytes_cut} bytes from byte {self.position} of {self.path}, {what}: {self.reason}"
+        where = f"{self.bytes_cut} bytes from byte {self.position} of {self.path}"
+        return f"{where}, {what}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
