@@ -1,7 +1,9 @@
-"""Transactions are not there yet, and this says so: what every API of theirs answers until then.
+"""Transactions are not there yet, and this says so: what their APIs answer until then.
 
-The code must be final for every client: retriable ones would make `init_transactions` wait for its
-whole timeout to say nothing. Which client says what is in docs/protocol.md.
+The code must be final for every client. UNSUPPORTED_VERSION would name the reason, but librdkafka
+takes it for passing when it looks for a coordinator, and `init_transactions` then waits for its
+whole timeout to say nothing. After this one all of them give up at once; the sentence says why.
+What each client makes of it: docs/protocol.md.
 """
 
 from klamm.errors import ErrorCode

@@ -23,6 +23,7 @@ from broker.kafka.api import APIS, ApiKey
 from broker.kafka.codec import decode_request, encode_response
 from broker.kafka.errors import MalformedFrameError, UnwritableMessageError
 from broker.kafka.header import RequestHeader, read_request_header, response_frame
+from broker.kafka.quirks import as_meant
 from broker.kafka.schema import Buffer
 from broker.listener.counting import RequestCounts
 from klamm.errors import ErrorCode, KlammError
@@ -101,7 +102,8 @@ class Dispatcher:
         if served is None or not _knows(header):
             return self._unknown(header)
         try:
-            request = decode_request(header.api_key, header.api_version, header.body)
+            body = as_meant(header.api_key, header.api_version, header.body)
+            request = decode_request(header.api_key, header.api_version, body)
         except MalformedFrameError as error:
             raise ConnectionFault("malformed", served.api.name, str(error)) from None
         reply = Reply(served, header.api_version, header.correlation_id, client, request, began_s)
