@@ -32,9 +32,8 @@ class LogMovedError(DefiniteError):
     Decide again on the present state, and propose at `end_offset`.
     """
 
-    def __init__(self, base_offset: Offset, end_offset: Offset) -> None:
-        super().__init__(f"the log ends at {end_offset}, and not at {base_offset}")
-        self.base_offset = base_offset
+    def __init__(self, end_offset: Offset) -> None:
+        super().__init__(f"the log ends at {end_offset}, and not where the proposal was made for")
         self.end_offset = end_offset
 
 

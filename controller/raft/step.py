@@ -56,6 +56,8 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     after, entered = epoch.observe(state, event, moment)
     after, effects = _dispatch(after, event, moment)
     _check(state, after)
+    if isinstance(event, TimePassed):
+        assert after.next_deadline_ms > moment.now_ms, "a deadline that has come moves"
     return after, _one_save(entered + effects)
 
 

@@ -1,0 +1,112 @@
+"""Delivers what is committed to the state machine, in order, and then wakes those that wait.
+
+    Commit(hw) ─▶ on_commit(batches up to hw) ─▶ wait_committed returns
+    Claim      ─▶ on_claim
+    Renounce   ─▶ on_renounce                 ─▶ wait_committed of that epoch: CommitUnknownError
+
+A task of its own, so that replaying a long log at the start does not keep the core from its timers.
+"""
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable
+
+from controller.quorum.port import StateMachine
+from controller.raft.effects import Claim, Commit, Renounce
+from klamm.errors import CommitUnknownError
+from klamm.ids import Epoch, Offset
+from klamm.log.record_batch import iter_batches
+
+APPLY_BYTES = 512 * 1024
+"""Delivered at a time; then others get their turn."""
+
+COMMIT_WAITS_MAX = 16_384
+"""Callers that wait for a commit."""
+
+ReadBelow = Callable[[Offset, int, Offset], bytes]
+
+
+class Applier:
+    def __init__(self, read: ReadBelow, start: Offset) -> None:
+        """`read(start, max_bytes, up_to)` gives whole batches of the log."""
+        self.applied = start
+        """The state machine has seen all below."""
+        self._read = read
+        self._todo: deque[Commit | Claim | Renounce] = deque()
+        self._wake = asyncio.Event()
+        self._reign: Epoch | None = None
+        """The epoch that the state machine believes to lead."""
+        self._waits: list[tuple[Offset, int, Epoch, asyncio.Future[None]]] = []
+        self._wait_count = 0
+
+    def tell(self, what: Commit | Claim | Renounce) -> None:
+        self._todo.append(what)
+        self._wake.set()
+
+    async def run(self, machine: StateMachine) -> None:
+        while True:
+            while self._todo:
+                await self._deliver(machine, self._todo.popleft())
+            self._wake.clear()
+            await self._wake.wait()
+
+    async def wait(self, epoch: Epoch, end_offset: Offset) -> None:
+        """Returns once the state machine has seen the log up to `end_offset`.
+
+        Raises:
+            CommitUnknownError: `epoch` has ended, or too many wait.
+        """
+        if self._reign != epoch:
+            raise CommitUnknownError(f"epoch {epoch} ended before offset {end_offset} was reached")
+        if self.applied >= end_offset:
+            return
+        if len(self._waits) >= COMMIT_WAITS_MAX:
+            raise CommitUnknownError(f"more than {COMMIT_WAITS_MAX} callers wait for a commit")
+        self._wait_count += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waits, (end_offset, self._wait_count, epoch, future))
+        await future
+
+    def stop(self) -> None:
+        """Nothing more will be delivered: nobody can know what becomes of it."""
+        self._fail_waits("the node stops")
+
+    async def _deliver(self, machine: StateMachine, what: Commit | Claim | Renounce) -> None:
+        match what:
+            case Commit(high_watermark):
+                await self._apply(machine, high_watermark)
+            case Claim(epoch, end_offset):
+                assert self.applied == end_offset, "a claim comes when all is delivered"
+                self._reign = epoch
+                machine.on_claim(epoch, end_offset)
+            case Renounce(epoch):
+                if self._reign == epoch:
+                    self._reign = None
+                    machine.on_renounce(epoch)
+                    self._fail_waits(f"epoch {epoch} ended")
+
+    async def _apply(self, machine: StateMachine, high_watermark: Offset) -> None:
+        while self.applied < high_watermark:
+            data = self._read(self.applied, APPLY_BYTES, high_watermark)
+            batches = tuple(iter_batches(data))
+            assert batches, f"nothing to read at {self.applied}, below {high_watermark}"
+            machine.on_commit(tuple(view for _, view in batches))
+            self.applied = Offset(batches[-1][0].next_offset)
+            self._wake_waits()
+            if self.applied < high_watermark:
+                await asyncio.sleep(0)
+
+    def _wake_waits(self) -> None:
+        while self._waits and self._waits[0][0] <= self.applied:
+            future = heapq.heappop(self._waits)[3]
+            if not future.done():
+                future.set_result(None)
+
+    def _fail_waits(self, why: str) -> None:
+        for end_offset, _, _, future in self._waits:
+            if not future.done():
+                future.set_exception(
+                    CommitUnknownError(f"{why} before offset {end_offset} was known committed")
+                )
+        self._waits.clear()

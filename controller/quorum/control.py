@@ -1,0 +1,97 @@
+"""Control records of the metadata log: LeaderChange (type 2) and Voters (type 6).
+
+A leader's first batch is one control batch: LeaderChange, and Voters if the log does not say the
+same already. Values are messages of proto/klamm/v1/records.proto.
+"""
+
+from uuid import UUID
+
+from controller.raft.effects import AppendControl
+from controller.raft.messages import FetchedBatch
+from controller.raft.voters import Voter, VoterHistory, VoterSet
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset
+from klamm.log.record_batch import build_batch, iter_batches, read_records
+from klamm.log.records import ControlType, NewRecord, control_key, control_type
+from klamm.metadata.records import Endpoint
+from klamm.v1 import records_pb2 as pb
+
+
+def build_control_batch(effect: AppendControl, timestamp_ms: int) -> bytes:
+    """The batch that begins a leader's epoch."""
+    change = pb.LeaderChangeRecord(
+        leader_id=effect.leader,
+        voters=effect.voter_ids,
+        granting_voters=effect.granting_voters,
+    )
+    records = [_record(ControlType.LEADER_CHANGE, change.SerializeToString())]
+    if effect.voters is not None:
+        body = voters_to_wire(effect.voters).SerializeToString()
+        records.append(_record(ControlType.VOTERS, body))
+    return build_batch(
+        records,
+        base_offset=effect.base_offset,
+        leader_epoch=effect.epoch,
+        timestamp_ms=timestamp_ms,
+        control=True,
+    )
+
+
+def describe_batches(data: bytes | memoryview) -> tuple[FetchedBatch, ...]:
+    """What consensus must know of each batch. Only control batches are opened.
+
+    Raises:
+        CorruptBatchError: Something in `data` is no batch.
+        ValueError: A Voters record makes no sense.
+    """
+    return tuple(
+        FetchedBatch(
+            base_offset=Offset(header.base_offset),
+            epoch=Epoch(header.leader_epoch),
+            count=header.last_offset_delta + 1,
+            voters=_voters_in(batch) if header.is_control else (),
+        )
+        for header, batch in iter_batches(data)
+    )
+
+
+def voters_to_wire(voters: VoterSet) -> pb.VotersRecord:
+    return pb.VotersRecord(voters=[voter_to_wire(each) for each in voters.voters])
+
+
+def voter_to_wire(voter: Voter) -> pb.Voter:
+    wire = pb.Voter(voter_id=voter.node_id)
+    if voter.directory_id is not None:
+        wire.directory_id = voter.directory_id.bytes
+    if voter.endpoint is not None:
+        at = voter.endpoint
+        wire.endpoint.CopyFrom(
+            pb.Endpoint(
+                name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
+            )
+        )
+    return wire
+
+
+def _voters_in(batch: memoryview) -> VoterHistory:
+    found: list[tuple[Offset, VoterSet]] = []
+    for record in read_records(batch):
+        if control_type(record.key) == ControlType.VOTERS:
+            wire = pb.VotersRecord.FromString(record.value or b"")
+            voters = sorted(map(_voter_from_wire, wire.voters), key=lambda each: each.node_id)
+            found.append((record.offset, VoterSet(tuple(voters))))
+    return tuple(found)
+
+
+def _voter_from_wire(wire: pb.Voter) -> Voter:
+    endpoint = None
+    if wire.HasField("endpoint"):
+        at = wire.endpoint
+        endpoint = Endpoint(
+            name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
+        )
+    directory_id = DirectoryId(UUID(bytes=wire.directory_id)) if wire.directory_id else None
+    return Voter(node_id=NodeId(wire.voter_id), directory_id=directory_id, endpoint=endpoint)
+
+
+def _record(kind: ControlType, value: bytes) -> NewRecord:
+    return NewRecord(key=control_key(kind), value=value)

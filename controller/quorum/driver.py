@@ -1,0 +1,419 @@
+"""The shell that drives the core: one task steps it, and carries out its effects in order.
+
+    requests ─┐                                       ┌─▶ Store   quorum-state before what follows;
+    answers  ─┤                                       │           appends at once, fsync beside
+    streams  ─┼─▶ inbox ─▶ step(state, event, moment) ┼─▶ Peers   never waited for
+    fsyncs   ─┤      ▲                                ├─▶ those that asked: a future each
+    calls    ─┘      │ a due timer goes first         └─▶ Applier ─▶ StateMachine
+
+Group commit without linger: an append while no fsync is out begins one at once; what is appended
+while one is out shares the next.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, TypeVar, assert_never
+
+from controller.quorum.applier import Applier
+from controller.quorum.journal import Journal
+from controller.quorum.port import LogMovedError, StateMachine
+from controller.raft.effects import (
+    AcceptProposal,
+    AnswerRead,
+    AppendControl,
+    AppendFetched,
+    AppendRecords,
+    Claim,
+    Commit,
+    Effect,
+    ProposalRefusal,
+    RefuseProposal,
+    RefuseRead,
+    Renounce,
+    SaveQuorumState,
+    SendRecords,
+    SendRequest,
+    SendResponse,
+    Truncate,
+)
+from controller.raft.events import (
+    Event,
+    LogFlushed,
+    Moment,
+    ProposalMade,
+    ReadRequested,
+    RequestDropped,
+    RequestReceived,
+    TimePassed,
+)
+from controller.raft.messages import Request, Response
+from controller.raft.state import NEVER_MS, RaftState
+from controller.raft.step import step
+from controller.raft.voters import ReplicaKey, VoterSet
+from klamm.clock import Clock
+from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError
+from klamm.ids import NO_NODE, Epoch, Offset
+from klamm.log.files import Buffer
+from klamm.log.records import NewRecord
+from klamm.telemetry import metrics
+
+INBOX_MAX = 1_024
+"""Requests and calls that wait for the core; more are refused."""
+
+STEPS_PER_TURN = 16
+"""Then everybody else in the process gets a turn."""
+
+SLEEP_MS_MAX = 60_000
+
+PROPOSALS_TIMED_MAX = 4_096
+"""Proposals whose time to commit is measured at once."""
+
+_T = TypeVar("_T")
+
+
+class Store(Protocol):
+    """The voter's disk. `flush` and `save` wait for it; the others write to the page cache."""
+
+    async def save(self, effect: SaveQuorumState) -> None: ...
+
+    def append_records(self, effect: AppendRecords) -> None: ...
+
+    def append_control(self, effect: AppendControl) -> None: ...
+
+    def append_fetched(self, base_offset: Offset, data: Buffer) -> None: ...
+
+    def truncate(self, to: Offset) -> None: ...
+
+    def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes: ...
+
+    async def flush(self) -> Offset: ...
+
+
+class Peers(Protocol):
+    """The other voters. What becomes of a request comes back as an event."""
+
+    def bind(self, post: Callable[[Event], None]) -> None:
+        """Whom to tell: ResponseReceived, RequestFailed, StreamLost."""
+        ...
+
+    def use(self, voters: VoterSet) -> None:
+        """These are the voters from now on, and where they are."""
+        ...
+
+    def send(self, effect: SendRequest) -> None:
+        """Does not wait."""
+        ...
+
+
+class QuorumDriver:
+    """Owns one voter's state. Stepped between awaits only, so it needs no lock."""
+
+    def __init__(
+        self,
+        state: RaftState,
+        *,
+        store: Store,
+        peers: Peers,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self.state = state
+        self.changed = asyncio.Event()
+        """Set, and replaced, when leader, epoch or high watermark change."""
+        self._store = store
+        self._peers = peers
+        self._clock = clock
+        self._rng = rng
+        self._journal = Journal(clock)
+        self._applier = Applier(store.read, state.high_watermark)
+        self._facts: deque[Event] = deque()
+        """What has happened and cannot be refused; bounded by what is out."""
+        self._asked: deque[Event] = deque()
+        """What others want, at most INBOX_MAX."""
+        self._sleeper: asyncio.Future[None] | None = None
+        self._call = 0
+        self._requests: dict[int, asyncio.Future[Response]] = {}
+        self._proposals: dict[int, asyncio.Future[Offset]] = {}
+        self._reads: dict[int, asyncio.Future[Offset]] = {}
+        self._timed: deque[tuple[Offset, int]] = deque()
+        self._unflushed = False
+        self._flushing: asyncio.Task[None] | None = None
+        self._truncations = 0
+        """How many were carried out; the core counts what it orders."""
+        self._stopped = False
+        peers.bind(self.post)
+        peers.use(state.voters.at(state.config.voters))
+
+    async def run(self, machine: StateMachine) -> None:
+        """Step until cancelled. An exception means a broken disk or a bug; it ends the process."""
+        self._journal.opened(self.state)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._applier.run(machine))
+                await self._run(tasks)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._stop()
+
+    async def _run(self, tasks: asyncio.TaskGroup) -> None:
+        turn = 0
+        while True:
+            event = self._next_event()
+            if event is None:
+                turn = 0
+                await self._sleep()
+                continue
+            await self._step(event, tasks)
+            turn += 1
+            if turn >= STEPS_PER_TURN:
+                turn = 0
+                await asyncio.sleep(0)
+
+    # What others do to it.
+
+    def post(self, event: Event) -> None:
+        """Something has happened. Never refused."""
+        self._facts.append(event)
+        self._wake()
+
+    async def request(self, sender: ReplicaKey, request: Request) -> Response:
+        """Have the core answer another voter. Cancel it if the voter does not wait any more.
+
+        Raises:
+            OverloadedError: INBOX_MAX; or this node stops.
+        """
+        call, answer = self._new_call(self._requests)
+        try:
+            self._ask(RequestReceived(call, sender, request))
+            return await answer
+        finally:
+            del self._requests[call]
+            if not answer.done() or answer.cancelled():
+                self.post(RequestDropped(call))
+
+    async def propose(
+        self, epoch: Epoch, base_offset: Offset, records: tuple[NewRecord, ...]
+    ) -> Offset:
+        """As `Quorum.propose`; the sizes are checked before."""
+        call, accepted = self._new_call(self._proposals)
+        event = ProposalMade(
+            call=call,
+            epoch=epoch,
+            base_offset=base_offset,
+            count=len(records),
+            records=records,
+        )
+        try:
+            self._ask(event)
+            return await accepted
+        finally:
+            del self._proposals[call]
+
+    async def wait_committed(self, epoch: Epoch, end_offset: Offset) -> None:
+        """As `Quorum.wait_committed`, without an end."""
+        await self._applier.wait(epoch, end_offset)
+
+    async def read_index(self) -> Offset:
+        """The leader's read index.
+
+        Raises:
+            NotControllerError: This voter does not lead, or did not to the end of the round.
+            OverloadedError: Too much waits.
+        """
+        call, answered = self._new_call(self._reads)
+        try:
+            self._ask(ReadRequested(call))
+            return await answered
+        finally:
+            del self._reads[call]
+
+    def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
+        """Whole batches of the log."""
+        return self._store.read(start, max_bytes, up_to)
+
+    # The turn of one event.
+
+    def _next_event(self) -> Event | None:
+        if self.state.next_deadline_ms <= self._clock.monotonic_ms():
+            return TimePassed()  # Ahead of the inbox, which when busy would starve the timers.
+        if self._facts:
+            return self._facts.popleft()
+        if self._asked:
+            return self._asked.popleft()
+        return None
+
+    async def _sleep(self) -> None:
+        """Until something is posted, or the next deadline comes."""
+        loop = asyncio.get_running_loop()
+        self._sleeper = loop.create_future()
+        timer: asyncio.TimerHandle | None = None
+        deadline_ms = self.state.next_deadline_ms
+        if deadline_ms != NEVER_MS:
+            wait_ms = deadline_ms - self._clock.monotonic_ms()
+            timer = loop.call_later(min(max(wait_ms, 0), SLEEP_MS_MAX) / 1_000, self._wake)
+        try:
+            await self._sleeper
+        finally:
+            self._sleeper = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
+
+    async def _step(self, event: Event, tasks: asyncio.TaskGroup) -> None:
+        before = self.state
+        moment = Moment(now_ms=self._clock.monotonic_ms(), draw=self._rng.random())
+        after, effects = step(before, event, moment)
+        self.state = after
+        for effect in effects:
+            await self._carry_out(effect)
+        if self._unflushed and self._flushing is None:
+            self._flushing = tasks.create_task(self._flush(tasks))
+        if after is before:
+            return
+        if after.voters is not before.voters:
+            self._peers.use(after.voters.at(after.config.voters))
+        if after.truncations != before.truncations:
+            self._journal.truncated(before, after)
+        self._journal.stepped(before, after)
+        if (after.epoch, after.leader, after.high_watermark) != (
+            before.epoch,
+            before.leader,
+            before.high_watermark,
+        ):
+            self.changed.set()
+            self.changed = asyncio.Event()
+
+    async def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case SendRecords() | SendResponse():
+                self._answer(effect)
+            case SendRequest():
+                self._peers.send(effect)
+            case AppendRecords():
+                self._store.append_records(effect)
+                metrics.RAFT_APPEND_RECORDS.inc(self.state.log.end_offset - effect.base_offset)
+                self._unflushed = True
+            case AppendFetched(base_offset=base_offset, data=data):
+                assert isinstance(data, bytes)
+                self._store.append_fetched(base_offset, data)
+                metrics.RAFT_FETCH_RECORDS.inc(self.state.log.end_offset - base_offset)
+                self._unflushed = True
+            case AppendControl():
+                self._store.append_control(effect)
+                self._unflushed = True
+            case SaveQuorumState():
+                await self._store.save(effect)
+            case Truncate(to):
+                while self._flushing is not None:
+                    await asyncio.wait([self._flushing])
+                self._store.truncate(to)
+                self._truncations += 1
+            case Commit() | Claim() | Renounce():
+                self._applier.tell(effect)
+                self._measure(effect)
+            case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
+                self._tell_caller(effect)
+            case _:
+                assert_never(effect)
+
+    def _answer(self, effect: SendRecords | SendResponse) -> None:
+        future = self._requests.get(effect.call)
+        if future is None or future.done():
+            return
+        if isinstance(effect, SendResponse):
+            future.set_result(effect.response)
+            return
+        end = self.state.log.end_offset
+        data = self._store.read(effect.start_offset, effect.max_bytes, end)
+        future.set_result(replace(effect.response, data=data))
+
+    def _tell_caller(
+        self, effect: AcceptProposal | RefuseProposal | AnswerRead | RefuseRead
+    ) -> None:
+        match effect:
+            case AcceptProposal(call, end_offset):
+                if len(self._timed) < PROPOSALS_TIMED_MAX:
+                    self._timed.append((end_offset, self._clock.monotonic_ms()))
+                _resolve(self._proposals.get(call), end_offset)
+            case RefuseProposal(call, why, end_offset):
+                _fail(self._proposals.get(call), self._refusal(why, end_offset))
+            case AnswerRead(call, index):
+                _resolve(self._reads.get(call), index)
+            case RefuseRead(call):
+                refused = NotControllerError(self.state.leader, self.state.epoch)
+                _fail(self._reads.get(call), refused)
+
+    def _refusal(self, why: ProposalRefusal, end_offset: Offset) -> Exception:
+        match why:
+            case ProposalRefusal.NOT_LEADER:
+                return NotControllerError(self.state.leader, self.state.epoch)
+            case ProposalRefusal.LOG_MOVED:
+                return LogMovedError(end_offset)
+            case ProposalRefusal.OVERLOADED:
+                lag = end_offset - self.state.high_watermark
+                return OverloadedError(f"{lag} records are appended and not committed")
+        assert_never(why)
+
+    def _measure(self, effect: Commit | Claim | Renounce) -> None:
+        if not isinstance(effect, Commit):
+            self._timed.clear()
+            return
+        now_ms = self._clock.monotonic_ms()
+        while self._timed and self._timed[0][0] <= effect.high_watermark:
+            _, since_ms = self._timed.popleft()
+            metrics.RAFT_COMMIT_LATENCY.observe((now_ms - since_ms) / 1_000)
+
+    async def _flush(self, tasks: asyncio.TaskGroup) -> None:
+        """One fsync; and another one right after it, if there were appends meanwhile."""
+        self._unflushed = False
+        truncations = self._truncations
+        with metrics.RAFT_FSYNC.time():
+            end_offset = await self._store.flush()
+        self.post(LogFlushed(end_offset, truncations))
+        self._flushing = None
+        if self._unflushed and not self._stopped:
+            self._flushing = tasks.create_task(self._flush(tasks))
+
+    # Those that wait.
+
+    def _new_call(self, calls: dict[int, asyncio.Future[_T]]) -> tuple[int, asyncio.Future[_T]]:
+        if self._stopped:
+            raise OverloadedError("the node stops")
+        if len(self._asked) >= INBOX_MAX:
+            raise OverloadedError(f"{INBOX_MAX} requests wait for the quorum's core")
+        self._call += 1
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        calls[self._call] = future
+        return self._call, future
+
+    def _ask(self, event: Event) -> None:
+        self._asked.append(event)
+        self._wake()
+
+    def _stop(self) -> None:
+        self._stopped = True
+        for request in self._requests.values():
+            _fail(request, OverloadedError("the node stops"))
+        for proposal in self._proposals.values():
+            _fail(proposal, CommitUnknownError("the node stops"))
+        for read in self._reads.values():
+            _fail(read, NotControllerError(NO_NODE, self.state.epoch))
+        self._applier.stop()
+        self.changed.set()
+
+
+def _resolve(future: asyncio.Future[Offset] | None, value: Offset) -> None:
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def _fail(future: asyncio.Future[_T] | None, error: Exception) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)

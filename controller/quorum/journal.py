@@ -1,0 +1,98 @@
+"""What a step changed, as log lines and metrics: one line for each turn of a voter's life."""
+
+from controller.raft.state import Follower, Leader, RaftState
+from klamm.clock import Clock
+from klamm.ids import NO_NODE
+from klamm.telemetry import logs, metrics
+
+_log = logs.logger("controller.quorum")
+
+
+class Journal:
+    """Told of every step of one voter."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._leaderless_since_ms: int | None = None
+
+    def opened(self, state: RaftState) -> None:
+        """The voter has come back from its disk."""
+        _log.info(
+            "quorum opened",
+            node=state.config.me,
+            role=state.role_name,
+            epoch=state.epoch,
+            log_end=state.log.end_offset,
+            voters=", ".join(map(str, state.voters.ids)),
+        )
+        self._show(state)
+
+    def stepped(self, before: RaftState, after: RaftState) -> None:
+        if after.high_watermark != before.high_watermark:
+            metrics.RAFT_HIGH_WATERMARK.set(after.high_watermark)
+        if after.log is not before.log:
+            metrics.RAFT_LOG_END_OFFSET.set(after.log.end_offset)
+        if type(after.role) is type(before.role) and after.epoch == before.epoch:
+            if after.leader != before.leader:
+                self._on_leader(before, after)
+            if after.voters is not before.voters:
+                self._on_voters(after)
+            return
+        if after.voters is not before.voters:
+            self._on_voters(after)
+        self._show(after)
+        if after.leader != before.leader or after.epoch != before.epoch:
+            self._on_leader(before, after)
+        self._tell_turn(before, after)
+
+    def truncated(self, before: RaftState, after: RaftState) -> None:
+        _log.info(
+            "log truncated, a new leader has another end",
+            log_end=after.log.end_offset,
+            records=before.log.end_offset - after.log.end_offset,
+            epoch=after.epoch,
+        )
+
+    def _tell_turn(self, before: RaftState, after: RaftState) -> None:
+        # Campaigns that come to nothing are many when a quorum is down: not one line each.
+        quiet = after.attempts > 3 and not isinstance(after.role, Leader | Follower)
+        tell = _log.debug if quiet else _log.info
+        match after.role:
+            case Leader(epoch_start=start):
+                tell("became leader", epoch=after.epoch, epoch_start=start)
+            case Follower(leader=leader, lost=False):
+                tell("became follower", epoch=after.epoch, leader=leader)
+            case _:
+                tell(f"became {after.role_name}", epoch=after.epoch, attempts=after.attempts)
+        if isinstance(before.role, Leader) and not isinstance(after.role, Leader):
+            _log.info("leads no more", epoch=before.epoch)
+
+    def _on_leader(self, before: RaftState, after: RaftState) -> None:
+        metrics.RAFT_CURRENT_LEADER.set(after.leader)
+        now_ms = self._clock.monotonic_ms()
+        if after.leader == NO_NODE:
+            if before.leader != NO_NODE:
+                self._leaderless_since_ms = now_ms
+                _log.info("leader lost", leader=before.leader, epoch=before.epoch)
+            return
+        metrics.CONTROLLER_NEW_ACTIVE.inc()
+        if self._leaderless_since_ms is not None:
+            waited_ms = now_ms - self._leaderless_since_ms
+            metrics.RAFT_ELECTION_LATENCY.observe(waited_ms / 1_000)
+            self._leaderless_since_ms = None
+
+    def _on_voters(self, after: RaftState) -> None:
+        voters = ", ".join(map(str, after.voters.ids))
+        _log.info("voters", voters=voters, offset=after.voter_history[-1][0])
+        if not after.is_voter:
+            _log.warning(
+                "this node has no vote: the log names another disk for its id, or none",
+                node=after.config.me,
+            )
+
+    def _show(self, state: RaftState) -> None:
+        metrics.set_raft_state(state.role_name)
+        metrics.RAFT_CURRENT_EPOCH.set(state.epoch)
+        voted = NO_NODE if state.voted_for is None else state.voted_for.node_id
+        metrics.RAFT_CURRENT_VOTE.set(voted)
+        metrics.RAFT_LOG_END_EPOCH.set(state.log.last_epoch)

@@ -1,0 +1,236 @@
+"""protobuf ⇄ the core's messages. Nothing that a peer sends is believed before it has been here.
+
+Raises ValueError for what makes no sense; the sentence is for a log line.
+"""
+
+from typing import assert_never
+from uuid import UUID
+
+from controller.quorum.control import describe_batches
+from controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    BeginQuorumEpochResponse,
+    EndQuorumEpochRequest,
+    EndQuorumEpochResponse,
+    FetchRequest,
+    FetchResponse,
+    Refusal,
+    Request,
+    Response,
+    VoteRequest,
+    VoteResponse,
+)
+from controller.raft.voters import ReplicaKey
+from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.record_batch import iter_batches, verify_checksum
+from klamm.log.records import CorruptBatchError
+from klamm.v1 import quorum_pb2 as pb
+
+SUCCESSORS_MAX = 64
+EPOCH_MAX = 2**31 - 2
+OFFSET_MAX = 2**62
+DIRECTORY_ID_BYTES = 16
+
+WireRequest = (
+    pb.VoteRequest | pb.BeginQuorumEpochRequest | pb.EndQuorumEpochRequest | pb.FetchRequest
+)
+WireResponse = (
+    pb.VoteResponse | pb.BeginQuorumEpochResponse | pb.EndQuorumEpochResponse | pb.FetchResponse
+)
+
+
+def request_to_wire(request: Request, caller: pb.Caller) -> WireRequest:
+    match request:
+        case FetchRequest():
+            return pb.FetchRequest(
+                caller=caller,
+                epoch=request.epoch,
+                log_end=end_to_wire(request.log_end),
+                high_watermark=request.high_watermark,
+                max_bytes=request.max_bytes,
+                max_wait_ms=request.max_wait_ms,
+                read_round=request.read_round,
+            )
+        case VoteRequest():
+            return pb.VoteRequest(
+                caller=caller,
+                epoch=request.epoch,
+                log_end=end_to_wire(request.log_end),
+                pre_vote=request.pre_vote,
+            )
+        case BeginQuorumEpochRequest():
+            return pb.BeginQuorumEpochRequest(caller=caller, epoch=request.epoch)
+        case EndQuorumEpochRequest():
+            return pb.EndQuorumEpochRequest(
+                caller=caller, epoch=request.epoch, preferred_successors=request.successors
+            )
+    assert_never(request)
+
+
+def request_from_wire(wire: WireRequest) -> Request:
+    epoch = _epoch(wire.epoch)
+    match wire:
+        case pb.FetchRequest():
+            _check(0 <= wire.high_watermark <= OFFSET_MAX, "high_watermark", wire.high_watermark)
+            _check(0 <= wire.read_round <= OFFSET_MAX, "read_round", wire.read_round)
+            return FetchRequest(
+                epoch=epoch,
+                log_end=log_end(wire.log_end),
+                high_watermark=Offset(wire.high_watermark),
+                max_bytes=wire.max_bytes,
+                max_wait_ms=wire.max_wait_ms,
+                read_round=wire.read_round,
+            )
+        case pb.VoteRequest():
+            end = log_end(wire.log_end)
+            latest = epoch if wire.pre_vote else epoch - 1
+            _check(end.epoch <= latest, "log_end.epoch", end.epoch)
+            return VoteRequest(epoch=epoch, log_end=end, pre_vote=wire.pre_vote)
+        case pb.BeginQuorumEpochRequest():
+            return BeginQuorumEpochRequest(epoch=epoch)
+        case pb.EndQuorumEpochRequest():
+            count = len(wire.preferred_successors)
+            _check(count <= SUCCESSORS_MAX, "preferred_successors: count", count)
+            successors = tuple(NodeId(each) for each in wire.preferred_successors)
+            return EndQuorumEpochRequest(epoch=epoch, successors=successors)
+    assert_never(wire)
+
+
+def response_to_wire(response: Response) -> WireResponse:
+    error = pb.QuorumError.ValueType(int(response.refusal))
+    match response:
+        case FetchResponse():
+            data = response.data
+            wire = pb.FetchResponse(
+                error=error,
+                epoch=response.epoch,
+                leader_id=response.leader,
+                high_watermark=response.high_watermark,
+                log_start_offset=response.log_start_offset,
+                read_round=response.read_round,
+                batches=data if isinstance(data, bytes) else b"",
+            )
+            if response.diverging is not None:
+                wire.diverging.CopyFrom(end_to_wire(response.diverging))
+            if response.snapshot_id is not None:
+                wire.snapshot_id.CopyFrom(end_to_wire(response.snapshot_id))
+            return wire
+        case VoteResponse():
+            disk = response.directory_id
+            return pb.VoteResponse(
+                error=error,
+                epoch=response.epoch,
+                leader_id=response.leader,
+                vote_granted=response.vote_granted,
+                directory_id=b"" if disk is None else disk.bytes,
+            )
+        case BeginQuorumEpochResponse():
+            return pb.BeginQuorumEpochResponse(
+                error=error, epoch=response.epoch, leader_id=response.leader
+            )
+        case EndQuorumEpochResponse():
+            return pb.EndQuorumEpochResponse(
+                error=error, epoch=response.epoch, leader_id=response.leader
+            )
+    assert_never(response)
+
+
+def response_from_wire(wire: WireResponse) -> Response:
+    refusal = _refusal(wire.error)
+    # Who refuses at the door may not know an epoch.
+    epoch = Epoch(0) if refusal is not Refusal.NONE and wire.epoch < 0 else _epoch(wire.epoch)
+    leader = NodeId(wire.leader_id)
+    _check(leader >= NO_NODE, "leader_id", leader)
+    match wire:
+        case pb.FetchResponse():
+            return _fetch_response(wire, refusal, epoch, leader)
+        case pb.VoteResponse():
+            return VoteResponse(
+                refusal=refusal,
+                epoch=epoch,
+                leader=leader,
+                vote_granted=wire.vote_granted and refusal is Refusal.NONE,
+                directory_id=_directory(wire.directory_id),
+            )
+        case pb.BeginQuorumEpochResponse():
+            return BeginQuorumEpochResponse(refusal=refusal, epoch=epoch, leader=leader)
+        case pb.EndQuorumEpochResponse():
+            return EndQuorumEpochResponse(refusal=refusal, epoch=epoch, leader=leader)
+    assert_never(wire)
+
+
+def replica_key(caller: pb.Caller) -> ReplicaKey:
+    """Who asks."""
+    _check(caller.node_id >= NO_NODE, "caller.node_id", caller.node_id)
+    return ReplicaKey(node_id=NodeId(caller.node_id), directory_id=_directory(caller.directory_id))
+
+
+def _fetch_response(
+    wire: pb.FetchResponse, refusal: Refusal, epoch: Epoch, leader: NodeId
+) -> FetchResponse:
+    _check(0 <= wire.high_watermark <= OFFSET_MAX, "high_watermark", wire.high_watermark)
+    data = wire.batches
+    _verify(data)
+    try:
+        batches = describe_batches(data)
+    except CorruptBatchError as error:
+        raise ValueError(f"batches: {error}") from error
+    return FetchResponse(
+        refusal=refusal,
+        epoch=epoch,
+        leader=leader,
+        high_watermark=Offset(wire.high_watermark),
+        log_start_offset=Offset(wire.log_start_offset),
+        diverging=log_end(wire.diverging) if wire.HasField("diverging") else None,
+        snapshot_id=log_end(wire.snapshot_id) if wire.HasField("snapshot_id") else None,
+        read_round=wire.read_round,
+        batches=batches,
+        data=data,
+    )
+
+
+def _verify(data: bytes) -> None:
+    """Whole batches with the checksums that they say, and nothing else."""
+    size = 0
+    try:
+        for header, batch in iter_batches(data):
+            _check(verify_checksum(batch), "batches: checksum at offset", header.base_offset)
+            size += header.size_bytes
+    except CorruptBatchError as error:
+        raise ValueError(f"batches: {error}") from error
+    _check(size == len(data), "batches: bytes after the last whole one", len(data) - size)
+
+
+def end_to_wire(end: OffsetAndEpoch) -> pb.OffsetAndEpoch:
+    return pb.OffsetAndEpoch(offset=end.offset, epoch=end.epoch)
+
+
+def log_end(wire: pb.OffsetAndEpoch) -> OffsetAndEpoch:
+    _check(0 <= wire.offset <= OFFSET_MAX, "offset", wire.offset)
+    _check(NO_EPOCH <= wire.epoch <= EPOCH_MAX, "epoch", wire.epoch)
+    return OffsetAndEpoch(epoch=Epoch(wire.epoch), offset=Offset(wire.offset))
+
+
+def _epoch(epoch: int) -> Epoch:
+    _check(0 <= epoch <= EPOCH_MAX, "epoch", epoch)
+    return Epoch(epoch)
+
+
+def _directory(data: bytes) -> DirectoryId | None:
+    if not data:
+        return None
+    _check(len(data) == DIRECTORY_ID_BYTES, "directory_id: bytes", len(data))
+    return DirectoryId(UUID(bytes=data))
+
+
+def _refusal(error: int) -> Refusal:
+    # A newer peer's reason is a reason all the same.
+    return Refusal(error) if error in _KNOWN else Refusal.INVALID_REQUEST
+
+
+_KNOWN = frozenset(int(each) for each in Refusal)
+
+
+def _check(holds: bool, what: str, value: object) -> None:
+    if not holds:
+        raise ValueError(f"{what}: {value}")

@@ -1,0 +1,308 @@
+"""One controller's part in the quorum, put together: store, core, driver, peers, service.
+
+node = QuorumNode.open(config, files=…, clock=…, rng=…)     recovers from the disk
+server.add(SERVICE, node.register)                          before the server starts
+await node.run(machine)                                     until cancelled
+await node.resign(…); …; await node.close()                 a stop in order
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from tenacity import AsyncRetrying, retry_if_result, wait_random_exponential
+
+from controller.quorum.describe import describe
+from controller.quorum.driver import QuorumDriver
+from controller.quorum.observers import Observers
+from controller.quorum.peers import GrpcPeers
+from controller.quorum.port import (
+    PROPOSAL_BYTES_MAX,
+    PROPOSAL_RECORDS_MAX,
+    Peer,
+    StateMachine,
+)
+from controller.quorum.service import QuorumService
+from controller.quorum.store import LogStore
+from controller.raft.events import Moment, ResignRequested
+from controller.raft.state import RaftConfig, restore
+from controller.raft.voters import Voter, VoterSet
+from klamm.clock import Clock
+from klamm.config.controller import ControllerConfig
+from klamm.config.listeners import format_address
+from klamm.errors import (
+    ApiError,
+    CommitUnknownError,
+    ErrorCode,
+    NotControllerError,
+    OverloadedError,
+    UnreachableError,
+)
+from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.files import Files
+from klamm.log.log import LogConfig
+from klamm.log.records import NewRecord
+from klamm.metadata.records import Endpoint
+from klamm.rpc.status import CompactedError
+from klamm.telemetry import logs
+from klamm.v1 import quorum_pb2 as pb
+from klamm.v1 import quorum_pb2_grpc as pb_grpc
+
+SERVICE = "klamm.v1.QuorumService"
+
+FETCH_BYTES_MAX = 1024 * 1024
+"""Between voters, at a time; one batch always gets through."""
+
+READ_RETRY_S = (0.002, 0.05)
+"""Between two tries to have a read index confirmed: up to the first, doubled up to the second."""
+
+_log = logs.logger("controller.quorum")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumConfig:
+    """What of a controller's configuration concerns the quorum."""
+
+    raft: RaftConfig
+    cluster_id: str
+    metadata_log_dir: Path
+    segment_bytes: int
+    request_timeout_ms: int
+
+    @staticmethod
+    def of(config: ControllerConfig, directory_id: DirectoryId) -> "QuorumConfig":
+        """Args: `directory_id` is that of the metadata log's directory."""
+        voters = (
+            Voter(
+                node_id=each.voter_id,
+                endpoint=Endpoint(name=config.listener.name, host=each.host, port=each.port),
+            )
+            for each in config.controller_quorum_voters
+        )
+        raft = RaftConfig(
+            me=config.node_id,
+            directory_id=directory_id,
+            voters=VoterSet(tuple(voters)),
+            election_timeout_ms=config.controller_quorum_election_timeout_ms,
+            fetch_timeout_ms=config.controller_quorum_fetch_timeout_ms,
+            election_backoff_max_ms=config.controller_quorum_election_backoff_max_ms,
+            retry_backoff_ms=max(1, config.controller_quorum_retry_backoff_ms),
+            fetch_bytes_max=FETCH_BYTES_MAX,
+        )
+        return QuorumConfig(
+            raft=raft,
+            cluster_id=config.cluster_id,
+            metadata_log_dir=Path(config.metadata_log_dir),
+            segment_bytes=config.metadata_log_segment_bytes,
+            request_timeout_ms=config.controller_quorum_request_timeout_ms,
+        )
+
+
+class QuorumNode:
+    """Implements `Quorum`. Used within one event loop."""
+
+    def __init__(
+        self,
+        config: QuorumConfig,
+        *,
+        store: LogStore,
+        peers: GrpcPeers,
+        driver: QuorumDriver,
+        observers: Observers,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._peers = peers
+        self._driver = driver
+        self._observers = observers
+        self._clock = clock
+        self._service = QuorumService(self, driver, observers)
+
+    @classmethod
+    def open(
+        cls, config: QuorumConfig, *, files: Files, clock: Clock, rng: random.Random
+    ) -> "QuorumNode":
+        """Recover what stands on the disk. Call it within the event loop.
+
+        Raises:
+            StartError: The log or the vote is damaged, lost or unreadable.
+        """
+        log_config = LogConfig(segment_bytes=config.segment_bytes)
+        store = LogStore.open(files, config.metadata_log_dir, clock, log_config)
+        for cut in store.cuts:
+            _log.warning("the metadata log's torn end was cut off", cut=cut)
+        loaded = store.load()
+        moment = Moment(now_ms=clock.monotonic_ms(), draw=rng.random())
+        state = restore(config.raft, loaded.saved, loaded.log, loaded.voters, moment)
+        peers = GrpcPeers(
+            me=config.raft.key,
+            cluster_id=config.cluster_id,
+            request_timeout_ms=config.request_timeout_ms,
+        )
+        driver = QuorumDriver(state, store=store, peers=peers, clock=clock, rng=rng)
+        observers = Observers(clock)
+        return cls(
+            config, store=store, peers=peers, driver=driver, observers=observers, clock=clock
+        )
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add QuorumService to the server."""
+        pb_grpc.add_QuorumServiceServicer_to_server(self._service, server)
+
+    async def run(self, machine: StateMachine) -> None:
+        """Take part until cancelled.
+
+        Raises:
+            StorageError: The disk failed; the process must end, and find out at its next start.
+        """
+        await self._driver.run(machine)
+
+    async def close(self) -> None:
+        """After `run` has ended: leave the peers, and close the log."""
+        await self._peers.close()
+        self._store.close()
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._config.raft.me
+
+    @property
+    def cluster_id(self) -> str:
+        return self._config.cluster_id
+
+    @property
+    def leader(self) -> NodeId:
+        return self._driver.state.leader
+
+    @property
+    def epoch(self) -> Epoch:
+        return self._driver.state.epoch
+
+    @property
+    def role(self) -> str:
+        return self._driver.state.role_name
+
+    @property
+    def high_watermark(self) -> Offset:
+        return self._driver.state.high_watermark
+
+    @property
+    def log_start_offset(self) -> Offset:
+        return self._driver.state.log.start_offset
+
+    @property
+    def log_end(self) -> OffsetAndEpoch:
+        return self._driver.state.log.end
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        state = self._driver.state
+        return tuple(
+            Peer(
+                node_id=each.node_id,
+                address=format_address(each.endpoint.host, each.endpoint.port),
+            )
+            for each in state.voters.at(state.config.voters).voters
+            if each.endpoint is not None
+        )
+
+    async def propose(
+        self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
+    ) -> Offset:
+        """See `Quorum`."""
+        size = sum(len(each.value or b"") + len(each.key or b"") for each in records)
+        if len(records) > PROPOSAL_RECORDS_MAX or size > PROPOSAL_BYTES_MAX:
+            raise ApiError(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                f"{len(records)} records of {size} bytes: one decision may have "
+                f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
+            )
+        return await self._driver.propose(epoch, base_offset, tuple(records))
+
+    async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
+        """See `Quorum`."""
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                await self._driver.wait_committed(epoch, end_offset)
+        except TimeoutError:
+            raise CommitUnknownError(
+                f"offset {end_offset} was not committed within {timeout_ms} ms; it may still be"
+            ) from None
+
+    async def read_index(self, timeout_ms: int) -> Offset:
+        """See `Quorum`."""
+        low_s, high_s = READ_RETRY_S
+        tries = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=low_s, max=high_s),
+            retry=retry_if_result(lambda found: found is None),
+        )
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                found: Offset | None = await tries(self._try_read_index, timeout_ms)
+        except TimeoutError:
+            found = None
+        if found is None:
+            raise UnreachableError(f"no leader confirmed a read within {timeout_ms} ms")
+        return found
+
+    async def _try_read_index(self, timeout_ms: int) -> Offset | None:
+        if self.leader == self.node_id:
+            try:
+                return await self._driver.read_index()
+            except (NotControllerError, OverloadedError):
+                return None
+        if self.leader == NO_NODE:
+            return None
+        answer = await self._peers.read_index(self.leader, timeout_ms / 1_000)
+        if answer is None or answer.error != pb.QUORUM_ERROR_UNSPECIFIED:
+            return None
+        return Offset(answer.offset)
+
+    async def read_committed(self, start_offset: Offset, max_bytes: int) -> bytes:
+        """See `Quorum`."""
+        if start_offset < self.log_start_offset:
+            raise CompactedError(self.log_start_offset)
+        if start_offset >= self.high_watermark:
+            return b""
+        return self._driver.read(start_offset, max_bytes, self.high_watermark)
+
+    async def wait_high_watermark(self, above: Offset, timeout_ms: int) -> None:
+        """See `Quorum`."""
+        await self._until(lambda: self.high_watermark > above, timeout_ms)
+
+    async def wait_leader(self, after_epoch: int, timeout_ms: int) -> None:
+        """See `Quorum`."""
+        await self._until(lambda: self.leader != NO_NODE and self.epoch > after_epoch, timeout_ms)
+
+    async def describe(self, timeout_ms: int) -> pb.DescribeQuorumResponse:
+        """See `Quorum`. With a timeout of 0, this controller's own view."""
+        leader = self.leader
+        if timeout_ms > 0 and leader not in (NO_NODE, self.node_id):
+            answer = await self._peers.describe(leader, timeout_ms / 1_000)
+            if answer is not None and answer.leader_id == leader:
+                return answer
+        return describe(
+            self._driver.state,
+            cluster_id=self.cluster_id,
+            clock=self._clock,
+            observers=self._observers.list(),
+        )
+
+    async def resign(self, timeout_ms: int) -> None:
+        """See `Quorum`."""
+        if self.leader != self.node_id or not self._driver.state.others:
+            return
+        self._driver.post(ResignRequested(self.epoch))
+        await self._until(lambda: self.leader not in (NO_NODE, self.node_id), timeout_ms)
+
+    async def _until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                while not condition():
+                    await self._driver.changed.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,263 @@
+"""The other voters over gRPC: unary calls, and one stream of fetches to the leader.
+
+    SendRequest ─▶ Vote, Begin, End   one call each, request_timeout_ms
+                └▶ Fetch              the stream to that peer; opened if there is none
+
+A stream that ends, for whatever reason, is told to the core at once: the kernel knows of a killed
+process within a millisecond. Connections are kept up before they are needed, so that an election
+does not wait for a handshake.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from controller.quorum.messages import (
+    WireRequest,
+    WireResponse,
+    request_to_wire,
+    response_from_wire,
+)
+from controller.raft.effects import SendRequest
+from controller.raft.events import Event, RequestFailed, ResponseReceived, StreamLost
+from controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    EndQuorumEpochRequest,
+    FetchRequest,
+    Refusal,
+    Request,
+    VoteRequest,
+)
+from controller.raft.voters import ReplicaKey, VoterSet
+from klamm.config.listeners import format_address
+from klamm.ids import NodeId
+from klamm.rpc.channel import open_channel
+from klamm.telemetry import logs
+from klamm.v1 import quorum_pb2 as pb
+from klamm.v1 import quorum_pb2_grpc as pb_grpc
+
+_log = logs.logger("controller.quorum")
+
+Post = Callable[[Event], None]
+FetchCall = grpc.aio.StreamStreamCall[pb.FetchRequest, pb.FetchResponse]
+
+
+class GrpcPeers:
+    """Used by the driver, within one event loop."""
+
+    def __init__(self, *, me: ReplicaKey, cluster_id: str, request_timeout_ms: int) -> None:
+        self._me = me
+        self._cluster_id = cluster_id
+        self._timeout_ms = request_timeout_ms
+        self._peers: dict[NodeId, _Peer] = {}
+        self._post: Post = lambda _: None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def bind(self, post: Post) -> None:
+        self._post = post
+
+    def use(self, voters: VoterSet) -> None:
+        """Keep a connection to each of them but this node."""
+        wanted = {
+            each.node_id: format_address(each.endpoint.host, each.endpoint.port)
+            for each in voters.voters
+            if each.endpoint is not None and each.node_id != self._me.node_id
+        }
+        for node_id, peer in list(self._peers.items()):
+            if wanted.get(node_id) != peer.address:
+                del self._peers[node_id]
+                self._spawn(peer.close())
+        for node_id, address in wanted.items():
+            if node_id not in self._peers:
+                peer = self._peers[node_id] = _Peer(node_id, address, self._post)
+                self._spawn(peer.keep_connected())
+
+    def send(self, effect: SendRequest) -> None:
+        peer = self._peers.get(effect.to)
+        if peer is None:
+            self._post(RequestFailed(effect.to, effect.request))
+            return
+        wire = request_to_wire(effect.request, self._caller(effect.to))
+        match effect.request:
+            case FetchRequest() as request:
+                assert isinstance(wire, pb.FetchRequest)
+                timeout_ms = request.max_wait_ms + self._timeout_ms
+                peer.fetch(request, wire, timeout_ms / 1_000, self._spawn)
+            case _:
+                self._spawn(peer.call(effect.request, wire, self._timeout_ms / 1_000))
+
+    async def read_index(self, leader: NodeId, timeout_s: float) -> pb.ReadIndexResponse | None:
+        """Ask the leader; None if it cannot be asked."""
+        peer = self._peers.get(leader)
+        if peer is None:
+            return None
+        request = pb.ReadIndexRequest(caller=self._caller(leader))
+        try:
+            return await peer.stub.ReadIndex(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            return None
+
+    async def describe(self, leader: NodeId, timeout_s: float) -> pb.DescribeQuorumResponse | None:
+        """Ask the leader; None if it cannot be asked."""
+        peer = self._peers.get(leader)
+        if peer is None:
+            return None
+        try:
+            return await peer.stub.DescribeQuorum(pb.DescribeQuorumRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError:
+            return None
+
+    async def close(self) -> None:
+        """Break all streams and connections; peers hear of it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self._peers.values():
+            await peer.close()
+        self._peers.clear()
+
+    def _caller(self, receiver: NodeId) -> pb.Caller:
+        disk = self._me.directory_id
+        return pb.Caller(
+            cluster_id=self._cluster_id,
+            node_id=self._me.node_id,
+            directory_id=b"" if disk is None else disk.bytes,
+            receiver_id=receiver,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+class _Peer:
+    """One other voter."""
+
+    def __init__(self, node_id: NodeId, address: str, post: Post) -> None:
+        self.node_id = node_id
+        self.address = address
+        self._post = post
+        self._channel = open_channel(address)
+        self.stub: pb_grpc.QuorumServiceAsyncStub = pb_grpc.QuorumServiceStub(self._channel)
+        self._stream: _FetchStream | None = None
+        self._strange = False
+
+    async def call(self, request: Request, wire: WireRequest, timeout_s: float) -> None:
+        """One unary call; its answer or its failure is posted."""
+        try:
+            response = response_from_wire(await self._unary(request, wire, timeout_s))
+            self._tell_strangeness(response.refusal)
+            self._post(ResponseReceived(self.node_id, request, response))
+        except grpc.aio.AioRpcError:
+            self._post(RequestFailed(self.node_id, request))
+        except ValueError as error:
+            _log.warning("a peer's answer makes no sense", peer=self.node_id, error=error)
+            self._post(RequestFailed(self.node_id, request))
+
+    async def _unary(self, request: Request, wire: WireRequest, timeout_s: float) -> WireResponse:
+        match request, wire:
+            case VoteRequest(), pb.VoteRequest():
+                return await self.stub.Vote(wire, timeout=timeout_s)
+            case BeginQuorumEpochRequest(), pb.BeginQuorumEpochRequest():
+                return await self.stub.BeginQuorumEpoch(wire, timeout=timeout_s)
+            case EndQuorumEpochRequest(), pb.EndQuorumEpochRequest():
+                return await self.stub.EndQuorumEpoch(wire, timeout=timeout_s)
+        raise AssertionError(f"{request} is no unary call")
+
+    def fetch(
+        self,
+        request: FetchRequest,
+        wire: pb.FetchRequest,
+        timeout_s: float,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        """Send it on the stream. A stream that is still busy with another is given up for it."""
+        stream = self._stream
+        if stream is None or stream.over or stream.busy:
+            if stream is not None:
+                stream.abandon()
+            stream = self._stream = _FetchStream(self.node_id, self.stub.Fetch(), self._post)
+        stream.busy = True
+        spawn(stream.exchange(request, wire, timeout_s))
+
+    def _tell_strangeness(self, refusal: Refusal) -> None:
+        """Once, and not with each of the calls that go on."""
+        strange = refusal in (Refusal.INCONSISTENT_CLUSTER_ID, Refusal.INVALID_VOTER_KEY)
+        if strange and not self._strange:
+            _log.warning(
+                "a voter's address answers as another cluster or node",
+                voter=self.node_id,
+                address=self.address,
+                refusal=refusal.name,
+            )
+        self._strange = strange
+
+    async def keep_connected(self) -> None:
+        """Have the connection stand before it is needed."""
+        state = self._channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.SHUTDOWN:
+            await self._channel.wait_for_state_change(state)
+            state = self._channel.get_state(try_to_connect=True)
+
+    async def close(self) -> None:
+        if self._stream is not None:
+            self._stream.abandon()
+        await self._channel.close()
+
+
+class _FetchStream:
+    """One bidirectional call; one fetch at a time on it. Its end is posted once."""
+
+    def __init__(self, peer: NodeId, call: FetchCall, post: Post) -> None:
+        self.busy = False
+        self.over = False
+        self._peer = peer
+        self._call = call
+        self._post = post
+        call.add_done_callback(self._on_done)
+
+    async def exchange(
+        self, request: FetchRequest, wire: pb.FetchRequest, timeout_s: float
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._call.write(wire)
+                answer = await self._call.read()
+            if not isinstance(answer, pb.FetchResponse):
+                self._end()
+                return
+            response = response_from_wire(answer)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            self._end()
+            return
+        except ValueError as error:
+            _log.warning("a leader's answer makes no sense", peer=self._peer, error=error)
+            self._end()
+            return
+        self.busy = False
+        if not self.over:
+            self._post(ResponseReceived(self._peer, request, response))
+
+    def abandon(self) -> None:
+        """Close it, and say nothing: who closes it knows."""
+        self.over = True
+        self._call.cancel()
+
+    def _on_done(self, _: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self._call.cancel()
+        self._post(StreamLost(self._peer))

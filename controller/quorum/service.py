@@ -1,0 +1,211 @@
+"""The servicer of klamm.v1.QuorumService: refuses at the door, and hands the rest to the core.
+
+    Vote, Begin, End, a voter's Fetch ─▶ driver.request ─▶ the core answers, at once or when there
+                                                           is something to say
+    an observer's Fetch ─▶ served here, by any controller, from what is committed
+
+A caller of another cluster, or one that means another node, is told so by name.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc.aio
+
+from controller.quorum.messages import (
+    WireRequest,
+    end_to_wire,
+    log_end,
+    replica_key,
+    request_from_wire,
+    response_to_wire,
+)
+from controller.quorum.observers import Observers
+from controller.quorum.port import Quorum
+from controller.raft.events import StreamLost
+from klamm.errors import DefiniteError, OverloadedError
+from klamm.ids import NO_NODE, NodeId, Offset
+from klamm.rpc.status import CompactedError
+from klamm.telemetry import logs
+from klamm.v1 import quorum_pb2 as pb
+from klamm.v1 import quorum_pb2_grpc as pb_grpc
+
+if TYPE_CHECKING:
+    from controller.quorum.driver import QuorumDriver
+
+_log = logs.logger("controller.quorum")
+
+STREAMS_MAX = 1_024
+"""Fetch streams of voters and observers together."""
+
+FETCH_WAIT_MS_MAX = 30_000
+FETCH_BYTES_MAX = 8 * 1024 * 1024
+READ_INDEX_MS = 2_000
+
+_Answer = TypeVar(
+    "_Answer",
+    pb.VoteResponse,
+    pb.BeginQuorumEpochResponse,
+    pb.EndQuorumEpochResponse,
+    pb.FetchResponse,
+)
+
+
+class QuorumService(pb_grpc.QuorumServiceServicer):
+    """Serves while the driver runs."""
+
+    def __init__(self, quorum: Quorum, driver: "QuorumDriver", observers: Observers) -> None:
+        self._quorum = quorum
+        self._driver = driver
+        self._observers = observers
+        self._streams: dict[NodeId, object] = {}
+        """The newest stream of each voter."""
+        self._stream_count = 0
+
+    async def Vote(self, request: pb.VoteRequest, context: object) -> pb.VoteResponse:
+        """Give or refuse a vote or a pre-vote."""
+        return await self._ask(request, pb.VoteResponse)
+
+    async def BeginQuorumEpoch(
+        self, request: pb.BeginQuorumEpochRequest, context: object
+    ) -> pb.BeginQuorumEpochResponse:
+        """Learn who leads."""
+        return await self._ask(request, pb.BeginQuorumEpochResponse)
+
+    async def EndQuorumEpoch(
+        self, request: pb.EndQuorumEpochRequest, context: object
+    ) -> pb.EndQuorumEpochResponse:
+        """Learn that nobody leads."""
+        return await self._ask(request, pb.EndQuorumEpochResponse)
+
+    async def Fetch(  # type: ignore[override]  # grpc.aio also takes a handler that writes
+        self,
+        request_iterator: object,
+        context: "grpc.aio.ServicerContext[pb.FetchRequest, pb.FetchResponse]",
+    ) -> None:
+        """Replication: one answer to each request, in order, until the caller leaves."""
+        if self._stream_count >= STREAMS_MAX:
+            await context.write(self._refused(pb.QUORUM_ERROR_OVERLOADED))
+            return
+        self._stream_count += 1
+        stream, voter = object(), NO_NODE
+        try:
+            while isinstance(request := await context.read(), pb.FetchRequest):
+                if not request.observer and self._strangeness(request.caller) is None:
+                    voter = NodeId(request.caller.node_id)
+                    self._streams[voter] = stream
+                await context.write(await self._fetch(request))
+        finally:
+            self._stream_count -= 1
+            if voter != NO_NODE and self._streams.get(voter) is stream:
+                del self._streams[voter]
+                self._driver.post(StreamLost(voter))
+
+    async def FetchSnapshot(
+        self, request: pb.FetchSnapshotRequest, context: object
+    ) -> pb.FetchSnapshotResponse:
+        """No snapshot is written yet: the log is kept whole."""
+        refused = self._strangeness(request.caller)
+        return pb.FetchSnapshotResponse(
+            error=refused or pb.QUORUM_ERROR_SNAPSHOT_NOT_FOUND,
+            epoch=self._quorum.epoch,
+            leader_id=self._quorum.leader,
+        )
+
+    async def ReadIndex(
+        self, request: pb.ReadIndexRequest, context: object
+    ) -> pb.ReadIndexResponse:
+        """The leader's read index, for a standby."""
+        refused = self._strangeness(request.caller)
+        offset = Offset(0)
+        if refused is None:
+            try:
+                async with asyncio.timeout(READ_INDEX_MS / 1_000):
+                    offset = await self._driver.read_index()
+            except OverloadedError:
+                refused = pb.QUORUM_ERROR_OVERLOADED
+            except (DefiniteError, TimeoutError):
+                refused = pb.QUORUM_ERROR_NOT_LEADER_OR_FOLLOWER
+        return pb.ReadIndexResponse(
+            error=refused or pb.QUORUM_ERROR_UNSPECIFIED,
+            epoch=self._quorum.epoch,
+            leader_id=self._quorum.leader,
+            offset=offset,
+        )
+
+    async def DescribeQuorum(
+        self, request: pb.DescribeQuorumRequest, context: object
+    ) -> pb.DescribeQuorumResponse:
+        """As this controller sees it."""
+        return await self._quorum.describe(0)
+
+    async def _ask(self, request: WireRequest, kind: type[_Answer]) -> _Answer:
+        """What the core answers."""
+        refused = self._strangeness(request.caller)
+        if refused is None:
+            try:
+                sender = replica_key(request.caller)
+                asked = request_from_wire(request)
+                answer = response_to_wire(await self._driver.request(sender, asked))
+                assert isinstance(answer, kind), f"{answer} answers {request}"
+                return answer
+            except ValueError as error:
+                node = request.caller.node_id
+                _log.warning("a peer's request makes no sense", peer=node, why=error)
+                refused = pb.QUORUM_ERROR_INVALID_REQUEST
+            except OverloadedError:
+                refused = pb.QUORUM_ERROR_OVERLOADED
+        return kind(error=refused, epoch=self._quorum.epoch, leader_id=self._quorum.leader)
+
+    async def _fetch(self, request: pb.FetchRequest) -> pb.FetchResponse:
+        request.max_wait_ms = min(request.max_wait_ms, FETCH_WAIT_MS_MAX)
+        request.max_bytes = min(request.max_bytes, FETCH_BYTES_MAX)
+        if not request.observer:
+            return await self._ask(request, pb.FetchResponse)
+        refused = self._strangeness(request.caller)
+        if refused is not None:
+            return self._refused(refused)
+        try:
+            return await self._observe(request)
+        except ValueError:
+            return self._refused(pb.QUORUM_ERROR_INVALID_REQUEST)
+
+    async def _observe(self, request: pb.FetchRequest) -> pb.FetchResponse:
+        """Committed records from the fetcher's end on."""
+        end = log_end(request.log_end)
+        log = self._driver.state.log
+        self._observers.fetched(replica_key(request.caller), end.offset, self._quorum)
+        comparable = log.start_offset < end.offset <= self._quorum.high_watermark
+        if comparable and not log.agrees_with(end):
+            answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)
+            answer.diverging.CopyFrom(end_to_wire(log.end_of(end.epoch)))
+            return answer
+        known = Offset(max(end.offset, request.high_watermark))
+        if known >= self._quorum.high_watermark:
+            await self._quorum.wait_high_watermark(known, request.max_wait_ms)
+        answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)
+        answer.log_start_offset = self._quorum.log_start_offset
+        if end.offset < self._quorum.high_watermark:
+            try:
+                max_bytes = request.max_bytes
+                answer.batches = await self._quorum.read_committed(end.offset, max_bytes)
+            except CompactedError:
+                answer.error = pb.QUORUM_ERROR_SNAPSHOT_NOT_FOUND
+        answer.high_watermark = self._quorum.high_watermark
+        return answer
+
+    def _refused(self, error: pb.QuorumError.ValueType) -> pb.FetchResponse:
+        return pb.FetchResponse(
+            error=error,
+            epoch=self._quorum.epoch,
+            leader_id=self._quorum.leader,
+            high_watermark=self._quorum.high_watermark,
+        )
+
+    def _strangeness(self, caller: pb.Caller) -> pb.QuorumError.ValueType | None:
+        """Why this caller is not listened to at all; None if it is."""
+        if caller.cluster_id != self._quorum.cluster_id:
+            return pb.QUORUM_ERROR_INCONSISTENT_CLUSTER_ID
+        if caller.receiver_id not in (NO_NODE, self._quorum.node_id):
+            return pb.QUORUM_ERROR_INVALID_VOTER_KEY
+        return None

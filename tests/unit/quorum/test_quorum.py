@@ -1,0 +1,169 @@
+"""Three voters with real sockets and files: elect, commit, survive, refuse."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from controller.quorum.port import LogMovedError
+from klamm.errors import CommitUnknownError, NotControllerError, StartError, UnreachableError
+from klamm.ids import Epoch, Offset
+from klamm.log.records import NewRecord
+from tests.unit.quorum.nodes import Member, Members, members
+
+
+async def test_elects_and_commits_everywhere(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end = await group.write(active, b"a", b"b")
+        for each in group.all:
+            await each.machine.until(lambda each=each: each.machine.end == end)  # type: ignore[misc]
+            assert each.machine.values == [b"a", b"b"]
+            assert each.node.leader == active.node_id
+        # LeaderChange and Voters stand first: the voters live in the log from day one.
+        assert end == 4
+
+
+async def test_survives_its_leader_and_takes_it_back(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        first = await group.active()
+        await group.write(first, b"before")
+        await first.kill()
+        second = await group.active(but=first.node_id)
+        end = await group.write(second, b"after")
+        await first.restart(group.ports)
+        await first.machine.until(lambda: first.machine.end >= end)
+        assert first.machine.values == [b"before", b"after"]
+        assert second.machine.epoch is not None, "who comes back disturbs nobody"
+
+
+async def test_all_restart_and_keep_what_was_committed(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        await group.write(await group.active(), b"kept")
+        epoch = group.all[0].node.epoch
+        for each in group.all:
+            await each.kill()
+        for each in group.all:
+            await each.restart(group.ports)
+        active = await group.active()
+        assert active.node.epoch > epoch, "an epoch is led once"
+        assert active.machine.values == [b"kept"]
+        await group.write(active, b"more")
+
+
+async def test_a_proposal_stands_where_it_was_made_for_or_nowhere(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        epoch = active.machine.epoch
+        assert epoch is not None
+        end = active.node.log_end.offset
+        with pytest.raises(LogMovedError) as moved:
+            await active.node.propose(epoch, Offset(end + 1), [NewRecord(value=b"x")])
+        assert moved.value.end_offset == end
+        with pytest.raises(NotControllerError):
+            await active.node.propose(Epoch(epoch - 1), end, [NewRecord(value=b"x")])
+        standby = next(each for each in group.all if each is not active)
+        with pytest.raises(NotControllerError) as refused:
+            await standby.node.propose(epoch, end, [NewRecord(value=b"x")])
+        assert refused.value.leader == active.node_id
+        assert active.node.log_end.offset == end
+
+
+async def test_without_a_majority_nothing_commits_and_nothing_is_read(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        epoch = active.machine.epoch
+        assert epoch is not None
+        await group.write(active, b"safe")
+        for each in group.all:
+            if each is not active:
+                await each.kill()
+        end = active.node.log_end.offset
+        proposed = await active.node.propose(epoch, end, [NewRecord(value=b"lost?")])
+        with pytest.raises(UnreachableError):
+            await active.node.read_index(100)
+        with pytest.raises(CommitUnknownError):
+            await active.node.wait_committed(epoch, proposed, 5_000)
+        # It was not the deadline: the leader resigned, hearing nobody.
+        await active.machine.until(lambda: active.machine.epoch is None)
+
+
+async def test_any_controller_reads_linearizably(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end = await group.write(active, b"seen")
+        for each in group.all:
+            await each.machine.until(lambda each=each: each.node.leader != -1)  # type: ignore[misc]
+            assert await each.node.read_index(2_000) >= end
+
+
+async def test_resigning_hands_over_within_moments(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        first = await group.active()
+        await group.write(first, b"x")
+        await first.node.resign(5_000)
+        second = await group.active(but=first.node_id)
+        assert second.machine.epoch is not None
+        assert first.machine.turns[-1].startswith("renounce")
+        await group.write(second, b"y")
+
+
+async def test_a_single_voter_leads_itself(tmp_path: Path) -> None:
+    async with members(tmp_path, count=1) as group:
+        active = await group.active()
+        end = await group.write(active, b"alone")
+        assert await active.node.read_index(1_000) == end
+
+
+async def test_a_forgotten_vote_is_refused(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        await group.write(await group.active(), b"x")
+        victim = group.all[0]
+        await victim.machine.until(lambda: victim.machine.end > 0)
+        await victim.kill()
+        state = victim.directory / "__cluster_metadata-0" / "quorum-state"
+        text = state.read_text()
+        for damage, sentence in (
+            (None, "forgotten a vote"),
+            (text.replace('"data_version":1', '"data_version":7'), "data_version is 7"),
+            (re.sub('"leaderEpoch":[0-9]+', '"leaderEpoch":0', text), "an old copy"),
+            ("{", "cannot be read"),
+        ):
+            state.unlink(missing_ok=True)
+            if damage is not None:
+                state.write_text(damage)
+            with pytest.raises(StartError, match=sentence):
+                victim.open(group.ports)
+
+
+async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        first = await group.active()
+        await group.write(first, b"kept")
+        # A second leader knows everybody's disk, and writes it down.
+        await first.node.resign(5_000)
+        active = await group.active(but=first.node_id)
+        await group.write(active, b"more")
+        victim = next(each for each in group.all if each is not active)
+        await victim.kill()
+        wipe(victim)
+        await victim.restart(group.ports, disk=7)
+        await victim.machine.until(lambda: victim.machine.values == [b"kept", b"more"])
+        described = await active.node.describe(0)
+        row = next(each for each in described.current_voters if each.node_id == victim.node_id)
+        assert row.directory_id != victim.config(group.ports, 7).raft.directory_id.bytes
+        await kill_other(group, active, victim)
+        with pytest.raises(CommitUnknownError):
+            await group.write(active, b"needs a majority that is not there")
+
+
+def wipe(member: Member) -> None:
+    for path in sorted(member.directory.rglob("*"), reverse=True):
+        if path.is_file():
+            path.unlink()
+
+
+async def kill_other(group: Members, *kept: Member) -> None:
+    for each in group.all:
+        if each not in kept:
+            await each.kill()
