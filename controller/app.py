@@ -106,7 +106,7 @@ class Controller:
         self._run("active controller", self._active.run())
         self._run("health", self._serving.run())
         _log.info("controller started", node=self._config.node_id, port=self._server.port)
-        node.settle()
+        node.settle_later()
 
     async def leave(self) -> None:
         """Give leadership away, so that nobody waits for an election timeout."""

@@ -20,6 +20,8 @@ from klamm.config.load import Arguments, parse_arguments
 from klamm.errors import StartError
 from klamm.telemetry import logs
 
+SETTLE_AFTER_S = 3.0
+
 _log = logs.logger(__name__)
 
 
@@ -89,8 +91,15 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def settle() -> None:
-    """Once everything stands: what lives for ever is not looked at by the collector again."""
+def settle_later() -> None:
+    """Once everything stands: what lives for ever is not looked at by the collector again.
+
+    Later, since to look at it one last time takes a tenth of a second that the start has not.
+    """
+    asyncio.get_running_loop().call_later(SETTLE_AFTER_S, _settle)
+
+
+def _settle() -> None:
     gc.collect()
     gc.freeze()
 
