@@ -73,6 +73,11 @@ class Listeners:
         """Of the listeners that are bound, by name."""
         return {name: made[0].getsockname()[1] for name, made in self._sockets.items()}
 
+    @property
+    def count(self) -> int:
+        """Connections that are open."""
+        return len(self._connections)
+
     async def serve(self, dispatcher: Dispatcher) -> None:
         """Accept connections from now on, and answer them with `dispatcher`. After `bind`."""
         loop = asyncio.get_running_loop()
