@@ -166,6 +166,7 @@ class BrokerSession:
         """
         began_ms = self._clock.monotonic_ms()
         duplicate_ms = self._times.session_timeout_ms + self._times.heartbeat_interval_ms
+        told = ""
         while True:
             try:
                 response = await self._client.register_broker(
@@ -175,7 +176,9 @@ class BrokerSession:
             except KlammError as error:
                 waited_ms = self._clock.monotonic_ms() - began_ms
                 self._give_up(error, waited_ms, duplicate_ms)
-                _log.warning("registration refused", reason=error)
+                if str(error) != told:
+                    _log.warning("registration refused, trying again", reason=error)
+                    told = str(error)
                 await asyncio.sleep(random.uniform(0.05, 0.25))
                 continue
             self.broker_epoch = Offset(response.broker_epoch)
