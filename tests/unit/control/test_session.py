@@ -125,9 +125,10 @@ async def test_an_unknown_epoch_makes_it_register_again() -> None:
         await world.serve()
         before = world.session.broker_epoch
         world.quorum.broker_epochs.clear()
-        while world.registrations() < 2:
-            await asyncio.sleep(0.001)
-        assert world.session.broker_epoch != before
+        async with asyncio.timeout(2):
+            while world.session.broker_epoch == before:
+                await asyncio.sleep(0.001)
+        assert world.registrations() == 2
         world.session.applied(Offset(world.session.broker_epoch + 1))
         await world.session.wait_unfenced()
         assert world.standings == [False, True, False]
