@@ -1,0 +1,137 @@
+"""What must hold after every step, over all incarnations and all disks (reliability 2.1).
+
+     1  at most one leader an epoch                    4  a leader's log only grows
+     2  a leader has all that was committed            5  what is committed stays, at its offset
+     3  a committed record is durable at a majority    6  (offset, epoch) names one record for ever
+     7  a vote is on disk before it is given, and one vote an epoch, over any crash
+     8  a follower acknowledges only what is durable    9  committed records are never truncated
+    10  a read sees all that was committed when it was asked
+Epochs and high watermarks that fall are asserted by the core itself.
+"""
+
+from typing import TYPE_CHECKING
+
+from controller.raft.messages import FetchRequest, Request, VoteRequest
+from controller.raft.state import Leader, RaftState
+from tests.sim.quorum.disk import Batch
+
+if TYPE_CHECKING:
+    from tests.sim.quorum.node import Node
+
+
+class Invariants:
+    """Sees everything; knows no mercy."""
+
+    def __init__(self) -> None:
+        self.committed: list[tuple[int, str]] = []
+        """(epoch, payload) by offset: what any voter has called committed."""
+        self.leaders: dict[int, int] = {}
+        self.votes: dict[tuple[int, int], int] = {}
+        self.records: dict[tuple[int, int], str] = {}
+        self.applied: dict[int, int] = {}
+        self.elections = 0
+        self.truncations = 0
+
+    def stepped(self, node: "Node", before: RaftState) -> None:
+        state = node.state
+        assert state is not None
+        assert state.epoch >= before.epoch, f"node {node.id}: the epoch fell"
+        assert state.high_watermark >= before.high_watermark, f"node {node.id}: committed less"
+        if isinstance(state.role, Leader):
+            other = self.leaders.setdefault(state.epoch, node.id)
+            assert other == node.id, f"{other} and {node.id} lead epoch {state.epoch}"
+            if isinstance(before.role, Leader) and before.epoch == state.epoch:
+                assert state.log.end_offset >= before.log.end_offset, "a leader's log shrank"
+
+    def elected(self, node: "Node", epoch: int) -> None:
+        """2. Leader completeness: before it appends, its log has all that is committed."""
+        self.elections += 1
+        end = len(self.committed)
+        assert node.disk.end_offset >= end, (
+            f"node {node.id} leads epoch {epoch} with {node.disk.end_offset} of {end} records"
+        )
+        if end:
+            assert node.disk.entries[end - 1] == self.committed[-1], (
+                f"node {node.id} leads epoch {epoch} without the last committed record"
+            )
+
+    def appended(self, node: "Node", batch: Batch) -> None:
+        for index, payload in enumerate(batch.payload):
+            place = (batch.base_offset + index, batch.epoch)
+            known = self.records.setdefault(place, payload)
+            assert known == payload, f"node {node.id}: two records at {place}: {known}, {payload}"
+
+    def committed_to(self, node: "Node", high_watermark: int) -> None:
+        """3 and 5. From where this incarnation had come to; all voters' disks are looked at."""
+        begin = self.applied.get(node.id, 0)
+        entries = node.disk.entries
+        known = min(len(self.committed), high_watermark)
+        if entries[begin:known] != self.committed[begin:known]:
+            where = next(at for at in range(begin, known) if entries[at] != self.committed[at])
+            raise AssertionError(
+                f"node {node.id} commits {entries[where]} at {where}, "
+                f"it was {self.committed[where]}"
+            )
+        self.committed += entries[known:high_watermark] if high_watermark > known else []
+        self.applied[node.id] = max(begin, high_watermark)
+        self._durable_at_majority(node, high_watermark - 1)
+
+    def _durable_at_majority(self, node: "Node", offset: int) -> None:
+        entry = self.committed[offset]
+        nodes = node.world.nodes
+        holders = [
+            each.id
+            for each in nodes
+            if each.disk.durable_end > offset and each.disk.entries[offset] == entry
+        ]
+        assert len(holders) > len(nodes) // 2, (
+            f"node {node.id} commits {offset}, durable at {holders} only"
+        )
+
+    def truncating(self, node: "Node", to: int) -> None:
+        self.truncations += 1
+        assert to >= self.applied.get(node.id, 0), f"node {node.id} truncates committed records"
+
+    def crashed(self, node: "Node") -> None:
+        self.applied.pop(node.id, None)
+
+    def voted(self, node: "Node", candidate: int, request: Request) -> None:
+        """7. On the way out of a granted vote."""
+        assert isinstance(request, VoteRequest)
+        if request.pre_vote:
+            return
+        epoch = request.epoch
+        self._one_vote(node.id, epoch, candidate)
+        if not node.world.look_at_votes:
+            return
+        saved = node.disk.saved
+        assert saved is not None, f"node {node.id} votes with nothing on its disk"
+        assert saved.epoch >= epoch, f"node {node.id} votes in {epoch}, {saved.epoch} on disk"
+        if saved.epoch == epoch:
+            assert saved.voted_for is not None, f"node {node.id}: no vote on disk"
+            assert saved.voted_for.node_id == candidate, f"node {node.id}: another on disk"
+
+    def _one_vote(self, node_id: int, epoch: int, candidate: int) -> None:
+        other = self.votes.setdefault((node_id, epoch), candidate)
+        assert other == candidate, f"node {node_id} votes for {other} and {candidate} in {epoch}"
+
+    def requesting(self, node: "Node", request: Request) -> None:
+        match request:
+            case VoteRequest(pre_vote=False, epoch=epoch):
+                self._one_vote(node.id, epoch, node.id)
+            case FetchRequest(log_end=log_end):
+                assert log_end.offset <= node.disk.durable_end, (
+                    f"node {node.id} acknowledges {log_end.offset}, "
+                    f"durable is {node.disk.durable_end}"
+                )
+            case _:
+                pass
+
+    def logs_match(self, nodes: "list[Node]") -> None:
+        """Log matching, at the end: the same (offset, epoch), the same prefix (Raft 5.3)."""
+        for one in nodes:
+            for two in nodes[: one.id]:
+                pairs = list(zip(one.disk.entries, two.disk.entries, strict=False))
+                while pairs and pairs[-1][0][0] != pairs[-1][1][0]:
+                    pairs.pop()
+                assert all(mine == theirs for mine, theirs in pairs), f"{one.id}, {two.id} differ"

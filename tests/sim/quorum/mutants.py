@@ -1,0 +1,235 @@
+"""Planted bugs: each is one that somebody has made, and each must be caught.
+
+A simulator that finds nothing proves nothing until it is known what it would find. A mutant patches
+the core or its shell for the length of a `with`; `profile` names the kind of trouble under which it
+shows, since uniform chance never finds some of them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.raft import election, follow, reads, replication, state, step, vote
+from controller.raft.effects import Commit
+from controller.raft.events import LogFlushed
+from controller.raft.state import Follower, Leader
+from controller.raft.voters import VoterSet
+from klamm.ids import NO_NODE
+from klamm.log.epochs import EpochChain
+from tests.sim.quorum.node import Node
+from tests.sim.quorum.world import World
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    profile: str
+    story: str
+    patches: Callable[[], list[Patch]]
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """Patch, and mend again."""
+    patches = mutant.patches()
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
+    for owner, name, value in patches:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def _vote_for_any_log() -> list[Patch]:
+    def may_grant(now: Any, candidate: Any, request: Any) -> bool:
+        role = now.role
+        leaderless = isinstance(role, state.Unattached) or (
+            isinstance(role, state.Prospective) and role.leader == NO_NODE
+        )
+        return leaderless and now.voted_for in (None, candidate)
+
+    return [(vote, "_may_grant", may_grant), (vote, "_would_grant", lambda *_: True)]
+
+
+def _vote_twice() -> list[Patch]:
+    """Forgets its vote by the next request of the epoch."""
+    honest = vote._may_grant
+
+    def may_grant(now: Any, candidate: Any, request: Any) -> bool:
+        return honest(replace(now, voted_for=None), candidate, request)
+
+    return [(vote, "_may_grant", may_grant), (step, "_check", lambda *_: None)]
+
+
+def _majority_off_by_one() -> list[Patch]:
+    half = property(lambda self: max(1, len(self.voters) // 2))
+    return [(VoterSet, "majority", half)]
+
+
+def _vote_not_durable() -> list[Patch]:
+    """The vote reaches the disk some milliseconds after it was given."""
+
+    def save(self: World, node: Node, saved: Any) -> None:
+        life = node.incarnation
+
+        def later() -> None:
+            if node.incarnation == life:
+                node.disk.saved = saved
+
+        self.after(self.rng.uniform(1, 8), later)
+
+    # What looks at the disk as a vote leaves would see it at once; two votes are to be seen.
+    return [(World, "save", save), (World, "look_at_votes", False)]
+
+
+def _acknowledge_before_fsync() -> list[Patch]:
+    """A follower's, and a leader's, appends count while they are only in the page cache."""
+
+    def flush(self: Node) -> None:
+        assert self.state is not None
+        done = LogFlushed(self.world.offset(self.disk.end_offset), self.state.truncations)
+        self.world.after(0.01, lambda life=self.incarnation: _if_alive(self, life, done))
+        end_offset = self.disk.end_offset
+        self.world.after(
+            self.world.rng.uniform(5, 50),
+            lambda life=self.incarnation: (
+                self.disk.flush(end_offset) if self.incarnation == life else None
+            ),
+        )
+
+    return [(Node, "_flush", flush)]
+
+
+def _if_alive(node: Node, life: int, done: LogFlushed) -> None:
+    alive = node.incarnation == life and node.state is not None
+    if alive and node.state is not None and done.end_offset <= node.state.log.end_offset:
+        node.happen(done)
+
+
+def _leader_counts_page_cache() -> list[Patch]:
+    """The leader counts itself before its own fsync."""
+    honest = replication.advance
+
+    def advance(now: Any) -> Any:
+        after, effects = honest(replace(now, flushed=now.log.end_offset))
+        return replace(after, flushed=now.flushed), effects
+
+    return [(replication, "advance", advance)]
+
+
+def _commit_old_epochs_by_counting() -> list[Patch]:
+    """Raft, figure 8: a record of an earlier epoch on a majority is taken for committed."""
+    honest = replication.advance
+
+    def advance(now: Any) -> Any:
+        role = now.role
+        assert isinstance(role, Leader)
+        ends = sorted([now.flushed, *(each.end_offset for each in role.progress)], reverse=True)
+        end = ends[now.voters.majority - 1]
+        if now.high_watermark < end <= role.epoch_start:
+            return replace(now, high_watermark=end), (Commit(end),)
+        return honest(now)
+
+    return [(replication, "advance", advance)]
+
+
+def _append_stale_answers() -> list[Patch]:
+    """Any answer of the leader is appended, not only that to the fetch that is out."""
+    honest = follow.on_response
+
+    def on_response(now: Any, sender: Any, request: Any, response: Any, moment: Any) -> Any:
+        if isinstance(now.role, Follower):
+            now = replace(now, role=replace(now.role, fetch=request))
+        return honest(now, sender, request, response, moment)
+
+    return [(follow, "on_response", on_response), (follow, "_continues", lambda *_: True)]
+
+
+def _no_log_matching() -> list[Patch]:
+    """The leader looks at a follower's end offset, and not at the epoch there (Raft 5.3)."""
+    return [(EpochChain, "agrees_with", lambda self, end: end.offset <= self.end_offset)]
+
+
+def _reads_unconfirmed() -> list[Patch]:
+    """A leader answers reads because it believes that it leads (etcd #20418's kind)."""
+    honest = reads.confirm
+
+    def confirm(now: Any) -> Any:
+        role = now.role
+        if not isinstance(role, Leader):
+            return honest(now)
+        believed = tuple(replace(each, read_round=role.read_round) for each in role.progress)
+        after, effects = honest(replace(now, role=replace(role, progress=believed)))
+        return after, effects
+
+    return [(reads, "confirm", confirm)]
+
+
+def _stale_votes_count() -> list[Patch]:
+    """A vote of an earlier epoch is counted in this one."""
+    honest = election._count
+
+    def count(now: Any, voter: Any, request: Any, moment: Any, *, granted: bool) -> Any:
+        ours = replace(request, epoch=now.epoch)
+        return honest(now, voter, ours, moment, granted=granted)
+
+    return [(election, "_count", count)]
+
+
+def _pre_votes_elect() -> list[Patch]:
+    """Who would get the votes takes itself for elected."""
+    honest = election._become_candidate
+
+    def become_candidate(now: Any, moment: Any) -> Any:
+        candidate, effects = honest(now, moment)
+        if isinstance(now.role, state.Prospective) and isinstance(candidate.role, state.Candidate):
+            after, more = election.leadership.become_leader(candidate, now.role.granted, moment)
+            return after, (*effects[:1], *more)
+        return candidate, effects
+
+    return [(election, "_become_candidate", become_candidate)]
+
+
+def _high_watermark_beyond_the_log() -> list[Patch]:
+    """A follower believes the leader's high watermark for records that it has not."""
+
+    def learn(now: Any, said: Any) -> Any:
+        if said <= now.high_watermark:
+            return now, ()
+        return replace(now, high_watermark=said), (Commit(said),)
+
+    return [(follow, "_learn_high_watermark", learn)]
+
+
+def _restart_forgets_its_vote() -> list[Patch]:
+    honest = state.restore
+
+    def restore(config: Any, saved: Any, *rest: Any) -> Any:
+        return honest(config, replace(saved, voted_for=None), *rest)
+
+    from tests.sim.quorum import node
+
+    return [(node, "restore", restore)]
+
+
+MUTANTS = (
+    Mutant("vote for any log", "leaders", "no up-to-date check", _vote_for_any_log),
+    Mutant("vote twice", "votes", "two votes in one epoch", _vote_twice),
+    Mutant("majority off by one", "swarm", "half is a majority", _majority_off_by_one),
+    Mutant("vote not durable", "votes", "answered before it is saved", _vote_not_durable),
+    Mutant("restart forgets its vote", "votes", "amnesia", _restart_forgets_its_vote),
+    Mutant("ack before fsync", "disks", "a follower's", _acknowledge_before_fsync),
+    Mutant("leader counts page cache", "disks", "its own fsync", _leader_counts_page_cache),
+    Mutant("commit old epochs", "leaders", "figure 8", _commit_old_epochs_by_counting),
+    Mutant("append stale answers", "network", "appended twice", _append_stale_answers),
+    Mutant("no log matching", "leaders", "the epoch at the end is not compared", _no_log_matching),
+    Mutant("reads unconfirmed", "swarm", "a deposed leader answers", _reads_unconfirmed),
+    Mutant("stale votes count", "network", "of an earlier epoch", _stale_votes_count),
+    Mutant("pre-votes elect", "swarm", "a wish is no vote", _pre_votes_elect),
+    Mutant("watermark beyond log", "swarm", "believed, not had", _high_watermark_beyond_the_log),
+)

@@ -1,0 +1,278 @@
+"""One voter: a disk, and while it lives the core's state. Carries out effects as a shell must."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from controller.raft.effects import (
+    AcceptProposal,
+    AnswerRead,
+    AppendControl,
+    AppendFetched,
+    AppendRecords,
+    Claim,
+    Commit,
+    Effect,
+    RefuseProposal,
+    RefuseRead,
+    Renounce,
+    SaveQuorumState,
+    SendRecords,
+    SendRequest,
+    SendResponse,
+    Truncate,
+)
+from controller.raft.events import (
+    Event,
+    LogFlushed,
+    Moment,
+    RequestReceived,
+    ResponseReceived,
+    StreamLost,
+    TimePassed,
+)
+from controller.raft.messages import FetchRequest, FetchResponse, Request, Response, VoteResponse
+from controller.raft.state import Leader, RaftConfig, RaftState, SavedState, restore
+from controller.raft.step import step
+from controller.raft.voters import ReplicaKey, Voter, VoterSet
+from klamm.ids import DirectoryId, NodeId
+from tests.sim.quorum.disk import Batch, Disk
+
+if TYPE_CHECKING:
+    from tests.sim.quorum.world import World
+
+STEPS_WITHOUT_TIME_MAX = 100
+"""A deadline that has come must move when TimePassed is stepped."""
+
+
+class Node:
+    """Alive while `state` is not None."""
+
+    def __init__(self, world: "World", node_id: int, voters: int) -> None:
+        self.world = world
+        self.id = node_id
+        self.disk = Disk()
+        self.state: RaftState | None = None
+        self.incarnation = 0
+        self.paused = False
+        self.flushing = False
+        self._waiting: list[Event] = []
+        self._calls: dict[int, tuple[int, Request]] = {}
+        """Requests received and not answered: who asked what."""
+        self._next_call = 0
+        self._timer_ms = -1
+        ids = [NodeId(each) for each in range(voters)]
+        self.config = RaftConfig(
+            me=NodeId(node_id),
+            directory_id=DirectoryId(UUID(int=1_000 + node_id)),
+            voters=VoterSet(tuple(Voter(node_id=each) for each in ids)),
+            election_timeout_ms=world.faults.election_timeout_ms,
+            fetch_timeout_ms=world.faults.fetch_timeout_ms,
+            fetch_bytes_max=world.faults.fetch_bytes_max,
+        )
+
+    # ── life ─────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """From what is on the disk."""
+        assert self.state is None, "already running"
+        saved = self.disk.saved or SavedState()
+        self.paused = False
+        self.state = restore(
+            self.config, saved, self.disk.chain(), self.disk.voters(), self._moment()
+        )
+        self._set_timer()
+
+    def crash(self) -> None:
+        """Power cut. Peers hear of it from their kernels, unless the link is cut."""
+        if self.state is None:
+            return
+        self.state = None
+        self.incarnation += 1
+        self.flushing = False
+        self._waiting.clear()
+        self._calls.clear()
+        self._timer_ms = -1
+        self.disk.crash(self.world.rng)
+        self.world.invariants.crashed(self)
+        self.world.peer_died(self.id)
+
+    def resume(self) -> None:
+        """Go on after a pause: everything that came in the meantime comes now."""
+        if not self.paused:
+            return
+        self.paused = False
+        waiting, self._waiting = self._waiting, []
+        for event in waiting:
+            self.happen(event)
+        self.wake()
+
+    # ── events ───────────────────────────────────────────────────────────────────────────────
+
+    def happen(self, event: Event) -> None:
+        """Step the core; a deadline that has come goes first."""
+        if self.state is None:
+            return
+        if self.paused:
+            self._waiting.append(event)
+            return
+        if not isinstance(event, TimePassed):
+            self.wake()
+        self._step(event)
+        self._set_timer()
+
+    def wake(self) -> None:
+        """Step TimePassed while a deadline has come."""
+        for _ in range(STEPS_WITHOUT_TIME_MAX):
+            if self.state is None or self.paused:
+                return
+            if self.state.next_deadline_ms > self.world.now_ms:
+                self._set_timer()
+                return
+            self._step(TimePassed())
+        raise AssertionError(f"node {self.id}: a deadline that never moves: {self.state}")
+
+    def receive(self, sender: int, request: Request, answer: Callable[[Response], None]) -> None:
+        call = self._next_call = self._next_call + 1
+        if self.state is None:
+            return
+        self._calls[call] = (sender, request)
+        self.world.answers[self.id, self.incarnation, call] = answer
+        key = ReplicaKey(node_id=NodeId(sender), directory_id=self.world.directory_of(sender))
+        self.happen(RequestReceived(call, key, request))
+
+    def _step(self, event: Event) -> None:
+        if self.state is None:
+            return
+        before = self.state
+        self.state, effects = step(before, event, self._moment())
+        self.world.note(self.id, event, effects)
+        self.world.invariants.stepped(self, before)
+        incarnation = self.incarnation
+        for effect in effects:
+            if self.incarnation != incarnation:
+                return
+            self._carry_out(effect)
+            self.world.maybe_crash(self, effect)
+
+    def _set_timer(self) -> None:
+        if self.state is None or self._timer_ms == self.state.next_deadline_ms:
+            return
+        self._timer_ms = at_ms = self.state.next_deadline_ms
+        incarnation = self.incarnation
+
+        def due() -> None:
+            if self.incarnation == incarnation and self._timer_ms == at_ms:
+                self._timer_ms = -1
+                self.wake()
+
+        self.world.after(max(0.0, at_ms - self.world.now_ms), due)
+
+    def _moment(self) -> Moment:
+        return Moment(now_ms=int(self.world.now_ms), draw=self.world.rng.random())
+
+    # ── effects ──────────────────────────────────────────────────────────────────────────────
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case SaveQuorumState(epoch=epoch, voted_for=voted_for, leader=leader):
+                saved = SavedState(epoch=epoch, voted_for=voted_for, leader=leader)
+                self.world.save(self, saved)
+            case AppendRecords() | AppendControl() | AppendFetched():
+                self._append(effect)
+            case Truncate(to):
+                self.world.invariants.truncating(self, to)
+                self.disk.truncate(to)
+            case SendRequest(to, request):
+                self._send_request(int(to), request)
+            case SendResponse(call, response):
+                self._answer(call, response)
+            case SendRecords():
+                self._answer(effect.call, self._records(effect))
+            case Commit(high_watermark):
+                self.world.invariants.committed_to(self, high_watermark)
+            case Claim() | Renounce():
+                pass
+            case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
+                self.world.clients.told(self, effect)
+
+    def _append(self, effect: AppendRecords | AppendControl | AppendFetched) -> None:
+        match effect:
+            case AppendRecords(base_offset=base_offset, epoch=epoch, records=records):
+                assert isinstance(records, tuple)
+                batches = [Batch(base_offset=base_offset, epoch=epoch, payload=records)]
+            case AppendControl(base_offset=base_offset, epoch=epoch, leader=leader, voters=voters):
+                payload = (f"leader {leader}",) + (() if voters is None else ("voters",))
+                batches = [
+                    Batch(base_offset=base_offset, epoch=epoch, payload=payload, voters=voters)
+                ]
+                self.world.invariants.elected(self, epoch)
+            case AppendFetched(data=data):
+                assert isinstance(data, list)
+                batches = data
+        for batch in batches:
+            self.disk.append(batch)
+            self.world.invariants.appended(self, batch)
+        self._flush()
+
+    def _flush(self) -> None:
+        """One fsync at a time; it covers what was there when it began."""
+        if self.flushing or self.state is None or self.disk.durable_end >= self.disk.end_offset:
+            return
+        self.flushing = True
+        incarnation, end_offset = self.incarnation, self.disk.end_offset
+        truncations = self.state.truncations
+
+        def done() -> None:
+            if self.incarnation != incarnation or self.state is None:
+                return
+            self.flushing = False
+            if truncations == self.state.truncations:
+                self.world.flush(self, end_offset)
+            self.happen(
+                LogFlushed(end_offset=self.world.offset(end_offset), truncations=truncations)
+            )
+            self._flush()
+
+        self.world.after(self.world.rng.uniform(*self.world.faults.fsync_ms), done)
+
+    def _records(self, effect: SendRecords) -> FetchResponse:
+        found = self.disk.read(effect.start_offset, effect.max_bytes)
+        return replace(effect.response, batches=tuple(each.fetched() for each in found), data=found)
+
+    def _send_request(self, to: int, request: Request) -> None:
+        world, me, incarnation = self.world, self.id, self.incarnation
+        world.invariants.requesting(self, request)
+        fetch = isinstance(request, FetchRequest)
+
+        def answered(response: Response) -> None:
+            def deliver() -> None:
+                if self.incarnation == incarnation:
+                    self.happen(ResponseReceived(NodeId(to), request, response))
+
+            if fetch:
+                world.stream(me, to, upward=False, deliver=deliver)
+            else:
+                world.network.call(to, me, deliver)
+
+        def deliver_request() -> None:
+            world.nodes[to].receive(me, request, answered)
+
+        if fetch:
+            world.stream(me, to, upward=True, deliver=deliver_request)
+        else:
+            world.network.call(me, to, deliver_request)
+
+    def _answer(self, call: int, response: Response) -> None:
+        sender, request = self._calls.pop(call)
+        if isinstance(response, VoteResponse) and response.vote_granted:
+            self.world.invariants.voted(self, sender, request)
+        self.world.answers.pop((self.id, self.incarnation, call))(response)
+
+    @property
+    def leads(self) -> bool:
+        return self.state is not None and isinstance(self.state.role, Leader)
+
+    def stream_lost(self, peer: int) -> None:
+        self.happen(StreamLost(NodeId(peer)))

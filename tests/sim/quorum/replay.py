@@ -1,0 +1,60 @@
+"""Run seeds: one to look at, or many for a time.
+
+python -m tests.sim.quorum.replay 4711             one seed; prints what happened at its end
+python -m tests.sim.quorum.replay --seconds 600    from a fresh seed on, until one fails
+"""
+
+import argparse
+import itertools
+import random
+import sys
+import time
+
+from tests.sim.quorum.world import World
+
+TROUBLE_MS = 60_000.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Simulate the quorum from seeds.")
+    parser.add_argument("seed", type=int, nargs="?", help="this one only")
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
+    parser.add_argument("--from", dest="first", type=int, help="first seed (default: by chance)")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        return 0 if run(arguments.seed, verbose=True) else 1
+    first = random.randrange(1 << 40) if arguments.first is None else arguments.first
+    until, elections, done = time.monotonic() + arguments.seconds, 0, 0
+    for seed in itertools.count(first):
+        if time.monotonic() > until:
+            break
+        world = World(seed)
+        try:
+            world.run(TROUBLE_MS)
+        except AssertionError as error:
+            print(error)
+            return 1
+        elections += world.invariants.elections
+        done += 1
+    print(f"{done} seeds from {first}, {elections} elections, nothing found")
+    return 0
+
+
+def run(seed: int, *, verbose: bool) -> bool:
+    world = World(seed)
+    try:
+        world.run(TROUBLE_MS)
+    except AssertionError as error:
+        print(error)
+        return False
+    if verbose:
+        print(
+            f"seed {seed} ({world.profile}, {world.faults.voters} voters): {world.steps} steps, "
+            f"{world.crashes} crashes, {world.invariants.elections} elections, "
+            f"{len(world.invariants.committed)} records committed, history {world.history:08x}"
+        )
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""A quorum in one heap of events, driven by one seed.
+
+World(seed).run(60_000)    misfortunes for sixty simulated seconds, then peace; raises
+                           AssertionError with the last events if anything does not hold
+"""
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from zlib import crc32
+
+from controller.raft.effects import AppendControl, AppendRecords, Commit, Effect, SendResponse
+from controller.raft.events import Event
+from controller.raft.messages import Response, VoteResponse
+from controller.raft.state import SavedState
+from klamm.ids import DirectoryId, Offset
+from tests.sim.quorum.clients import Clients
+from tests.sim.quorum.faults import CALM, Faults, of_seed
+from tests.sim.quorum.invariants import Invariants
+from tests.sim.quorum.network import DEATH_HEARD_MS, Network
+from tests.sim.quorum.node import Node
+
+HEAL_MS = 20_000.0
+"""After the last misfortune there must be a leader and a commit within so long."""
+
+EVENTS_KEPT = 60
+"""Shown when something does not hold."""
+
+
+class World:
+    """Same seed, same history."""
+
+    look_at_votes = True
+    """Hold each vote against the disk as it leaves. A mutant turns it off, to be seen otherwise."""
+
+    def __init__(self, seed: int, faults: Faults | None = None) -> None:
+        self.seed = seed
+        self.profile, drawn = of_seed(seed)
+        self.faults = faults or drawn
+        self.rng = random.Random(f"world {seed}")
+        self.now_ms = 0.0
+        self.steps = 0
+        self.crashes = 0
+        self.history = 0
+        """A running hash of every event and effect."""
+        self.last: deque[tuple[float, int, Event, tuple[Effect, ...]]] = deque(maxlen=EVENTS_KEPT)
+        self.answers: dict[tuple[int, int, int], Callable[[Response], None]] = {}
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self.network = Network(self.rng, self.faults, self.after)
+        self.invariants = Invariants()
+        self.clients = Clients(self)
+        self.nodes = [
+            Node(self, node_id, self.faults.voters) for node_id in range(self.faults.voters)
+        ]
+        self.peaceful = False
+
+    # ── what nodes ask of the world ──────────────────────────────────────────────────────────
+
+    def after(self, delay_ms: float, call: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (self.now_ms + delay_ms, self._count, call))
+
+    def offset(self, value: int) -> Offset:
+        return Offset(value)
+
+    def directory_of(self, node_id: int) -> DirectoryId:
+        return self.nodes[node_id].config.directory_id
+
+    def save(self, node: Node, saved: SavedState) -> None:
+        node.disk.saved = saved
+
+    def flush(self, node: Node, end_offset: int) -> None:
+        node.disk.flush(end_offset)
+
+    def stream(
+        self, follower: int, leader: int, *, upward: bool, deliver: Callable[[], None]
+    ) -> None:
+        def broke(heard_ms: float) -> None:
+            for one, other in ((follower, leader), (leader, follower)):
+                node = self.nodes[one]
+                incarnation = node.incarnation
+
+                def tell(node: Node = node, other: int = other, life: int = incarnation) -> None:
+                    if node.incarnation == life:
+                        node.stream_lost(other)
+
+                self.after(heard_ms, tell)
+
+        self.network.stream(follower, leader, upward=upward, deliver=deliver, broke=broke)
+
+    def peer_died(self, dead: int) -> None:
+        """All its streams break; those whose link is cut do not hear of it."""
+        for node in self.nodes:
+            if node.id == dead:
+                continue
+            self.network.break_stream((dead, node.id))
+            self.network.break_stream((node.id, dead))
+            if (dead, node.id) in self.network.cut:
+                continue
+            incarnation = node.incarnation
+
+            def tell(node: Node = node, life: int = incarnation) -> None:
+                if node.incarnation == life:
+                    node.stream_lost(dead)
+
+            self.after(self.rng.uniform(*DEATH_HEARD_MS), tell)
+
+    def maybe_crash(self, node: Node, effect: Effect) -> None:
+        """At the worst moments more often than at others."""
+        if self.peaceful or not self.faults.crash:
+            return
+        chance = self.faults.crash_at_effect
+        match effect:
+            case SendResponse(response=VoteResponse(vote_granted=True)):
+                chance += self.faults.crash_after_vote
+            case AppendRecords() | AppendControl() if node.leads:
+                chance += self.faults.crash_after_append
+            case Commit() if node.leads:
+                chance += self.faults.crash_after_commit
+            case _:
+                pass
+        if chance and self.rng.random() < chance:
+            self.crash(node)
+
+    def note(self, node_id: int, event: Event, effects: tuple[Effect, ...]) -> None:
+        self.steps += 1
+        self.last.append((self.now_ms, node_id, event, effects))
+        told = f"{self.now_ms} {node_id} {type(event).__name__} {len(effects)}"
+        self.history = crc32(told.encode(), self.history)
+
+    # ── misfortunes ──────────────────────────────────────────────────────────────────────────
+
+    def crash(self, node: Node) -> None:
+        self.crashes += 1
+        node.crash()
+        self.after(self.rng.uniform(*self.faults.downtime_ms), lambda: self._restart(node))
+
+    def _restart(self, node: Node) -> None:
+        if node.state is None:
+            node.start()
+
+    def _misfortune(self) -> None:
+        if self.peaceful:
+            return
+        self.after(self.rng.expovariate(1 / self.faults.misfortune_every_ms), self._misfortune)
+        kinds = ["heal"]
+        kinds += ["crash", "crash leader", "crash all"] if self.faults.crash else []
+        kinds += ["cut", "cut one way", "isolate"] if self.faults.cut else []
+        kinds += ["pause", "pause"] if self.faults.pause else []
+        self._befall(self.rng.choice(kinds), self.rng.choice(self.nodes))
+
+    def _befall(self, kind: str, victim: Node) -> None:
+        other = self.rng.choice(self.nodes).id
+        match kind:
+            case "crash":
+                self.crash(victim)
+            case "crash leader":
+                for node in self.nodes:
+                    if node.leads:
+                        self.crash(node)
+            case "crash all":
+                for node in self.nodes:
+                    self.crash(node)
+            case "cut":
+                self.network.cut |= {(victim.id, other), (other, victim.id)}
+            case "cut one way":
+                self.network.cut.add((victim.id, other))
+            case "isolate":
+                for node in self.nodes:
+                    self.network.cut |= {(victim.id, node.id), (node.id, victim.id)}
+            case "pause":
+                victim.paused = victim.state is not None
+                self.after(self.rng.uniform(10, 4_000), victim.resume)
+            case _:
+                self.network.cut.clear()
+
+    def _propose(self) -> None:
+        self.after(self.rng.expovariate(1 / self.faults.proposal_every_ms), self._propose)
+        leaders = [node for node in self.nodes if node.leads and not node.paused]
+        if leaders:
+            count = self.rng.randint(1, self.faults.proposal_records)
+            self.clients.propose(self.rng.choice(leaders), count)
+
+    def _read(self) -> None:
+        self.after(self.rng.expovariate(1 / self.faults.read_every_ms), self._read)
+        leaders = [node for node in self.nodes if node.leads and not node.paused]
+        if leaders:
+            self.clients.read(self.rng.choice(leaders))
+
+    # ── running ──────────────────────────────────────────────────────────────────────────────
+
+    def run(self, trouble_ms: float = 60_000.0) -> None:
+        """Trouble, then peace, then progress."""
+        for node in self.nodes:
+            self.after(self.rng.uniform(0, 50), lambda node=node: self._restart(node))
+        self.after(self.rng.expovariate(1 / self.faults.misfortune_every_ms), self._misfortune)
+        self.after(0, self._propose)
+        self.after(0, self._read)
+        self.until(trouble_ms)
+        self.make_peace()
+        committed = len(self.invariants.committed)
+        self.until(self.now_ms + HEAL_MS)
+        self.check_progress(committed)
+        self.invariants.logs_match(self.nodes)
+
+    def make_peace(self) -> None:
+        """Whole links, no loss, everybody up and awake."""
+        self.peaceful = True
+        self.network.cut.clear()
+        self.network.faults = replace(CALM, fsync_ms=self.faults.fsync_ms)
+        for node in self.nodes:
+            node.resume()
+            self._restart(node)
+
+    def check_progress(self, committed_before: int) -> None:
+        """25: a leader, commits, and the same log everywhere but for its last moments."""
+        leaders = [node.id for node in self.nodes if node.leads]
+        assert len(leaders) == 1, self.tell(f"after peace there lead {leaders}")
+        committed = len(self.invariants.committed)
+        assert committed > committed_before, self.tell("no commit after peace")
+        behind = [node.id for node in self.nodes if node.disk.end_offset < committed - 200]
+        assert not behind, self.tell(f"{behind} did not catch up")
+
+    def until(self, until_ms: float) -> None:
+        while self._heap and self._heap[0][0] <= until_ms:
+            self.now_ms, _, call = heapq.heappop(self._heap)
+            self.network.now_ms = self.now_ms
+            try:
+                call()
+            except AssertionError as error:
+                raise AssertionError(self.tell(str(error))) from error
+        self.now_ms = until_ms
+
+    def tell(self, what: str) -> str:
+        """What happened, the last events, and how to see it again."""
+        lines = [
+            f"  {at:9.1f} ms  node {who}  {event}  →  {out}" for at, who, event, out in self.last
+        ]  # type: ignore[misc]
+        again = f"python -m tests.sim.quorum.replay {self.seed}"
+        return f"seed {self.seed} ({self.profile}): {what}\n" + "\n".join(
+            [*lines, f"again: {again}"]
+        )
