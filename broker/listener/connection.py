@@ -71,6 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox()
         self._reading = True
         self._work_is_due = False
+        self._at_eof = False
         self._ending = False
         """Nothing more is taken in; closed once what is in flight has been answered."""
         self.active_s = loop.time()
@@ -114,6 +115,13 @@ class Connection(asyncio.BufferedProtocol):
             return
         if frames:
             self._take_in(frames)
+
+    def eof_received(self) -> bool:
+        """The client sends no more. What came before is still done: with acks=0 nobody waits for
+        an answer before they close. True: the transport shall stay until it is.
+        """
+        self._at_eof = True
+        return bool(self._backlog)
 
     def pause_writing(self) -> None:
         self._outbox.is_blocked = True
@@ -164,6 +172,8 @@ class Connection(asyncio.BufferedProtocol):
         self._send()
         if self._backlog and self._has_room():
             self._work_later()
+        if self._at_eof and not self._backlog and self._transport is not None:
+            self._transport.close()
         self._read_or_not()
 
     def _work_later(self) -> None:
@@ -179,7 +189,6 @@ class Connection(asyncio.BufferedProtocol):
         return (
             len(self._replies) < REQUESTS_IN_FLIGHT_MAX
             and self._outbox.waiting_bytes < UNSENT_BYTES_MAX
-            and not self._outbox.is_blocked
         )
 
     def _read_or_not(self) -> None:

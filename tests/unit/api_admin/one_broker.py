@@ -43,6 +43,7 @@ from klamm.metadata.records import (
 from klamm.v1 import admin_pb2 as pb
 
 ME = NodeId(1)
+PARTITIONS_MAX = 20
 
 
 class FakeMetadata:
@@ -150,6 +151,10 @@ class FakeControllers:
                 error_message=f"replication factor {topic.replication_factor}",
             )
         count = 1 if topic.num_partitions == -1 else topic.num_partitions
+        if not 1 <= count <= PARTITIONS_MAX:
+            return pb.CreateTopicResult(
+                name=topic.name, error_code=ErrorCode.INVALID_PARTITIONS, error_message=f"{count}"
+            )
         topic_id = TopicId(UUID(int=0xA000 + self.metadata.image.provenance.offset))
         if not validate_only:
             self.metadata.write(

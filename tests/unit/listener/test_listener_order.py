@@ -1,6 +1,7 @@
 """One connection: answers in the order of the requests, and no more in flight than is allowed."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,22 @@ async def test_a_client_that_goes_gives_up_what_it_waited_for() -> None:
         await client.close()
         with pytest.raises(asyncio.CancelledError):
             await handler.waiting["later"]
+
+
+async def test_what_came_before_a_close_is_done() -> None:
+    """A producer with acks=0 sends, and goes."""
+    seen: list[str] = []
+
+    def handle(services: Any, context: Any, request: Any) -> Any:
+        seen.append(request.key)
+
+    async with listening({COORDINATOR: handle}) as listeners:
+        client = await connect(listeners)
+        keys = [f"{number}" for number in range(500)]
+        client.writer.write(b"".join(client.frame(COORDINATOR, VERSION, ask(key)) for key in keys))
+        await client.close()
+        while len(seen) < len(keys):
+            await asyncio.sleep(0)
+        assert seen == keys
+        while listeners.count:
+            await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """What bad input gets: an error that names the thing, its connection closed, the node unharmed."""
 
+import asyncio
 import logging
 import struct
 from typing import Any
@@ -207,4 +208,5 @@ async def test_a_wait_that_is_given_up_closes_and_sends_nothing_after_it() -> No
             handler.asked.clear()
             await handler.asked.wait()
         handler.waiting["later"].cancel()
-        assert await client.is_closed()
+        async with asyncio.timeout(2):  # At once, and not because it lingers.
+            assert await client.is_closed()
