@@ -76,19 +76,11 @@ def create(
 
     where = target.find(directory, controller, bootstrap_server)
     result = target.ask(outside(context), where, question, timeout).results[0]
-    exists = result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
-    if exists and if_not_exists:
+    if if_not_exists and result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS:
         output.note(f"{name} exists already.")
         return
     _check(result.name, result.error_code, result.error_message)
-    shown = {
-        "name": result.name,
-        "topic_id": output.uuid_text(result.topic_id),
-        "partitions": result.num_partitions,
-        "replication_factor": result.replication_factor,
-        "configs": dict(result.configs),
-    }
-    _write([shown], format_, single=True)
+    _write([_created_json(result)], format_, single=True)
 
 
 @app.command("list")
@@ -243,6 +235,16 @@ def _rows(topic: dict[str, Any]) -> list[tuple[object, ...]]:
         )
         for each in topic["partitions"]
     ]
+
+
+def _created_json(topic: "admin.CreateTopicResult") -> dict[str, Any]:
+    return {
+        "name": topic.name,
+        "topic_id": output.uuid_text(topic.topic_id),
+        "partitions": topic.num_partitions,
+        "replication_factor": topic.replication_factor,
+        "configs": dict(topic.configs),
+    }
 
 
 def _listing_json(topic: "metadata.TopicListing") -> dict[str, Any]:
