@@ -11,7 +11,7 @@ import asyncio
 
 from broker.api.context import ANONYMOUS, BrokerServices
 from broker.kafka.api import ApiKey
-from klamm.errors import ErrorCode, KlammError
+from klamm.errors import ApiError, ErrorCode, KlammError
 from klamm.telemetry.logs import logger
 from klamm.v1 import admin_pb2 as pb
 
@@ -41,7 +41,8 @@ _PASSING = frozenset(
 class AutoCreation:
     """What is being made, and how it ended; one a broker."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_wait_ms: int = ANSWER_WAIT_MS) -> None:
+        self._answer_wait_ms = answer_wait_ms
         self._going: dict[str, asyncio.Task[ErrorCode]] = {}
 
     async def create(self, services: BrokerServices, names: list[str]) -> dict[str, ErrorCode]:
@@ -58,7 +59,7 @@ class AutoCreation:
                 task.add_done_callback(lambda _, name=name: self._going.pop(name, None))
         waited = {name: self._going[name] for name in names if name in self._going}
         if waited:
-            await asyncio.wait(waited.values(), timeout=ANSWER_WAIT_MS / 1_000)
+            await asyncio.wait(waited.values(), timeout=self._answer_wait_ms / 1_000)
         for name, task in waited.items():
             if task.done() and not task.cancelled() and task.result() not in _PASSING:
                 told[name] = task.result()
@@ -86,7 +87,7 @@ async def _create(services: BrokerServices, name: str) -> ErrorCode:
             await services.metadata.wait_for(response.committed_offset, CREATE_TIMEOUT_MS)
     except (KlammError, TimeoutError) as error:
         log.warning("topic not created", topic=name, reason=error)
-        return ErrorCode.REQUEST_TIMED_OUT
+        return error.code if isinstance(error, ApiError) else ErrorCode.REQUEST_TIMED_OUT
     code = ErrorCode(result.error_code)
     if code not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
         log.warning("topic not created", topic=name, error=code.name, reason=result.error_message)

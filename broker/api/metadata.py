@@ -18,21 +18,24 @@ from broker.kafka.errors import MalformedFrameError
 from broker.kafka.messages.metadata import MetadataRequest, MetadataResponseTopic
 from broker.kafka.schema import ZERO_UUID
 from klamm.errors import ApiError, ErrorCode
-from klamm.ids import TopicId
+from klamm.ids import Offset, TopicId
 from klamm.metadata.image import MetadataImage, TopicImage
 
 TOPICS_ASKED_MAX = 50_000
 """Of one request, by name or id. All topics may be more."""
+
+DECISION_LOOK_MS = 50
+"""While an answer is held for a leader's fate: how often to look whether it still has to be."""
 
 _BY_ID_VERSION = 12
 
 Row = TopicImage | MetadataResponseTopic
 
 
-def handler() -> Handler:
+def handler(creations: AutoCreation | None = None) -> Handler:
     """A handler with the cache and the creations of one broker."""
     pieces = PiecesByClient()
-    creations = AutoCreation()
+    auto = AutoCreation() if creations is None else creations
 
     def handle(
         services: BrokerServices, context: RequestContext, request: MetadataRequest
@@ -43,6 +46,13 @@ def handler() -> Handler:
             MalformedFrameError: More topics than anyone may ask for.
             ApiError: A row names no topic in a way that its version has.
         """
+        if services.replicas.suspects():
+            return _once_decided(services, context, request)
+        return _now(services, context, request)
+
+    def _now(
+        services: BrokerServices, context: RequestContext, request: MetadataRequest
+    ) -> Answer | Awaitable[Answer]:
         rows = _rows(services.image, context.api_version, request)
         missing = _to_create(services, context, request, rows)
         if missing:
@@ -55,13 +65,31 @@ def handler() -> Handler:
         of = pieces.of(context.api_version, context.listener, services.node_id, services.cluster_id)
         return Encoded(of.answer(services.image, rows))
 
+    async def _once_decided(
+        services: BrokerServices, context: RequestContext, request: MetadataRequest
+    ) -> Answer:
+        """Hold the answer while a leader's fate is undecided, rather than name a dead one.
+
+        Clients ask the moment that a leader's connection breaks, a few milliseconds before its
+        successor is known; answered at once, librdkafka would not ask again for a second.
+        """
+        while services.replicas.suspects():
+            try:
+                await services.metadata.wait_for(
+                    Offset(services.image.provenance.offset + 1), DECISION_LOOK_MS
+                )
+            except TimeoutError:
+                continue
+        answer = _now(services, context, request)
+        return await answer if isinstance(answer, Awaitable) else answer
+
     async def _create_first(
         services: BrokerServices,
         context: RequestContext,
         request: MetadataRequest,
         missing: list[str],
     ) -> Encoded:
-        told = await creations.create(services, missing)
+        told = await auto.create(services, missing)
         rows = _rows(services.image, context.api_version, request)
         for row in rows or ():
             if isinstance(row, MetadataResponseTopic) and row.name in told:

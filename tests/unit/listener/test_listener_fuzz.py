@@ -87,7 +87,7 @@ async def test_nothing_that_is_sent_breaks_the_broker(
         assert [each.node_id for each in answer.brokers] == [1]
         await good.close()
     failures = [
-        (each.getMessage(), each.exc_text or each.exc_info and each.exc_info[1])
+        (each.getMessage(), each.exc_text or (each.exc_info and each.exc_info[1]))
         for each in caplog.records
     ]
     assert not failures
