@@ -203,10 +203,12 @@ class _Peer:
 
     async def keep_connected(self) -> None:
         """Have the connection stand before it is needed."""
-        state = self._channel.get_state(try_to_connect=True)
-        while state is not grpc.ChannelConnectivity.SHUTDOWN:
-            await self._channel.wait_for_state_change(state)
-            state = self._channel.get_state(try_to_connect=True)
+        try:
+            while True:
+                state = self._channel.get_state(try_to_connect=True)
+                await self._channel.wait_for_state_change(state)
+        except grpc.aio.UsageError:
+            return  # Closed.
 
     async def close(self) -> None:
         if self._stream is not None:

@@ -92,6 +92,8 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         try:
             while isinstance(request := await context.read(), pb.FetchRequest):
                 if not request.observer and self._strangeness(request.caller) is None:
+                    if voter == NO_NODE:
+                        self._tell_of_stranger(request.caller)
                     voter = NodeId(request.caller.node_id)
                     self._streams[voter] = stream
                 await context.write(await self._fetch(request))
@@ -201,6 +203,19 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             leader_id=self._quorum.leader,
             high_watermark=self._quorum.high_watermark,
         )
+
+    def _tell_of_stranger(self, caller: pb.Caller) -> None:
+        """Somebody has a voter's id, and not its disk: served, and without a vote."""
+        try:
+            key = replica_key(caller)
+        except ValueError:
+            return
+        if key.node_id in self._driver.state.voters.ids and not self._driver.state.admits(key):
+            _log.warning(
+                "a node has a voter's id and another disk; it has no vote",
+                node=key.node_id,
+                disk=key.directory_id,
+            )
 
     def _strangeness(self, caller: pb.Caller) -> pb.QuorumError.ValueType | None:
         """Why this caller is not listened to at all; None if it is."""

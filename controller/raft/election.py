@@ -60,8 +60,9 @@ def on_vote_response(
     state: RaftState, sender: NodeId, request: VoteRequest, response: VoteResponse, moment: Moment
 ) -> Step:
     disk = ReplicaKey(node_id=sender, directory_id=response.directory_id)
+    state = state.acquainted(disk)
     # The vote of another disk than the voter's is nobody's vote.
-    granted = response.vote_granted and state.voters.admits(disk)
+    granted = response.vote_granted and state.admits(disk)
     return _count(state, sender, request, moment, granted=granted)
 
 

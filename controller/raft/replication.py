@@ -25,14 +25,13 @@ from controller.raft.effects import (
 from controller.raft.events import Moment, ProposalMade
 from controller.raft.messages import FetchRequest, FetchResponse, Refusal
 from controller.raft.state import (
-    END_UNKNOWN,
     Leader,
     ParkedFetch,
     Progress,
     RaftState,
 )
 from controller.raft.voters import ReplicaKey
-from klamm.ids import Offset, OffsetAndEpoch
+from klamm.ids import OffsetAndEpoch
 
 PARKED_MAX = 64
 """Fetches that one leader holds back."""
@@ -61,7 +60,7 @@ def on_fetch(
         return state, (*committed, *released, *confirmed, SendResponse(call, answer))
     parked = ParkedFetch(
         call=call,
-        sender=sender.node_id,
+        sender=sender,
         log_end=request.log_end,
         high_watermark=request.high_watermark,
         max_bytes=min(request.max_bytes, state.config.fetch_bytes_max),
@@ -91,7 +90,7 @@ def _note(
     agrees: bool,
 ) -> RaftState:
     """Remember where this voter is. Other replicas are served, and count for nothing."""
-    if not state.voters.admits(sender):
+    if not state.admits(sender):
         return state
     end = request.log_end.offset
 
@@ -194,7 +193,7 @@ def answer_all(state: RaftState) -> Step:
 def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
     role = state.role
     assert isinstance(role, Leader)
-    # One fetch is out at a time: an earlier one of the same voter waits at a broken stream.
+    # One fetch is out at a time: an earlier one of the same replica waits at a broken stream.
     stale = tuple(each for each in role.parked if each.sender == parked.sender)
     kept = tuple(each for each in role.parked if each.sender != parked.sender)
     answers: Effects = tuple(_answer(state, each) for each in stale)
@@ -262,9 +261,3 @@ def _diverging(state: RaftState, end: OffsetAndEpoch) -> FetchResponse:
         diverging=None if below else state.log.end_of(end.epoch),
         snapshot_id=state.log.start if below else None,
     )
-
-
-def lag_of(state: RaftState, progress: Progress) -> Offset:
-    """Records that this voter lacks, as far as the leader knows."""
-    known = max(progress.end_offset, Offset(0)) if progress.end_offset != END_UNKNOWN else Offset(0)
-    return Offset(state.log.end_offset - known)

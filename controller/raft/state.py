@@ -11,7 +11,7 @@ Durable are epoch and voted_for (quorum-state) and the log. Roles are memory; a 
 back with a vote for itself may have led that epoch, so it never leads it again: it is Resigned.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.raft.events import Moment
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
@@ -127,7 +127,7 @@ class ParkedFetch:
     """Will be answered when there is something to say."""
 
     call: int
-    sender: NodeId
+    sender: ReplicaKey
     log_end: OffsetAndEpoch
     high_watermark: Offset
     max_bytes: int
@@ -195,7 +195,8 @@ class RaftState:
     attempts: int = 0
     """Campaigns since a leader was last heard: each waits longer."""
     disks: tuple[ReplicaKey, ...] = ()
-    """Replicas that have made themselves known, for the next Voters record; one a voter."""
+    """Disks that the log does not name yet, for the next Voters record: the first that each voter
+    has shown to this process. Another one of the same id is a stranger already."""
 
     @property
     def voters(self) -> VoterSet:
@@ -204,6 +205,22 @@ class RaftState:
     @property
     def is_voter(self) -> bool:
         return self.voters.admits(self.config.key)
+
+    def admits(self, key: ReplicaKey) -> bool:
+        """Is this replica the voter of its id, as far as is known?"""
+        if not self.voters.admits(key):
+            return False
+        return all(each == key for each in self.disks if each.node_id == key.node_id)
+
+    def acquainted(self, key: ReplicaKey) -> "RaftState":
+        """Remember a voter's disk, if nobody has named it yet."""
+        voter = self.voters.find(key.node_id)
+        named = voter is None or voter.directory_id is not None
+        if named or key.directory_id is None:
+            return self
+        if any(each.node_id == key.node_id for each in self.disks):
+            return self
+        return replace(self, disks=(*self.disks, key))
 
     @property
     def others(self) -> tuple[NodeId, ...]:
@@ -282,10 +299,7 @@ def restore(
         role = Resigned(deadline_ms=soon_ms)
     elif saved.leader != NO_NODE:
         # Fetches at once; if nobody answers, a pre-vote follows soon.
-        deadline_ms = moment.now_ms + config.fetch_timeout_ms
-        role = Follower(
-            leader=saved.leader, lost=True, deadline_ms=deadline_ms, retry_ms=moment.now_ms
-        )
+        role = Follower(leader=saved.leader, lost=True, deadline_ms=soon_ms, retry_ms=moment.now_ms)
     return RaftState(
         config=config,
         epoch=saved.epoch,

@@ -37,7 +37,6 @@ from controller.raft.messages import (
     VoteResponse,
 )
 from controller.raft.state import Follower, Leader, RaftState, Resigned
-from controller.raft.voters import ReplicaKey
 
 Step = tuple[RaftState, Effects]
 
@@ -64,7 +63,7 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
 def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
     match event:
         case RequestReceived():
-            return _on_request(_acquainted(state, event.sender), event, moment)
+            return _on_request(state.acquainted(event.sender), event, moment)
         case ResponseReceived():
             return _on_response(state, event, moment)
         case TimePassed():
@@ -159,17 +158,6 @@ def _on_flushed(state: RaftState, event: LogFlushed, moment: Moment) -> Step:
         case Follower() as role:
             return follow.on_flushed(state, role, moment)
     return state, ()
-
-
-def _acquainted(state: RaftState, sender: ReplicaKey) -> RaftState:
-    """Remember a voter's disk, for the next Voters record, if the log does not name it yet."""
-    if sender.directory_id is None or sender in state.disks:
-        return state
-    voter = state.voters.find(sender.node_id)
-    if voter is None or voter.directory_id is not None:
-        return state
-    others = tuple(each for each in state.disks if each.node_id != sender.node_id)
-    return replace(state, disks=(*others, sender))
 
 
 def _one_save(effects: Effects) -> Effects:

@@ -115,12 +115,12 @@ class World:
 
     def leader(self) -> NodeId | None:
         """Who leads the latest epoch, has claimed it, and is alive."""
-        best = None
-        for node, state in self.states.items():
-            if isinstance(state.role, Leader) and state.role.claimed:
-                if best is None or state.epoch > self.states[best].epoch:
-                    best = node
-        return best
+        claimed = [
+            (state.epoch, node)
+            for node, state in self.states.items()
+            if isinstance(state.role, Leader) and state.role.claimed
+        ]
+        return max(claimed)[1] if claimed else None
 
     def propose(self, value: object) -> bool:
         node = self.leader()

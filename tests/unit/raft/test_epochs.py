@@ -1,0 +1,125 @@
+"""Every request in a lower, the same and a higher epoch, in every role (reliability 2.1: 12)."""
+
+import pytest
+
+from controller.raft.effects import SaveQuorumState, SendResponse
+from controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    EndQuorumEpochRequest,
+    FetchRequest,
+    Refusal,
+    Request,
+    VoteRequest,
+)
+from controller.raft.state import Follower, Unattached
+from klamm.ids import Epoch, Offset
+from tests.unit.raft.voter import EPOCH, ROLES, answer_of, ask, at, leader, voter
+
+END = at(9, 4)
+
+
+def vote(epoch: int) -> Request:
+    return VoteRequest(epoch=Epoch(epoch), log_end=END)
+
+
+def pre_vote(epoch: int) -> Request:
+    return VoteRequest(epoch=Epoch(epoch), log_end=END, pre_vote=True)
+
+
+def begin(epoch: int) -> Request:
+    return BeginQuorumEpochRequest(epoch=Epoch(epoch))
+
+
+def end(epoch: int) -> Request:
+    return EndQuorumEpochRequest(epoch=Epoch(epoch), successors=())
+
+
+def fetch(epoch: int) -> Request:
+    return FetchRequest(
+        epoch=Epoch(epoch),
+        log_end=at(5, 3),
+        high_watermark=Offset(0),
+        max_bytes=1_000,
+        max_wait_ms=0,
+    )
+
+
+STATES = {name: voter(role) for name, role in ROLES.items()} | {"leader": leader()}
+REQUESTS = (vote, pre_vote, begin, end, fetch)
+
+
+@pytest.mark.parametrize("role", STATES)
+@pytest.mark.parametrize("request_of", REQUESTS)
+def test_a_lower_epoch_is_fenced_and_changes_nothing(role: str, request_of: object) -> None:
+    assert callable(request_of)
+    state, effects = ask(STATES[role], 3, request_of(4))
+    answer = answer_of(effects)
+    assert answer.refusal is Refusal.FENCED_LEADER_EPOCH
+    assert answer.epoch == EPOCH
+    assert len(effects) == 1
+    assert (state.epoch, state.role, state.voted_for, state.log) == (
+        STATES[role].epoch,
+        STATES[role].role,
+        STATES[role].voted_for,
+        STATES[role].log,
+    )
+
+
+@pytest.mark.parametrize("role", STATES)
+def test_a_higher_vote_moves_everybody_and_is_saved_first(role: str) -> None:
+    state, effects = ask(STATES[role], 3, vote(6))
+    assert state.epoch == 6
+    assert isinstance(state.role, Unattached)
+    assert isinstance(effects[0], SaveQuorumState)
+    assert effects[0].epoch == 6
+    # 9 records of epoch 4 are more than ours: the vote is given, and it is in that one save.
+    assert effects[0].voted_for == state.voted_for
+    assert isinstance(effects[-1], SendResponse)
+
+
+@pytest.mark.parametrize("role", STATES)
+def test_a_higher_announcement_is_followed(role: str) -> None:
+    state, effects = ask(STATES[role], 3, begin(6))
+    assert state.epoch == 6
+    assert isinstance(state.role, Follower)
+    assert state.leader == 3
+    assert isinstance(effects[0], SaveQuorumState)
+
+
+@pytest.mark.parametrize("role", STATES)
+def test_a_higher_end_moves_everybody(role: str) -> None:
+    state, _ = ask(STATES[role], 3, end(6))
+    assert state.epoch == 6
+    assert isinstance(state.role, Unattached)
+
+
+@pytest.mark.parametrize("role", STATES)
+@pytest.mark.parametrize("request_of", [pre_vote, fetch])
+def test_a_question_moves_nobody(role: str, request_of: object) -> None:
+    """A pre-vote or a fetch of a later epoch leaves the epoch as it is (KIP-996)."""
+    assert callable(request_of)
+    state, effects = ask(STATES[role], 3, request_of(6))
+    assert state.epoch == EPOCH
+    assert not [each for each in effects if isinstance(each, SaveQuorumState)]
+    if request_of is fetch:
+        assert answer_of(effects).refusal is Refusal.UNKNOWN_LEADER_EPOCH
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_only_a_leader_serves_fetches(role: str) -> None:
+    _, effects = ask(STATES[role], 3, fetch(5))
+    assert answer_of(effects).refusal is Refusal.NOT_LEADER_OR_FOLLOWER
+
+
+@pytest.mark.parametrize("role", ["unattached", "prospective", "candidate", "lost follower"])
+def test_an_announcement_in_the_same_epoch_is_followed(role: str) -> None:
+    state, _ = ask(STATES[role], 2, begin(5))
+    assert isinstance(state.role, Follower)
+    assert state.leader == 2
+
+
+def test_two_leaders_in_one_epoch_stop_the_process() -> None:
+    with pytest.raises(AssertionError, match="leads epoch 5, and so do I"):
+        ask(leader(), 2, begin(5))
+    with pytest.raises(AssertionError, match="both lead epoch 5"):
+        ask(STATES["follower"], 3, begin(5))

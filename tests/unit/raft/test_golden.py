@@ -1,0 +1,133 @@
+"""Whole conversations, word for word: tests/golden/raft, one page each.
+
+A change in them is a change in the protocol's behaviour; a reviewer reads it as a diff.
+`python -m tests.unit.raft.test_golden` writes them anew.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from controller.raft import events as ev
+from klamm.ids import NodeId
+from tests.unit.raft.conversation import Conversation
+
+PAGES = Path(__file__).resolve().parents[2] / "golden" / "raft"
+
+
+def first_election() -> Conversation:
+    world = Conversation(1)
+    world.run(50)
+    return world
+
+
+def commit() -> Conversation:
+    world = led(2)
+    world.note("a proposal: one round trip, and every disk once")
+    world.propose("x")
+    world.run(world.now_ms + 10)
+    return world
+
+
+def leader_killed() -> Conversation:
+    world = led(3)
+    leader = leader_of(world)
+    world.note(f"{leader} is killed")
+    world.crash(leader)
+    world.run(world.now_ms + 60)
+    world.note(f"{leader} comes back")
+    world.start(leader)
+    world.run(world.now_ms + 60)
+    return world
+
+
+def one_bad_link() -> Conversation:
+    world = led(4)
+    leader = leader_of(world)
+    follower = next(each for each in world.disks if each != leader)
+    world.note(f"the stream between {leader} and {follower} breaks, and nothing else")
+    world.cut = {(leader, follower), (follower, leader)}
+    world._step(follower, ev.StreamLost(leader))
+    world.run(world.now_ms + 60)
+    return world
+
+
+def resign() -> Conversation:
+    world = led(5)
+    leader = leader_of(world)
+    world.note(f"{leader} resigns")
+    world._step(leader, ev.ResignRequested(world.states[leader].epoch))
+    world.run(world.now_ms + 20)
+    return world
+
+
+def diverged() -> Conversation:
+    world = led(6)
+    leader = leader_of(world)
+    world.note(f"{leader} appends what nobody gets, and is cut off until it gives up")
+    world.cut = {(leader, each) for each in world.disks} | {(each, leader) for each in world.disks}
+    world.propose("lost")
+    quiet = len(world.page)
+    world.run(world.now_ms + 1_500)
+    del world.page[quiet:]
+    world.note("the others have elected and committed; the link is whole again")
+    world.propose("kept")
+    world.run(world.now_ms + 10)
+    del world.page[quiet + 2 :]
+    world.cut = set()
+    world.run(world.now_ms + 700)
+    page = world.page[quiet + 2 :]
+    end = next(at for at, line in enumerate(page) if "appends at" in line and "cuts" not in line)
+    world.page[quiet + 2 :] = page[: end + 1]
+    return world
+
+
+def reads() -> Conversation:
+    world = led(7)
+    world.note("two reads: the second shares no round that began before it")
+    world.read()
+    world.read()
+    world.run(world.now_ms + 10)
+    return world
+
+
+def led(seed: int) -> Conversation:
+    """Elected, and quiet; what was said until then is another page."""
+    world = Conversation(seed)
+    world.run(100)
+    assert world.leader() is not None
+    world.page.clear()
+    return world
+
+
+def leader_of(world: Conversation) -> NodeId:
+    leader = world.leader()
+    assert leader is not None
+    return leader
+
+
+CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
+    "first-election": first_election,
+    "commit": commit,
+    "leader-killed": leader_killed,
+    "one-bad-link": one_bad_link,
+    "resign": resign,
+    "diverged": diverged,
+    "reads": reads,
+}
+
+
+def page_of(name: str) -> str:
+    return "\n".join(CONVERSATIONS[name]().page).strip("\n") + "\n"
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_conversation(name: str) -> None:
+    assert page_of(name) == (PAGES / f"{name}.txt").read_text()
+
+
+if __name__ == "__main__":
+    PAGES.mkdir(parents=True, exist_ok=True)
+    for each in CONVERSATIONS:
+        (PAGES / f"{each}.txt").write_text(page_of(each))
