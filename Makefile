@@ -18,7 +18,8 @@ run: $(VENV)/.run
 	$(BIN)/klamm tour $(if $(NO_TOUR),--no-tour) $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --dist worksteal -m "not process and not docker" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "process or docker" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -36,6 +37,13 @@ format: $(VENV)/.dev
 proto: $(VENV)/.dev
 	$(BIN)/python -m grpc_tools.protoc -I proto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. proto/klamm/v1/*.proto
+
+sim: $(VENV)/.dev
+	$(BIN)/python -m tests.sim.quorum.replay --seconds $(SECONDS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.failover
+	$(BIN)/python -m benchmarks.startup
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
