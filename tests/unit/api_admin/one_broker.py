@@ -105,7 +105,7 @@ class FakeControllers:
         await self._begin(request)
         results = []
         for resource in request.resources:
-            kind = ResourceType(2 if resource.resource_type == 1 else 4)
+            kind = ResourceType(resource.resource_type)
             for each in resource.alterations:
                 value = each.value if each.HasField("value") else None
                 self.metadata.write(
