@@ -8,6 +8,7 @@ are not there are made, where broker and client both want that; see `auto_create
 Source: KIP-4, KIP-112 (offline replicas), KIP-516 (ids), kraft.md 3.7.
 """
 
+import asyncio
 from collections.abc import Awaitable
 
 from broker.api.auto_create import AutoCreation
@@ -23,6 +24,9 @@ from klamm.metadata.image import MetadataImage, TopicImage
 
 TOPICS_ASKED_MAX = 50_000
 """Of one request, by name or id. All topics may be more."""
+
+EVIDENCE_MS = 5
+"""So long after a leader's death has its every follower noticed, and a client may have asked."""
 
 DECISION_LOOK_MS = 50
 """While an answer is held for a leader's fate: how often to look whether it still has to be."""
@@ -46,7 +50,7 @@ def handler(creations: AutoCreation | None = None) -> Handler:
             MalformedFrameError: More topics than anyone may ask for.
             ApiError: A row names no topic in a way that its version has.
         """
-        if services.replicas.suspects():
+        if services.replicas.following and request.topics:
             return _once_decided(services, context, request)
         return _now(services, context, request)
 
@@ -63,7 +67,7 @@ def handler(creations: AutoCreation | None = None) -> Handler:
         services: BrokerServices, context: RequestContext, rows: list[Row] | None
     ) -> Encoded:
         of = pieces.of(context.api_version, context.listener, services.node_id, services.cluster_id)
-        return Encoded(of.answer(services.image, rows))
+        return Encoded(of.answer(services.image, rows, services.replicas.just_fenced()))
 
     async def _once_decided(
         services: BrokerServices, context: RequestContext, request: MetadataRequest
@@ -73,6 +77,7 @@ def handler(creations: AutoCreation | None = None) -> Handler:
         Clients ask the moment that a leader's connection breaks, a few milliseconds before its
         successor is known; answered at once, librdkafka would not ask again for a second.
         """
+        await asyncio.sleep(EVIDENCE_MS / 1_000)
         while services.replicas.suspects():
             try:
                 await services.metadata.wait_for(

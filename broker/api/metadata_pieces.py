@@ -42,21 +42,31 @@ class Pieces:
         self._cluster_id = cluster_id
         self._brokers: Map[NodeId, BrokerImage] | None = None
         """Those from which all pieces were made."""
+        self._just_fenced: tuple[NodeId, ...] = ()
         self._envelope: MetadataEnvelope | None = None
         self._by_id: dict[TopicId, tuple[TopicImage, bytes]] = {}
         self._all: list[bytes] = []
         self._all_of: TopicsImage | None = None
 
     def answer(
-        self, image: MetadataImage, topics: Iterable[TopicImage | MetadataResponseTopic] | None
+        self,
+        image: MetadataImage,
+        topics: Iterable[TopicImage | MetadataResponseTopic] | None,
+        just_fenced: tuple[NodeId, ...] = (),
     ) -> list[Buffer]:
         """The body of a response with these topics, or with all. Rows of errors come as they are.
+
+        Args:
+            just_fenced: Listed among the brokers although they serve no more. A client that hears
+                in one answer that a leader has moved and that the former is no broker any more
+                (librdkafka 2.16) ends the former's thread while the partition is being handed
+                over, and may lose it until it looks again after a second.
 
         Raises:
             UnwritableMessageError: A row has what this version cannot carry.
         """
-        if image.brokers is not self._brokers:
-            self._begin(image)
+        if image.brokers is not self._brokers or just_fenced != self._just_fenced:
+            self._begin(image, just_fenced)
         assert self._envelope is not None, "it is made with the brokers"
         if topics is None:
             return self._envelope.with_topics(self._all_topics(image))
@@ -68,13 +78,14 @@ class Pieces:
         ]
         return self._envelope.with_topics(rows)
 
-    def _begin(self, image: MetadataImage) -> None:
+    def _begin(self, image: MetadataImage, just_fenced: tuple[NodeId, ...]) -> None:
         """Brokers have changed: who is offline, and where leaders are, stands in every piece."""
         self._brokers = image.brokers
+        self._just_fenced = just_fenced
         self._by_id = {}
         self._all_of = None
         response = MetadataResponse(
-            brokers=brokers_of(image, self._listener),
+            brokers=brokers_of(image, self._listener, just_fenced),
             cluster_id=self._cluster_id,
             controller_id=controller_of(image, self._node_id, self._listener),
         )
@@ -114,12 +125,15 @@ class PiecesByClient:
         return pieces
 
 
-def brokers_of(image: MetadataImage, listener: str) -> list[MetadataResponseBroker]:
-    """Those that serve, as clients of `listener` reach them."""
+def brokers_of(
+    image: MetadataImage, listener: str, also: tuple[NodeId, ...] = ()
+) -> list[MetadataResponseBroker]:
+    """Those that serve, and those in `also`, as clients of `listener` reach them."""
     rows = []
     for _, broker in sorted(image.brokers.items()):
         endpoint = broker.endpoint(listener)
-        if not broker.fenced and endpoint is not None:
+        serves = not broker.fenced or broker.broker_id in also
+        if serves and endpoint is not None:
             rows.append(
                 MetadataResponseBroker(
                     node_id=broker.broker_id,

@@ -90,6 +90,8 @@ class Fetcher:
         self.leader = leader
         self.host = host
         self.port = port
+        self.broken_ms: int | None = None
+        """Since when the leader has not answered on the connection that it broke."""
         self._broker_epoch = broker_epoch
         self._connect = connect
         self._config = config
@@ -154,6 +156,7 @@ class Fetcher:
                 response = await link.fetch(request, timeout_ms)
             except OSError as error:
                 if not self._cut_short:
+                    self.broken_ms = self._clock.monotonic_ms()
                     _log.info("fetch failed", leader=self.leader, error=error)
                     # One pause between two connections: a leader that accepts and hangs up at
                     # once must not be asked in a tight circle.
@@ -161,6 +164,7 @@ class Fetcher:
                 return
             finally:
                 self._polling = False
+            self.broken_ms = None
             self._on_response(response)
 
     async def _pause(self, wait_ms: int) -> None:

@@ -48,6 +48,14 @@ class Fetchers:
             finally:
                 self._tasks = None
 
+    def broken_since(self, since_ms: int) -> tuple[NodeId, ...]:
+        """Leaders whose connection broke at `since_ms` or later, and has not been restored."""
+        return tuple(
+            leader
+            for leader, fetcher in self._fetchers.items()
+            if fetcher.broken_ms is not None and fetcher.broken_ms >= since_ms
+        )
+
     def follow(self, partition: FollowedPartition, leader: NodeId, image: MetadataImage) -> None:
         """Fetch from `leader` from now on; from nobody if it is NO_NODE or cannot be reached."""
         self.unfollow(partition)

@@ -27,7 +27,7 @@ from klamm.clock import Clock
 from klamm.config.broker import BrokerConfig
 from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode, StorageError
-from klamm.ids import Offset, TopicId, TopicPartition
+from klamm.ids import NodeId, Offset, TopicId, TopicPartition
 from klamm.log.files import Files
 from klamm.metadata import image as images
 from klamm.metadata.image import MetadataImage, PartitionImage, TopicImage
@@ -38,6 +38,12 @@ _log = logger(__name__)
 
 TICK_MS_MAX = 1_000
 """How often followers are looked at; at least twice within `replica.lag.time.max.ms`."""
+
+SUSPICION_MS_MAX = 300
+"""A broken connection says that its leader died for so long; then the controllers would know."""
+
+JUST_FENCED_MS = 3_000
+"""Clients are still told where a fenced broker was for so long; see the Metadata answer."""
 
 EXPIRY_INTERVAL_MS = 600_000
 """How often silent producers are looked for (Kafka's own interval)."""
@@ -106,6 +112,7 @@ class ReplicaManager:
         self._gauges = Gauges()
         self._offline: set[TopicPartition] = set()
         """Ours, and without a usable directory. Membership only."""
+        self._fenced_ms: dict[NodeId, int] = {}
         self._began = False
         self._removals: asyncio.Queue[Path] = asyncio.Queue()
         self._expire_at_ms = clock.monotonic_ms() + EXPIRY_INTERVAL_MS
@@ -177,10 +184,35 @@ class ReplicaManager:
         """Partitions that are being fetched."""
         return len(self._fetchers)
 
+    def suspects(self) -> bool:
+        """Whether a leader has just broken its connection, and the controllers have not said yet.
+
+        Who is told of leaders at this moment is told of one that is probably dead.
+        """
+        since_ms = self._clock.monotonic_ms() - SUSPICION_MS_MAX
+        brokers = self.image.brokers
+        return any(
+            leader in brokers and brokers[leader].active
+            for leader in self._fetchers.broken_since(since_ms)
+        )
+
+    def just_fenced(self) -> tuple[NodeId, ...]:
+        """Brokers that served until a moment ago, by id."""
+        since_ms = self._clock.monotonic_ms() - JUST_FENCED_MS
+        if self._fenced_ms:
+            self._fenced_ms = {
+                broker_id: at_ms
+                for broker_id, at_ms in self._fenced_ms.items()
+                if at_ms >= since_ms and self.image.brokers[broker_id].fenced
+            }
+        return tuple(sorted(self._fenced_ms))
+
     # The publisher.
 
     def publish(self, delta: TopicsDelta, image: MetadataImage) -> None:
         """Become what `image` says. Synchronous; the partitions have their roles on return."""
+        if delta.brokers_changed:
+            self._note_fenced(image)
         self.image = image
         if delta.brokers_changed or not self._began:
             self._surroundings.active = {
@@ -199,6 +231,15 @@ class ReplicaManager:
             self._reconfigure(delta.configs_changed)
         if delta.brokers_changed:
             self._fetchers.on_brokers(image)
+
+    def _note_fenced(self, image: MetadataImage) -> None:
+        now_ms = self._clock.monotonic_ms()
+        for broker_id, before in self.image.brokers.items():
+            now = image.brokers.get(broker_id)
+            if now is None:
+                self._fenced_ms.pop(broker_id, None)
+            elif now.fenced and not before.fenced:
+                self._fenced_ms[broker_id] = now_ms
 
     def _is_registered(self, image: MetadataImage) -> bool:
         own, epoch = image.brokers.get(self._me), self._broker_epoch()
