@@ -8,10 +8,12 @@ A name that is being made is not asked for twice, however many clients ask.
 """
 
 import asyncio
+from functools import partial
 
 from broker.api.context import ANONYMOUS, BrokerServices
 from broker.kafka.api import ApiKey
 from klamm.errors import ApiError, ErrorCode, KlammError
+from klamm.ids import Offset
 from klamm.telemetry.logs import logger
 from klamm.v1 import admin_pb2 as pb
 
@@ -56,7 +58,7 @@ class AutoCreation:
             if name not in self._going and len(self._going) < CREATIONS_MAX:
                 task = asyncio.create_task(_create(services, name), name=f"create {name}")
                 self._going[name] = task
-                task.add_done_callback(lambda _, name=name: self._going.pop(name, None))
+                task.add_done_callback(partial(self._ended, name))
         waited = {name: self._going[name] for name in names if name in self._going}
         if waited:
             await asyncio.wait(waited.values(), timeout=self._answer_wait_ms / 1_000)
@@ -64,6 +66,9 @@ class AutoCreation:
             if task.done() and not task.cancelled() and task.result() not in _PASSING:
                 told[name] = task.result()
         return told
+
+    def _ended(self, name: str, _: "asyncio.Task[ErrorCode]") -> None:
+        self._going.pop(name, None)
 
 
 async def _create(services: BrokerServices, name: str) -> ErrorCode:
@@ -84,7 +89,8 @@ async def _create(services: BrokerServices, name: str) -> ErrorCode:
         response = await services.controllers.create_topics(request, CREATE_TIMEOUT_MS)
         (result,) = response.results
         if result.error_code == ErrorCode.NONE:
-            await services.metadata.wait_for(response.committed_offset, CREATE_TIMEOUT_MS)
+            end = Offset(response.committed_offset)
+            await services.metadata.wait_for(end, CREATE_TIMEOUT_MS)
     except (KlammError, TimeoutError) as error:
         log.warning("topic not created", topic=name, reason=error)
         return error.code if isinstance(error, ApiError) else ErrorCode.REQUEST_TIMED_OUT

@@ -1,9 +1,10 @@
 """DescribeConfigs (key 32) and IncrementalAlterConfigs (key 44), for topics and brokers.
 
     a topic's key    set on the topic ▶ the broker key that it defaults to ▶ Kafka's default
-    a broker's key   set on this broker, or on all ▶ its file ▶ Kafka's default
+    a broker's key   its file, environment or command line ▶ Kafka's default
 
-What is set while the cluster runs stands in the image; what stands in files is read only.
+What is set on topics stands in the image. What a broker was started with is read only: nothing of
+it can be changed while it runs, and the controllers refuse to try.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,8 +46,6 @@ class Source(IntEnum):
     """Where a value comes from (KIP-226)."""
 
     TOPIC = 1
-    DYNAMIC_BROKER = 2
-    DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
 
@@ -138,7 +137,7 @@ def _described(
             own = services.image.config(ResourceType.TOPIC, name)
             return topic_entries(services, own, resource.configuration_keys)
         case ResourceType.BROKER if name == "":
-            return _broker_defaults(services, resource.configuration_keys)
+            return []  # What is set for all brokers while they run (KIP-226): nothing can be.
         case ResourceType.BROKER if name == str(services.node_id):
             return _broker_entries(services, resource.configuration_keys)
         case ResourceType.BROKER:
@@ -158,28 +157,8 @@ def _broker_entries(
 ) -> list[DescribeConfigsResourceResult]:
     settings = services.config.settings.by_key
     wanted = settings if keys is None else [each for each in keys if each in settings]
-    dynamic = frozenset(BROKER_SYNONYMS.values())
     return [
-        _entry(settings[name].key, _broker_chain(services, name), read_only=name not in dynamic)
-        for name in wanted
-    ]
-
-
-def _broker_defaults(
-    services: BrokerServices, keys: Iterable[str] | None
-) -> list[DescribeConfigsResourceResult]:
-    """What is set for all brokers while the cluster runs, and nothing else (KIP-226)."""
-    settings = services.config.settings.by_key
-    given = services.image.config(ResourceType.BROKER, "")
-    names = sorted(given) if keys is None else [each for each in keys if each in given]
-    return [
-        _entry(
-            settings[name].key,
-            [_Value(name, given[name], Source.DYNAMIC_DEFAULT_BROKER)],
-            read_only=False,
-        )
-        for name in names
-        if name in settings
+        _entry(settings[name].key, _broker_chain(settings[name]), read_only=True) for name in wanted
     ]
 
 
@@ -191,7 +170,6 @@ def _topic_chain(services: BrokerServices, own: Mapping[str, str], key: str) -> 
     synonym = BROKER_SYNONYMS.get(key)
     if synonym is None:
         return [*chain, _Value(key, TOPIC_KEYS[key].default, Source.DEFAULT)]
-    chain += _dynamic_broker(services, synonym)
     setting = services.config.settings[synonym]
     if setting.is_default and (coarser := _coarser(services, key)) is not None:
         in_effect = services.config.topic_defaults.text_of(key)
@@ -211,29 +189,16 @@ def _coarser(services: BrokerServices, key: str) -> Setting | None:
     return None
 
 
-def _broker_chain(services: BrokerServices, key: str) -> list[_Value]:
-    setting = services.config.settings[key]
-    chain = _dynamic_broker(services, key)
+def _broker_chain(setting: Setting) -> list[_Value]:
+    name, default = setting.key.name, setting.key.default
+    chain = []
     if not setting.is_default:
-        chain.append(_Value(key, setting.text, Source.STATIC_BROKER))
-    elif setting.text != setting.key.default:
-        chain.append(_Value(key, setting.text, Source.DEFAULT))  # The profile's own default.
-    if setting.key.default is not None or not chain:
-        chain.append(_Value(key, setting.key.default, Source.DEFAULT))
+        chain.append(_Value(name, setting.text, Source.STATIC_BROKER))
+    elif setting.text != default:
+        chain.append(_Value(name, setting.text, Source.DEFAULT))  # The profile's own default.
+    if default is not None or not chain:
+        chain.append(_Value(name, default, Source.DEFAULT))
     return chain
-
-
-def _dynamic_broker(services: BrokerServices, key: str) -> list[_Value]:
-    """What is set while the cluster runs: on this broker, then on all."""
-    places = (
-        (str(services.node_id), Source.DYNAMIC_BROKER),
-        ("", Source.DYNAMIC_DEFAULT_BROKER),
-    )
-    return [
-        _Value(key, given[key], source)
-        for name, source in places
-        if key in (given := services.image.config(ResourceType.BROKER, name))
-    ]
 
 
 def _entry(

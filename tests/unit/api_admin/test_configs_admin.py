@@ -1,5 +1,6 @@
 """DescribeConfigs and IncrementalAlterConfigs: where a value comes from, and where it goes."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from tests.unit.api_admin.one_broker import ME, OneBroker
 DESCRIBE, ALTER = ApiKey.DESCRIBE_CONFIGS, ApiKey.INCREMENTAL_ALTER_CONFIGS
 TOPIC, BROKER = 2, 4
 SET, DELETE, APPEND = 0, 1, 2
-OWN, DYNAMIC, DYNAMIC_DEFAULT, STATIC, DEFAULT = 1, 2, 3, 4, 5
+OWN, STATIC, DEFAULT = 1, 4, 5
 
 
 async def describe(
@@ -67,15 +68,11 @@ async def test_every_key_of_a_topic(one: OneBroker, version: int) -> None:
 async def test_where_a_topics_value_comes_from(one: OneBroker) -> None:
     """The nearest wins; the others are told as synonyms, in their order."""
     await create(one)
-    put(one, ResourceType.BROKER, "", "log.retention.ms", "3")
-    put(one, ResourceType.BROKER, str(ME), "log.retention.ms", "2")
     put(one, ResourceType.TOPIC, "orders", "retention.ms", "1")
     (entry,) = (await describe(one, TOPIC, "orders", "retention.ms")).configs
     assert (entry.value, entry.config_source, entry.config_type) == ("1", OWN, 5)
     assert [(each.name, each.value, each.source) for each in entry.synonyms] == [
         ("retention.ms", "1", OWN),
-        ("log.retention.ms", "2", DYNAMIC),
-        ("log.retention.ms", "3", DYNAMIC_DEFAULT),
         ("log.retention.ms", "604800000", DEFAULT),
     ]
 
@@ -98,25 +95,26 @@ async def test_the_brokers_file_is_the_topics_default(
     assert entry.synonyms[0].name == synonym
 
 
-async def test_the_broker_itself(one: OneBroker) -> None:
-    put(one, ResourceType.BROKER, "", "log.segment.bytes", "5000")
+async def test_the_broker_itself(tmp_path: Path) -> None:
+    voters = "1@one:9093,2@two:9093"
+    one = OneBroker(tmp_path, controller_quorum_voters=voters, log_segment_bytes="5000")
     result = await describe(one, BROKER, str(ME))
     by_name = {each.name: each for each in result.configs}
-    voters = by_name["controller.quorum.voters"]
-    assert (voters.value, voters.config_source) == ("1@one:9093,2@two:9093", STATIC)
-    assert voters.read_only
+    assert by_name["controller.quorum.voters"].value == voters
     segment = by_name["log.segment.bytes"]
-    assert (segment.value, segment.config_source) == ("5000", DYNAMIC_DEFAULT)
-    assert not segment.read_only
+    assert (segment.value, segment.config_source) == ("5000", STATIC)
+    assert [(each.value, each.source) for each in segment.synonyms] == [
+        ("5000", STATIC),
+        ("1073741824", DEFAULT),
+    ]
+    assert all(each.read_only for each in result.configs)
     assert by_name["broker.rack"].value is None
     assert by_name["socket.request.max.bytes"].value == "104857600"
 
 
-async def test_what_is_set_for_all_brokers(one: OneBroker) -> None:
-    assert (await describe(one, BROKER, "")).configs == []
-    put(one, ResourceType.BROKER, "", "log.segment.bytes", "5000")
-    (entry,) = (await describe(one, BROKER, "")).configs
-    assert (entry.name, entry.value, entry.config_source) == ("log.segment.bytes", "5000", 3)
+async def test_nothing_is_set_for_all_brokers(one: OneBroker) -> None:
+    result = await describe(one, BROKER, "")
+    assert (result.error_code, result.configs) == (0, [])
 
 
 async def test_only_the_keys_asked_for_and_no_more_than_asked(one: OneBroker) -> None:
