@@ -6,6 +6,8 @@ same already. Values are messages of proto/klamm/v1/records.proto.
 
 from uuid import UUID
 
+from google.protobuf.message import DecodeError
+
 from controller.raft.effects import AppendControl
 from controller.raft.messages import FetchedBatch
 from controller.raft.voters import Voter, VoterHistory, VoterSet
@@ -73,13 +75,23 @@ def voter_to_wire(voter: Voter) -> pb.Voter:
 
 
 def _voters_in(batch: memoryview) -> VoterHistory:
-    found: list[tuple[Offset, VoterSet]] = []
-    for record in read_records(batch):
-        if control_type(record.key) == ControlType.VOTERS:
-            wire = pb.VotersRecord.FromString(record.value or b"")
-            voters = sorted(map(_voter_from_wire, wire.voters), key=lambda each: each.node_id)
-            found.append((record.offset, VoterSet(tuple(voters))))
-    return tuple(found)
+    return tuple(
+        (record.offset, _voters_from_wire(record.value or b""))
+        for record in read_records(batch)
+        if control_type(record.key) == ControlType.VOTERS
+    )
+
+
+def _voters_from_wire(value: bytes) -> VoterSet:
+    try:
+        wire = pb.VotersRecord.FromString(value)
+        voters = sorted(map(_voter_from_wire, wire.voters), key=lambda each: each.node_id)
+    except (DecodeError, ValueError) as error:
+        raise ValueError(f"a Voters record: {error}") from error
+    ids = [each.node_id for each in voters]
+    if not ids or ids[0] < 0 or len(set(ids)) < len(ids):
+        raise ValueError(f"a Voters record that names {ids}")
+    return VoterSet(tuple(voters))
 
 
 def _voter_from_wire(wire: pb.Voter) -> Voter:

@@ -1,0 +1,262 @@
+"""The driver on fakes: order, group commit, limits, and what is said when it ends."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+import pytest
+
+from controller.quorum.driver import INBOX_MAX, QuorumDriver
+from controller.raft.effects import AppendControl, AppendRecords, SaveQuorumState, SendRequest
+from controller.raft.events import Event
+from controller.raft.messages import FetchRequest, FetchResponse, VoteRequest, VoteResponse
+from controller.raft.state import Moment, RaftConfig, SavedState, restore
+from controller.raft.voters import ReplicaKey, Voter, VoterSet
+from klamm.errors import CommitUnknownError, OverloadedError, StorageError
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.epochs import EpochChain
+from klamm.log.files import Buffer
+from klamm.log.record_batch import build_batch
+from klamm.log.records import NewRecord
+from tests.unit.quorum.nodes import Machine
+
+TWO = ReplicaKey(node_id=NodeId(2), directory_id=DirectoryId(UUID(int=2)))
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.now_ms = 1_000
+
+    def monotonic_ms(self) -> int:
+        return self.now_ms
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+
+class FakeStore:
+    """A disk whose fsyncs end when the test says so."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+        self.batches: list[bytes] = []
+        self.ends: list[int] = []
+        self.flushes: list[tuple[int, asyncio.Future[Offset]]] = []
+        self.broken: Exception | None = None
+
+    async def save(self, effect: SaveQuorumState) -> None:
+        await asyncio.sleep(0)
+        self.did.append(f"save {effect.epoch}")
+
+    def append_records(self, effect: AppendRecords) -> None:
+        assert isinstance(effect.records, tuple)
+        self._append(effect.base_offset, effect.epoch, effect.records)
+
+    def append_control(self, effect: AppendControl) -> None:
+        count = 1 if effect.voters is None else 2
+        records = (NewRecord(value=b"", key=b"\x00\x00\x00\x02"),) * count
+        self._append(effect.base_offset, effect.epoch, records, control=True)
+
+    def append_fetched(self, base_offset: Offset, data: Buffer) -> None:
+        raise AssertionError("not a follower's test")
+
+    def truncate(self, to: Offset) -> None:
+        raise AssertionError("not a follower's test")
+
+    def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
+        return b"".join(
+            batch
+            for batch, end in zip(self.batches, self.ends, strict=True)
+            if start < end <= up_to
+        )
+
+    async def flush(self) -> Offset:
+        if self.broken is not None:
+            raise self.broken
+        future = asyncio.get_running_loop().create_future()
+        self.flushes.append((self.ends[-1], future))
+        self.did.append(f"flush {self.ends[-1]}")
+        end: Offset = await future
+        return end
+
+    def finish(self, number: int) -> None:
+        end, future = self.flushes[number]
+        future.set_result(Offset(end))
+
+    def _append(
+        self, base: Offset, epoch: Epoch, records: tuple[NewRecord, ...], control: bool = False
+    ) -> None:
+        batch = build_batch(
+            records, base_offset=base, leader_epoch=epoch, timestamp_ms=0, control=control
+        )
+        self.batches.append(batch)
+        self.ends.append(base + len(records))
+        self.did.append(f"append {base}")
+
+
+class FakePeers:
+    def __init__(self) -> None:
+        self.sent: list[SendRequest] = []
+
+    def bind(self, post: Callable[[Event], None]) -> None:
+        pass
+
+    def use(self, voters: VoterSet) -> None:
+        pass
+
+    def send(self, effect: SendRequest) -> None:
+        self.sent.append(effect)
+
+
+class World:
+    def __init__(self, size: int) -> None:
+        self.clock, self.store, self.peers, self.machine = (
+            FakeClock(),
+            FakeStore(),
+            FakePeers(),
+            Machine(),
+        )
+        voters = VoterSet(tuple(Voter(node_id=NodeId(each)) for each in range(1, size + 1)))
+        config = RaftConfig(me=NodeId(1), directory_id=DirectoryId(UUID(int=1)), voters=voters)
+        moment = Moment(now_ms=1_000, draw=0.0)
+        state = restore(config, SavedState(), EpochChain(), (), moment)
+        self.driver = QuorumDriver(
+            state,
+            store=self.store,
+            peers=self.peers,
+            clock=self.clock,
+            rng=random.Random(1),
+        )
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let others run until it holds."""
+        for _ in range(200):
+            if condition():
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("it does not come to that")
+
+
+@asynccontextmanager
+async def driven(size: int = 1) -> AsyncIterator[World]:
+    world = World(size)
+    task = asyncio.create_task(world.driver.run(world.machine))
+    try:
+        yield world
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def leading() -> AsyncIterator[World]:
+    """A single voter that has claimed epoch 1, with its log ending at 2."""
+    async with driven() as world:
+        await world.until(lambda: len(world.store.flushes) == 1)
+        assert world.store.did == ["save 1", "append 0", "flush 2"]
+        world.store.finish(0)
+        await world.until(lambda: world.machine.epoch == 1)
+        yield world
+
+
+def values(*texts: bytes) -> tuple[NewRecord, ...]:
+    return tuple(NewRecord(value=each) for each in texts)
+
+
+async def test_group_commit_flushes_at_once_and_batches_what_comes_meanwhile() -> None:
+    async with leading() as world:
+        store = world.store
+        assert await world.driver.propose(Epoch(1), Offset(2), values(b"a")) == 3
+        await world.until(lambda: store.did[-1] == "flush 3")
+        for base in (3, 4, 5):
+            await world.driver.propose(Epoch(1), Offset(base), values(b"x"))
+        assert store.did[-4:] == ["flush 3", "append 3", "append 4", "append 5"]
+        store.finish(1)
+        # Three appends, one fsync.
+        await world.until(lambda: store.did[-1] == "flush 6")
+        assert world.driver.state.high_watermark == 3
+        waiting = asyncio.ensure_future(world.driver.wait_committed(Epoch(1), Offset(6)))
+        await world.until(lambda: world.machine.values == [b"a"])
+        assert not waiting.done()
+        store.finish(2)
+        await waiting
+        assert world.machine.values == [b"a", b"x", b"x", b"x"], "delivered before it is told"
+
+
+async def test_a_failed_fsync_ends_the_driver_and_leaves_the_outcome_unknown() -> None:
+    world = World(1)
+    task = asyncio.create_task(world.driver.run(world.machine))
+    await world.until(lambda: len(world.store.flushes) == 1)
+    world.store.finish(0)
+    await world.until(lambda: world.machine.epoch == 1)
+    world.store.broken = StorageError("EIO")
+    await world.driver.propose(Epoch(1), Offset(2), values(b"a"))
+    with pytest.raises(CommitUnknownError):
+        await world.driver.wait_committed(Epoch(1), Offset(3))
+    with pytest.raises(StorageError, match="EIO"):
+        await task
+    with pytest.raises(OverloadedError, match="stops"):
+        await world.driver.propose(Epoch(1), Offset(3), values(b"b"))
+
+
+async def test_a_vote_is_saved_before_it_is_given() -> None:
+    async with driven(size=3) as world:
+        request = VoteRequest(epoch=Epoch(4), log_end=OffsetAndEpoch(Epoch(-1), Offset(0)))
+        answer = await world.driver.request(TWO, request)
+        assert isinstance(answer, VoteResponse)
+        assert answer.vote_granted
+        assert world.store.did == ["save 4"]
+
+
+async def test_a_due_timer_goes_before_a_full_inbox() -> None:
+    async with driven(size=3) as world:
+        await world.until(lambda: not world.peers.sent)
+        request = FetchRequest(
+            epoch=Epoch(0),
+            log_end=OffsetAndEpoch(Epoch(-1), Offset(0)),
+            high_watermark=Offset(0),
+            max_bytes=1,
+            max_wait_ms=0,
+        )
+        asked = [
+            asyncio.ensure_future(world.driver.request(TWO, request)) for _ in range(INBOX_MAX)
+        ]
+        world.clock.now_ms += 10_000
+        await world.until(lambda: bool(world.peers.sent))
+        assert sum(each.done() for each in asked) == 0
+        answers = await asyncio.gather(*asked)
+        assert all(isinstance(each, FetchResponse) for each in answers)
+
+
+async def test_a_full_inbox_refuses() -> None:
+    async with driven(size=3) as world:
+        await asyncio.sleep(0)
+        request = VoteRequest(
+            epoch=Epoch(0), log_end=OffsetAndEpoch(Epoch(-1), Offset(0)), pre_vote=True
+        )
+        asked = [
+            asyncio.ensure_future(world.driver.request(TWO, request)) for _ in range(INBOX_MAX + 5)
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [each for each in answers if isinstance(each, OverloadedError)]
+        assert len(refused) == 5
+        assert "1024" in str(refused[0])
+
+
+async def test_a_caller_that_leaves_is_forgotten() -> None:
+    async with leading() as world:
+        waiting = asyncio.ensure_future(world.driver.read_index())
+        assert await waiting == 2
+        request = FetchRequest(
+            epoch=Epoch(1),
+            log_end=OffsetAndEpoch(Epoch(1), Offset(2)),
+            high_watermark=Offset(2),
+            max_bytes=1,
+            max_wait_ms=500,
+        )
+        parked = asyncio.ensure_future(world.driver.request(TWO, request))
+        await world.until(lambda: world.driver.state.role.parked != ())  # type: ignore[union-attr]
+        parked.cancel()
+        await world.until(lambda: world.driver.state.role.parked == ())  # type: ignore[union-attr]

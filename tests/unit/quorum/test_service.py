@@ -1,0 +1,184 @@
+"""QuorumService over the wire: who is let in, and what observers get."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+import pytest
+
+from controller.quorum.control import describe_batches
+from klamm.ids import Offset
+from klamm.log.records import NewRecord
+from klamm.rpc.channel import open_channel
+from klamm.v1 import quorum_pb2 as pb
+from klamm.v1 import quorum_pb2_grpc as pb_grpc
+from tests.unit.quorum.nodes import CLUSTER, Member, Members, members
+
+
+@asynccontextmanager
+async def calling(member: Member) -> AsyncIterator["pb_grpc.QuorumServiceAsyncStub"]:
+    channel = open_channel(f"127.0.0.1:{member.port}")
+    stub: pb_grpc.QuorumServiceAsyncStub = pb_grpc.QuorumServiceStub(channel)
+    try:
+        yield stub
+    finally:
+        await channel.close()
+
+
+def caller(cluster: str = CLUSTER, receiver: int = -1, node: int = 9) -> pb.Caller:
+    return pb.Caller(cluster_id=cluster, node_id=node, receiver_id=receiver)
+
+
+def observing(offset: int = 0, epoch: int = -1, wait_ms: int = 0) -> pb.FetchRequest:
+    return pb.FetchRequest(
+        caller=caller(),
+        log_end=pb.OffsetAndEpoch(offset=offset, epoch=epoch),
+        high_watermark=offset,
+        max_bytes=1_000_000,
+        max_wait_ms=wait_ms,
+        observer=True,
+    )
+
+
+async def fetch(
+    call: "grpc.aio.StreamStreamCall[pb.FetchRequest, pb.FetchResponse]", request: pb.FetchRequest
+) -> pb.FetchResponse:
+    await call.write(request)
+    answer = await call.read()
+    assert isinstance(answer, pb.FetchResponse)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("stranger", "error"),
+    [
+        (caller(cluster="other"), pb.QUORUM_ERROR_INCONSISTENT_CLUSTER_ID),
+        (caller(receiver=7), pb.QUORUM_ERROR_INVALID_VOTER_KEY),
+    ],
+)
+async def test_strangers_are_refused_by_name_and_change_nothing(
+    tmp_path: Path, stranger: pb.Caller, error: int
+) -> None:
+    async with members(tmp_path, count=1) as group, calling(group.all[0]) as stub:
+        await group.active()
+        epoch = group.all[0].node.epoch
+        end = pb.OffsetAndEpoch(offset=99, epoch=98)
+        answers = [
+            await stub.Vote(pb.VoteRequest(caller=stranger, epoch=99, log_end=end)),
+            await stub.BeginQuorumEpoch(pb.BeginQuorumEpochRequest(caller=stranger, epoch=99)),
+            await stub.EndQuorumEpoch(pb.EndQuorumEpochRequest(caller=stranger, epoch=99)),
+            await stub.ReadIndex(pb.ReadIndexRequest(caller=stranger)),
+            await stub.FetchSnapshot(pb.FetchSnapshotRequest(caller=stranger)),
+            await fetch(stub.Fetch(), pb.FetchRequest(caller=stranger, epoch=99, log_end=end)),
+            await fetch(stub.Fetch(), pb.FetchRequest(caller=stranger, observer=True)),
+        ]
+        assert [each.error for each in answers] == [error] * len(answers)
+        assert group.all[0].node.epoch == epoch
+
+
+async def test_nonsense_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    async with members(tmp_path, count=1) as group, calling(group.all[0]) as stub:
+        await group.active()
+        epoch = group.all[0].node.epoch
+        bad = pb.OffsetAndEpoch(offset=-5, epoch=3)
+        answers = [
+            await stub.Vote(pb.VoteRequest(caller=caller(), epoch=99, log_end=bad)),
+            await stub.BeginQuorumEpoch(pb.BeginQuorumEpochRequest(caller=caller(), epoch=-1)),
+            await fetch(stub.Fetch(), pb.FetchRequest(caller=caller(), epoch=1, log_end=bad)),
+            await fetch(stub.Fetch(), pb.FetchRequest(caller=caller(), observer=True, log_end=bad)),
+        ]
+        for each in answers:
+            assert each.error == pb.QUORUM_ERROR_INVALID_REQUEST
+        assert group.all[0].node.epoch == epoch
+
+
+async def test_observers_get_what_is_committed_from_any_controller(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        standby = next(each for each in group.all if each is not active)
+        end = await group.write(active, b"a")
+        await standby.machine.until(lambda: standby.machine.end == end)
+        async with calling(standby) as stub:
+            call = stub.Fetch()
+            answer = await fetch(call, observing())
+            assert answer.high_watermark == end
+            assert sum(each.count for each in describe_batches(answer.batches)) == end
+            # Nothing new: the answer waits for news.
+            await call.write(observing(end, active.node.epoch, wait_ms=20_000))
+            waiting = asyncio.ensure_future(call.read())
+            later = await group.write(active, b"b")
+            news = await waiting
+            assert isinstance(news, pb.FetchResponse)
+            assert news.high_watermark == later
+            (batch,) = describe_batches(news.batches)
+            assert (batch.base_offset, batch.count) == (end, 1)
+
+
+async def test_observers_never_see_what_is_not_committed(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end = await group.write(active, b"a")
+        await kill_others(group, active)
+        epoch = active.machine.epoch
+        assert epoch is not None
+        await active.node.propose(epoch, end, [NewRecord(value=b"uncommitted")])
+        async with calling(active) as stub:
+            answer = await fetch(stub.Fetch(), observing(end, epoch))
+            assert (answer.batches, answer.high_watermark) == (b"", end)
+
+
+async def test_an_observer_of_another_history_is_told_where_it_parts(tmp_path: Path) -> None:
+    async with members(tmp_path, count=1) as group, calling(group.all[0]) as stub:
+        end = await group.write(await group.active(), b"a")
+        answer = await fetch(stub.Fetch(), observing(end, epoch=0))
+        assert answer.HasField("diverging")
+        assert answer.diverging.offset == 0
+        # One that is ahead of this controller may be right: it waits.
+        ahead = await fetch(stub.Fetch(), observing(end + 10, epoch=9))
+        assert not ahead.HasField("diverging")
+        assert ahead.batches == b""
+
+
+async def test_read_index_is_the_leaders_to_give(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end = await group.write(active, b"a")
+        standby = next(each for each in group.all if each is not active)
+        async with calling(active) as stub:
+            answer = await stub.ReadIndex(pb.ReadIndexRequest(caller=caller()))
+            assert (answer.error, answer.offset) == (pb.QUORUM_ERROR_UNSPECIFIED, end)
+        async with calling(standby) as stub:
+            answer = await stub.ReadIndex(pb.ReadIndexRequest(caller=caller()))
+            assert answer.error == pb.QUORUM_ERROR_NOT_LEADER_OR_FOLLOWER
+            assert answer.leader_id == active.node_id
+
+
+async def test_the_quorum_is_described(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end = await group.write(active, b"a")
+        for each in group.all:
+            await each.machine.until(lambda each=each: each.machine.end == end)  # type: ignore[misc]
+        async with calling(active) as stub:
+            await fetch(stub.Fetch(), observing(Offset(end), epoch=active.node.epoch))
+            answer = await stub.DescribeQuorum(pb.DescribeQuorumRequest())
+        assert (answer.leader_id, answer.high_watermark) == (active.node_id, end)
+        assert answer.responder_role == "leader"
+        assert [each.node_id for each in answer.current_voters] == [1, 2, 3]
+        assert all(each.last_caught_up_timestamp_ms > 0 for each in answer.current_voters)
+        assert [each.node_id for each in answer.observers] == [9]
+        assert {each.endpoint.port for each in answer.voters} == set(group.ports.values())
+        standby = next(each for each in group.all if each is not active)
+        asked = await standby.node.describe(2_000)
+        assert asked.responder_id == active.node_id, "a standby asks the leader"
+        own = await standby.node.describe(0)
+        assert own.responder_role == "follower"
+        assert {each.log_end_offset for each in own.current_voters} == {-1, end}
+
+
+async def kill_others(group: Members, kept: Member) -> None:
+    for each in group.all:
+        if each is not kept:
+            await each.kill()
