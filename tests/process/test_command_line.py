@@ -138,7 +138,8 @@ def test_a_node_is_killed_and_brought_back(terminal: Terminal, node: str) -> Non
     terminal.type("kill", node)
     assert terminal.file[f"{kind}s"][row]["pid"] is None
     assert not Path(f"/proc/{before}").exists()
-    terminal.type("topics", "create", f"without-{node}", "-r", "2")
+    # Three: of two replicas one might stand in the dead broker's rack, and acks=all would wait.
+    terminal.type("topics", "create", f"without-{node}", "-r", "3")
     terminal.type("produce", f"without-{node}", stdin="on it goes\n")
     terminal.type("start", node)
     assert Path(f"/proc/{terminal.file[f'{kind}s'][row]['pid']}").exists()
