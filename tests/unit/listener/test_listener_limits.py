@@ -184,3 +184,14 @@ async def test_clients_may_come_between_bind_and_serve() -> None:
         client = await connect(it)
         assert (await client.ask(COORDINATOR, VERSION, ask("any address"))).host == "any address"
         await client.close()
+
+
+async def test_small_answers_are_not_held_back_by_nagle() -> None:
+    async with listening({COORDINATOR: Later().handle}) as it:
+        client = await connect(it)
+        await client.ask(COORDINATOR, VERSION, ask("x"))
+        (connection,) = it._connections
+        assert connection._transport is not None
+        accepted = connection._transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        await client.close()
