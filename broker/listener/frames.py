@@ -5,7 +5,7 @@
 Bytes are received into a scratch buffer that all connections share, so that a silent connection
 holds none, and small frames are cut out of it. The rest of a large frame is received into that
 frame's own buffer, where it stays: a handler writes offsets into the batches in place, and keeps
-slices. The buffer grows with what has come, never by what the sender says will come.
+slices. The buffer grows with what has come, and not by what the sender says will come.
 """
 
 import struct
@@ -15,7 +15,12 @@ from broker.kafka.errors import MalformedFrameError
 SCRATCH_BYTES = 64 * 1024
 
 FIRST_BUFFER_BYTES = 128 * 1024
-"""Of a frame that did not come at once; it doubles whenever it is full."""
+"""Of a frame that did not come at once."""
+
+GROWTH = 4
+"""How much larger its next buffer is, when one is full. Copied to, not grown in place: what the
+allocator gives for the size of a usual batch is memory that it has had before, where a block that
+is moved and extended is new pages each time (measured: 1 ms for 1 MB, against 0.05)."""
 
 _SIZE = struct.Struct(">i")
 
@@ -34,7 +39,6 @@ class FrameReader:
         "_scratch",
         "_size",
         "_size_bytes",
-        "_view",
         "frame_bytes_max",
     )
 
@@ -47,7 +51,6 @@ class FrameReader:
         """The frame that is being received; None between frames."""
         self._size = 0
         self._filled = 0
-        self._view: memoryview | None = None
 
     @property
     def in_frame(self) -> bool:
@@ -60,9 +63,10 @@ class FrameReader:
         if frame is None:
             return self._scratch
         if self._filled == len(frame):
-            frame.extend(bytes(min(len(frame), self._size - len(frame))))
-        self._view = memoryview(frame)[self._filled :]
-        return self._view
+            larger = bytearray(min(len(frame) * GROWTH, self._size))
+            larger[: self._filled] = frame
+            self._frame = frame = larger
+        return memoryview(frame)[self._filled :]
 
     def received(self, count: int) -> list[bytearray]:
         """`count` bytes are in the buffer; the frames that are whole now, in order.
@@ -74,10 +78,6 @@ class FrameReader:
         frame = self._frame
         if frame is None:
             return self._cut(count)
-        if self._view is not None:
-            # The transport may still hold it, and a buffer that is looked at cannot grow.
-            self._view.release()
-            self._view = None
         self._filled += count
         if self._filled < self._size:
             return []
