@@ -83,10 +83,12 @@ async def kill_brokers(
     cluster: LocalCluster, client: ControllerClient, kills: int, advance: Advance
 ) -> list[float]:
     """Seconds from SIGKILL of a broker until all it led is writable again, each time."""
-    producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "acks": "all"})
-    await asyncio.to_thread(produce_to, producer, list(range(PARTITIONS)))
     took: list[float] = []
     for _ in range(kills):
+        # A new client each time: one that has seen a broker go waits up to 10 s before it tries
+        # that broker again (librdkafka's reconnect.backoff.max.ms), wherever the leader is by then.
+        producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "acks": "all"})
+        await asyncio.to_thread(produce_to, producer, list(range(PARTITIONS)))
         led = await leaders(client)
         victim = max(sorted(led), key=lambda broker: len(led[broker]))
         began = time.monotonic()
