@@ -96,48 +96,67 @@ class Running:
 
     def topics(self, *names: str) -> list[metadata_pb2.Topic]:
         """As the active controller knows them; all, if none is named."""
-        request = metadata_pb2.DescribeTopicsRequest(names=names)
-        return list(self.do(self._asking(lambda it: it.describe_topics(request))).topics)
-
-    def active_brokers(self) -> set[int]:
-        """Ids of the brokers that are not fenced."""
-        answer = self.do(
-            self._asking(lambda it: it.list_brokers(metadata_pb2.ListBrokersRequest()))
-        )
-        active = metadata_pb2.BROKER_STATE_ACTIVE
-        return {each.broker_id for each in answer.brokers if each.state == active}
+        return self.do(self._topics(*names))
 
     def active_controller(self) -> str:
         """Its name."""
-        answer = self.do(self._asking(lambda it: it.describe_quorum()))
-        return f"controller-{answer.quorum.leader_id}"
+        return self.do(self._active_controller())
 
     def wait_in_sync(self, deadline_s: float = IN_SYNC_DEADLINE_S) -> None:
         """Wait until every broker is active and every replica of every topic in the ISR."""
         everyone = {each.node_id for each in self.cluster.layout.brokers}
 
         async def whole() -> bool:
-            client = ControllerClient(self.cluster.controller_addresses)
-            try:
-                brokers = await client.list_brokers(metadata_pb2.ListBrokersRequest())
-                topics = await client.describe_topics(metadata_pb2.DescribeTopicsRequest())
-            except KlammError:
+            if await self._active_brokers() != everyone:
                 return False
-            finally:
-                await client.close()
-            active = metadata_pb2.BROKER_STATE_ACTIVE
-            awake = {each.broker_id for each in brokers.brokers if each.state == active}
-            return awake == everyone and all(
+            return all(
                 set(each.isr) == set(each.replicas)
-                for topic in topics.topics
+                for topic in await self._topics()
                 for each in topic.partitions
             )
 
-        self.do(self.cluster.until(whole, "all brokers in sync", deadline_s), deadline_s + 10)
+        self.until(whole, "all brokers in sync", deadline_s)
+
+    def wait_fenced(self, broker: int, deadline_s: float) -> None:
+        """Wait until the broker of this id serves no more, as the controllers see it."""
+
+        async def fenced() -> bool:
+            return broker not in await self._active_brokers()
+
+        self.until(fenced, f"broker {broker} to be fenced", deadline_s)
+
+    def wait_active_controller(self, other_than: str, deadline_s: float = 20.0) -> None:
+        """Wait until another controller leads."""
+
+        async def elected() -> bool:
+            return await self._active_controller() not in {other_than, "controller--1"}
+
+        self.until(elected, f"another active controller than {other_than}", deadline_s)
 
     def until(self, condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float) -> None:
-        """Wait for `condition`, in the cluster's loop."""
-        self.do(self.cluster.until(condition, what, deadline_s), deadline_s + 10)
+        """Wait for `condition`, in the cluster's loop; a call that fails is no answer."""
+
+        async def answered() -> bool:
+            try:
+                return await condition()
+            except KlammError:
+                return False
+
+        self.do(self.cluster.until(answered, what, deadline_s), deadline_s + 10)
+
+    async def _active_controller(self) -> str:
+        answer = await self._asking(lambda it: it.describe_quorum())
+        return f"controller-{answer.quorum.leader_id}"
+
+    async def _active_brokers(self) -> set[int]:
+        request = metadata_pb2.ListBrokersRequest()
+        answer = await self._asking(lambda it: it.list_brokers(request))
+        active = metadata_pb2.BROKER_STATE_ACTIVE
+        return {each.broker_id for each in answer.brokers if each.state == active}
+
+    async def _topics(self, *names: str) -> list[metadata_pb2.Topic]:
+        request = metadata_pb2.DescribeTopicsRequest(names=names)
+        return list((await self._asking(lambda it: it.describe_topics(request))).topics)
 
     async def _asking(self, ask: Callable[[ControllerClient], Awaitable[Answer]]) -> Answer:
         client = ControllerClient(self.cluster.controller_addresses)

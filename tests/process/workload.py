@@ -60,12 +60,12 @@ class Report:
 def check(acknowledged: Sequence[Placed], read: Sequence[Placed]) -> Report:
     """Hold what was read, in the order it was read, against what was acknowledged."""
     report = Report(len(acknowledged), len(read))
-    found = {(each.partition, each.value): each.offset for each in reversed(read)}
+    places = set(read)
+    values = {(each.partition, each.value) for each in read}
     for each in acknowledged:
-        offset = found.get((each.partition, each.value))
-        if offset is None:
+        if (each.partition, each.value) not in values:
             report.lost.append(each)
-        elif offset != each.offset:
+        elif each not in places:
             report.moved.append(each)
     seen: set[tuple[int, int]] = set()
     greatest: dict[int, int] = {}
