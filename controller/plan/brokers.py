@@ -35,8 +35,8 @@ def register(
     """Begin an uptime, fenced; the result is its broker epoch.
 
     An incarnation that is registered already keeps its epoch: a retry changes nothing. Another
-    one replaces it, unless the former is unfenced and was heard of: then two processes claim one
-    id, and the one that was there stays.
+    one replaces it, unless the former may still be running: then two processes claim one id, and
+    the one that was there stays.
 
     Args:
         end_offset: Where the decision's first record will stand.
@@ -49,7 +49,7 @@ def register(
     before = view.image.brokers.get(asked.broker_id)
     if before is not None and before.incarnation_id == asked.incarnation_id:
         return Decision((), before.broker_epoch)
-    if before is not None and not before.fenced and session_alive:
+    if before is not None and session_alive and not _surely_gone(before, asked):
         raise ApiError(
             ErrorCode.DUPLICATE_BROKER_REGISTRATION,
             f"another broker with node.id {asked.broker_id} is registered and alive; stop it, "
@@ -65,6 +65,18 @@ def register(
         log_dirs=asked.log_dirs,
     )
     return Decision((*moves, record), Offset(end_offset + len(moves)))
+
+
+def _surely_gone(before: BrokerImage, asked: Registration) -> bool:
+    """Whether the former incarnation cannot be running, whatever its session says.
+
+    Fenced or on its way out: it serves nobody. The same log directories: they are locked by the
+    process that uses them, and the one that asks holds the lock (KAFKA-19047 has only the first
+    two, and a broker that crashed and is back waits out its own session).
+    """
+    if before.fenced or before.in_controlled_shutdown:
+        return True
+    return bool(asked.log_dirs) and set(before.log_dirs) == set(asked.log_dirs)
 
 
 def _refuse_shared_directories(view: View, asked: Registration) -> None:

@@ -1,6 +1,6 @@
 """The quorum under every seed of the CI budget: safety at each step, progress after peace.
 
-A thousand seeds of sixty simulated seconds each; `make sim SECONDS=…` runs on from fresh ones.
+A thousand seeds of sixty-five simulated seconds each; `make sim SECONDS=…` runs on from fresh ones.
 """
 
 import subprocess

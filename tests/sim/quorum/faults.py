@@ -62,7 +62,6 @@ def swarm(rng: random.Random) -> Faults:
         misfortune_every_ms=rng.choice((300.0, 1_000.0, 3_000.0)),
         proposal_every_ms=rng.choice((25.0, 80.0, 300.0)),
         proposal_records=rng.choice((1, 3, 20)),
-        fetch_bytes_max=rng.choice((500, 20_000, 20_000)),
         election_timeout_ms=rng.choice((150, 500, 1_000)),
         crash=rng.random() < 0.9,
         cut=rng.random() < 0.7,

@@ -12,7 +12,8 @@ import time
 
 from tests.sim.quorum.world import World
 
-TROUBLE_MS = 60_000.0
+TROUBLE_MS = 45_000.0
+"""And twenty seconds of peace after it."""
 
 
 def main() -> int:

@@ -25,8 +25,10 @@ from tests.sim.quorum.node import Node
 HEAL_MS = 20_000.0
 """After the last misfortune there must be a leader and a commit within so long."""
 
-EVENTS_KEPT = 60
+EVENTS_KEPT = 30
 """Shown when something does not hold."""
+
+LINE_CHARACTERS_MAX = 300
 
 
 class World:
@@ -237,8 +239,9 @@ class World:
     def tell(self, what: str) -> str:
         """What happened, the last events, and how to see it again."""
         lines = [
-            f"  {at:9.1f} ms  node {who}  {event}  →  {out}" for at, who, event, out in self.last
-        ]  # type: ignore[misc]
+            f"  {at:9.1f} ms  node {who}  {event}  →  {out}"[:LINE_CHARACTERS_MAX]
+            for at, who, event, out in self.last
+        ]
         again = f"python -m tests.sim.quorum.replay {self.seed}"
         return f"seed {self.seed} ({self.profile}): {what}\n" + "\n".join(
             [*lines, f"again: {again}"]
