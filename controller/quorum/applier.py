@@ -18,7 +18,7 @@ from klamm.errors import CommitUnknownError
 from klamm.ids import Epoch, Offset
 from klamm.log.record_batch import iter_batches
 
-APPLY_BYTES = 512 * 1024
+APPLY_BYTES = 128 * 1024
 """Delivered at a time; then others get their turn."""
 
 COMMIT_WAITS_MAX = 16_384

@@ -10,9 +10,9 @@ import pytest
 
 from controller.quorum.driver import INBOX_MAX, QuorumDriver
 from controller.raft.effects import AppendControl, AppendRecords, SaveQuorumState, SendRequest
-from controller.raft.events import Event
+from controller.raft.events import Event, Moment
 from controller.raft.messages import FetchRequest, FetchResponse, VoteRequest, VoteResponse
-from controller.raft.state import Moment, RaftConfig, SavedState, restore
+from controller.raft.state import RaftConfig, SavedState, restore
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.errors import CommitUnknownError, OverloadedError, StorageError
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
