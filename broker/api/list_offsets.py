@@ -7,7 +7,6 @@ Source: KIP-79, KIP-207, KIP-734, KIP-405, KIP-1005.
 """
 
 from broker.api.context import BrokerServices, RequestContext
-
 from broker.kafka.messages.list_offsets import (
     ListOffsetsPartition,
     ListOffsetsPartitionResponse,

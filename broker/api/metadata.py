@@ -38,39 +38,40 @@ Row = TopicImage | MetadataResponseTopic
 
 def handler(creations: AutoCreation | None = None) -> Handler:
     """A handler with the cache and the creations of one broker."""
-    pieces = PiecesByClient()
-    auto = AutoCreation() if creations is None else creations
+    return _Metadata(AutoCreation() if creations is None else creations).handle
+
+
+class _Metadata:
+    """What one broker keeps between requests, and the way of a request through it."""
+
+    def __init__(self, creations: AutoCreation) -> None:
+        self._creations = creations
+        self._pieces = PiecesByClient()
 
     def handle(
-        services: BrokerServices, context: RequestContext, request: MetadataRequest
+        self, services: BrokerServices, context: RequestContext, request: MetadataRequest
     ) -> Answer | Awaitable[Answer]:
-        """Answer; at once, unless topics have to be made first.
+        """Answer; at once, unless topics have to be made or a leader's fate decided first.
 
         Raises:
             MalformedFrameError: More topics than anyone may ask for.
             ApiError: A row names no topic in a way that its version has.
         """
         if services.replicas.following and request.topics:
-            return _once_decided(services, context, request)
-        return _now(services, context, request)
+            return self._once_decided(services, context, request)
+        return self._now(services, context, request)
 
     def _now(
-        services: BrokerServices, context: RequestContext, request: MetadataRequest
+        self, services: BrokerServices, context: RequestContext, request: MetadataRequest
     ) -> Answer | Awaitable[Answer]:
         rows = _rows(services.image, context.api_version, request)
         missing = _to_create(services, context, request, rows)
         if missing:
-            return _create_first(services, context, request, missing)
-        return _answer(services, context, rows)
-
-    def _answer(
-        services: BrokerServices, context: RequestContext, rows: list[Row] | None
-    ) -> Encoded:
-        of = pieces.of(context.api_version, context.listener, services.node_id, services.cluster_id)
-        return Encoded(of.answer(services.image, rows, services.replicas.just_fenced()))
+            return self._create_first(services, context, request, missing)
+        return self._answer(services, context, rows)
 
     async def _once_decided(
-        services: BrokerServices, context: RequestContext, request: MetadataRequest
+        self, services: BrokerServices, context: RequestContext, request: MetadataRequest
     ) -> Answer:
         """Hold the answer while a leader's fate is undecided, rather than name a dead one.
 
@@ -85,23 +86,30 @@ def handler(creations: AutoCreation | None = None) -> Handler:
                 )
             except TimeoutError:
                 continue
-        answer = _now(services, context, request)
+        answer = self._now(services, context, request)
         return await answer if isinstance(answer, Awaitable) else answer
 
     async def _create_first(
+        self,
         services: BrokerServices,
         context: RequestContext,
         request: MetadataRequest,
         missing: list[str],
     ) -> Encoded:
-        told = await auto.create(services, missing)
+        told = await self._creations.create(services, missing)
         rows = _rows(services.image, context.api_version, request)
         for row in rows or ():
             if isinstance(row, MetadataResponseTopic) and row.name in told:
                 row.error_code = told[row.name]
-        return _answer(services, context, rows)
+        return self._answer(services, context, rows)
 
-    return handle
+    def _answer(
+        self, services: BrokerServices, context: RequestContext, rows: list[Row] | None
+    ) -> Encoded:
+        pieces = self._pieces.of(
+            context.api_version, context.listener, services.node_id, services.cluster_id
+        )
+        return Encoded(pieces.answer(services.image, rows, services.replicas.just_fenced()))
 
 
 def _rows(image: MetadataImage, version: int, request: MetadataRequest) -> list[Row] | None:

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Awaitable
 
 from broker.api.context import BrokerServices, RequestContext
-
 from broker.api.leaders import LeaderHints
 from broker.kafka.messages.produce import (
     BatchIndexAndErrorMessage,

@@ -135,8 +135,6 @@ class Dispatcher:
             context = _new_context(header, client)
         try:
             answer = reply.served.handle(self._services, context, reply.request)
-        except MalformedFrameError as error:  # Well-formed, and more than a handler takes.
-            raise ConnectionFault("malformed", reply.served.api.name, str(error)) from None
         except Exception as error:
             self._broke(reply, error)
             return
@@ -166,6 +164,8 @@ class Dispatcher:
 
     def _broke(self, reply: Reply, error: BaseException) -> None:
         """A handler raised: on purpose, for a whole request, or because of a bug."""
+        if isinstance(error, MalformedFrameError):  # Well-formed, and more than it takes.
+            raise ConnectionFault("malformed", reply.served.api.name, str(error)) from None
         if isinstance(error, UnwritableMessageError) or not isinstance(error, KlammError):
             _log_bug(reply, error)
             reply.is_last = True

@@ -198,18 +198,23 @@ class ParkedFetch(Generic[Response]):
 
     def _try(self) -> None:
         self._woken = False
-        if self.future.done():
-            return
-        response = self._answer(False)
-        if response is not None:
-            self.future.set_result(response)
+        self._settle(is_deadline=False)
 
     def _on_deadline(self) -> None:
+        self._settle(is_deadline=True)
+
+    def _settle(self, *, is_deadline: bool) -> None:
         if self.future.done():
             return
-        response = self._answer(True)
-        assert response is not None, "a fetch is answered at its deadline"
-        self.future.set_result(response)
+        try:
+            response = self._answer(is_deadline)
+            assert response is not None or not is_deadline, "a fetch is answered at its deadline"
+        except Exception as error:
+            # Whoever waits is told of the bug; left alone they would wait for ever.
+            self.future.set_exception(error)
+            return
+        if response is not None:
+            self.future.set_result(response)
 
     def _on_done(self, _: "asyncio.Future[Response]") -> None:
         """Answered, or cancelled because its connection is gone."""

@@ -9,6 +9,7 @@ import pytest
 
 from broker.api.produce import UnacknowledgedProduceError
 from broker.kafka.api import PRODUCE_MIN_VERSION, ApiKey
+from broker.kafka.errors import MalformedFrameError
 from broker.kafka.header import read_response_header
 from broker.kafka.messages.api_versions import ApiVersionsRequest
 from broker.kafka.messages.produce import (
@@ -176,6 +177,24 @@ async def test_a_bug_is_an_error_to_its_client_and_a_traceback_in_the_log(
         assert await client.is_closed()
         (record,) = [each for each in caplog.records if each.getMessage() == "handler failed"]
         assert record.exc_info
+
+
+async def too_much_later(*_: Any) -> Any:
+    raise MalformedFrameError("1000 are over 10")
+
+
+def too_much_now(*_: Any) -> Any:
+    raise MalformedFrameError("1000 are over 10")
+
+
+@pytest.mark.parametrize("handle", [too_much_now, too_much_later])
+async def test_more_than_a_handler_takes(handle: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with listening({COORDINATOR: handle}) as it:
+        client = await connect(it)
+        client.writer.write(client.frame(COORDINATOR, VERSION, ask("x")))
+        assert await client.is_closed()
+        (line,) = lines(caplog, "connection closed")
+        assert "1000 are over 10" in str(line["reason"])
 
 
 @pytest.mark.parametrize(

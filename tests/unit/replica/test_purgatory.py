@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from broker.replica.purgatory import (
     DEAD_WAITS_MAX,
     FetchWatchers,
@@ -68,6 +70,19 @@ async def test_a_fetch_is_woken_once_for_many_events() -> None:
     assert await parked.future == "enough"
     await asyncio.sleep(0)
     assert (readings, watchers, purgatory.fetches) == ([False, True], {}, 0)
+
+
+async def test_a_reading_that_fails_is_told_and_not_waited_out() -> None:
+    def broken(is_deadline: bool) -> None:
+        raise RuntimeError("a bug")
+
+    purgatory, watchers = Purgatory(), FetchWatchers()
+    loop = asyncio.get_running_loop()
+    parked = ParkedFetch(purgatory, loop, 60_000, [watchers], broken)
+    parked.wake()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await parked.future
+    assert (purgatory.fetches, watchers) == (0, {})
 
 
 def test_limits() -> None:
