@@ -38,7 +38,7 @@ Response = TypeVar("Response")
 TIMEOUT_MS = 30_000
 """Of a call whose caller names none; Kafka's `request.timeout.ms`."""
 
-READ_ATTEMPT_MS_MAX = 6_000
+READ_ATTEMPT_MS_MAX = 2_000
 """One controller gets so long for a query, then another is asked."""
 
 REPLACED_GRACE_MS = 200
@@ -246,6 +246,7 @@ class ControllerClient:
         """The call's answer; not waited for once another leads, as a paused node never answers."""
         answer = asyncio.ensure_future(call)
         replaced = asyncio.ensure_future(self.controllers.wait_other_leader(leader.address))
+        doubt = asyncio.ensure_future(self.controllers.doubt(leader))
         try:
             await asyncio.wait((answer, replaced), return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
@@ -254,8 +255,8 @@ class ControllerClient:
                 raise ConnectionLostError(f"{leader.address} was replaced, and never answered")
             return answer.result()
         finally:
-            answer.cancel()
-            replaced.cancel()
+            for task in (answer, replaced, doubt):
+                task.cancel()
 
     async def _query(
         self, call: Callable[[Node, float], Awaitable[Response]], timeout_ms: int

@@ -8,7 +8,7 @@ unknown ──search──▶ Leader(id, epoch, address)
 import asyncio
 import random
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc.aio
 from tenacity import AsyncRetrying, retry_if_result, wait_random_exponential
@@ -27,6 +27,9 @@ ASK_WAIT_MS = 1_000
 
 ASK_GRACE_MS = 500
 """Beyond ASK_WAIT_MS, a controller that has not answered counts as gone."""
+
+DOUBT_AFTER_MS = 500
+"""A leader that leaves a call unanswered for so long may be paused: the others are asked."""
 
 ROUND_PAUSE_MS = (5, 100)
 """Between rounds in which nobody knew a leader: from 0 to the first, doubled up to the last."""
@@ -113,6 +116,15 @@ class Controllers:
             await self._changed.wait()
         return self._leader
 
+    async def doubt(self, leader: Leader) -> None:
+        """Ask the others who leads after `leader`, until one does. Cancel it when it has answered.
+
+        A paused node keeps its connections: nothing but another's election says that it is gone.
+        """
+        await asyncio.sleep(DOUBT_AFTER_MS / 1_000)
+        later = await self._in_rounds(replace(leader, address=""))
+        self.heard(later.node_id, later.epoch)
+
     async def find(self, timeout_ms: int) -> Leader:
         """The leader: the one remembered, or the first that a search brings.
 
@@ -138,18 +150,23 @@ class Controllers:
         await asyncio.gather(*(node.close() for node in list(self._nodes.values())))
 
     async def _run_search(self) -> Leader:
-        """Rounds, each asking all controllers together, until one of them names a leader."""
-        first_ms, max_ms = ROUND_PAUSE_MS
-        pause = wait_random_exponential(multiplier=first_ms / 1_000, max=max_ms / 1_000)
-        retrying = AsyncRetrying(wait=pause, retry=retry_if_result(lambda leader: leader is None))
-        leader: Leader | None = await retrying(self._ask_all)
-        assert leader is not None, "retried until there is one"
+        leader = await self._in_rounds(None)
         self.leader = leader
         return leader
 
-    async def _ask_all(self) -> Leader | None:
+    async def _in_rounds(self, lost: Leader | None) -> Leader:
+        """Rounds, each asking all controllers together, until one of them names a later leader."""
+        first_ms, max_ms = ROUND_PAUSE_MS
+        pause = wait_random_exponential(multiplier=first_ms / 1_000, max=max_ms / 1_000)
+        retrying = AsyncRetrying(wait=pause, retry=retry_if_result(lambda leader: leader is None))
+        leader: Leader | None = await retrying(self._ask_all, lost)
+        assert leader is not None, "retried until there is one"
+        return leader
+
+    async def _ask_all(self, lost: Leader | None) -> Leader | None:
+        """One round. `lost`: after whom; None: after whoever is lost by now."""
         asks: list[Coroutine[object, object, Leader | None]]
-        asks = [self._ask(node) for node in list(self._nodes.values())]
+        asks = [self._ask(node, lost or self._lost) for node in list(self._nodes.values())]
         tasks = [asyncio.create_task(each) for each in asks]
         try:
             for answer in asyncio.as_completed(tasks):
@@ -160,9 +177,8 @@ class Controllers:
                 task.cancel()
         return None
 
-    async def _ask(self, node: Node) -> Leader | None:
+    async def _ask(self, node: Node, lost: Leader) -> Leader | None:
         """Whom `node` names, once it knows a leader that is news."""
-        lost = self._lost
         # The lost leader itself may be there still: then the connection broke, and no reign ended.
         after = lost.epoch - 1 if node.address == lost.address else lost.epoch
         request = pb.FindControllerRequest(after_epoch=after, max_wait_ms=ASK_WAIT_MS)

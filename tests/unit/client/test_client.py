@@ -77,7 +77,7 @@ async def test_a_change_waits_for_an_election(world: World) -> None:
 
 async def test_no_leader_in_time_is_a_definite_failure(world: World) -> None:
     _, controllers, client = world
-    with pytest.raises(UnreachableError, match="no active controller within 150 ms"):
+    with pytest.raises(UnreachableError, match=r"no active controller within 1\d\d ms"):
         await client.create_topics(CreateTopicsRequest(), 150)
     assert not any("CreateTopics" in each.calls for each in controllers.values())
 
@@ -158,7 +158,8 @@ async def test_what_is_idempotent_is_sent_again_after_an_unknown_outcome(world: 
     assert controllers[1].calls.count("AllocateProducerIds") == 2
 
 
-async def test_a_paused_leader_is_left_once_another_leads(world: World) -> None:
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_paused_leader_is_left_once_another_leads(world: World, told: bool) -> None:
     quorum, controllers, client = world
     quorum.elect(1)
     controllers[1].hang.clear()
@@ -166,7 +167,8 @@ async def test_a_paused_leader_is_left_once_another_leads(world: World) -> None:
     while not controllers[1].calls.count("AllocateProducerIds"):
         await asyncio.sleep(0.001)
     quorum.elect(2)
-    client.controllers.heard(NodeId(2), quorum.epoch)
+    if told:
+        client.controllers.heard(NodeId(2), quorum.epoch)
     await call
     assert controllers[2].calls.count("AllocateProducerIds") == 1
     controllers[1].hang.set()
