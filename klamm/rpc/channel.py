@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import grpc.aio
 
-# The transport would write lines of its own on a person's screen; what matters reaches us as errors.
+# The transport would write lines of its own on a person's screen; what matters comes as errors.
 # Read when the first channel or server is made.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
