@@ -1,13 +1,14 @@
 """Where replicas go: striped over brokers, spread over racks (spec kraft 2.10).
 
     racks A: 0 1   B: 2 3   C: 4           partition 0:  0 2 4
-                                           partition 1:  3 4 1   …each rack's start moves on
+                                           partition 1:  2 4 1   …a rack that has led moves on
 
 Partition i begins at rack (start + i) and goes round the racks, one broker from each, before any
-rack gives a second. Within a rack unfenced brokers come before fenced ones, and the first to be
-taken moves on with each partition. The first replica leads, so it must be unfenced. After as many
-partitions as there are unfenced brokers each rack is shuffled again, so that the followers of one
-leader differ. Source: Kafka's StripedReplicaPlacer.
+rack gives a second. Within a rack unfenced brokers come before fenced ones. The first replica
+leads, so it must be unfenced; a rack that has given a leader begins with its next broker from then
+on. (Kafka's racks move on with every partition: with as many racks as brokers in each, the same few
+lead until the next shuffle.) After as many partitions as there are unfenced brokers each rack is
+shuffled again, so that the followers of one leader differ. Source: Kafka's StripedReplicaPlacer.
 """
 
 from collections.abc import Sequence
@@ -107,11 +108,11 @@ class _Racks:
             rack.shuffle()
 
     def next_partition(self, replication_factor: int) -> tuple[NodeId, ...]:
-        orders = [rack.order() for rack in _rotated(self.racks, self.start)]
-        for rack in self.racks:
-            rack.advance()
+        racks = _rotated(self.racks, self.start)
+        orders = [rack.order() for rack in racks]
         self.start += 1
         leading = next(at for at, order in enumerate(orders) if self._unfenced(order[0]))
+        racks[leading].advance()
         replicas = [orders[leading].pop(0)]
         # The leader's rack has given; the round goes on behind it.
         at = leading + 1

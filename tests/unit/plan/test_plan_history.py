@@ -1,0 +1,130 @@
+"""Whatever happens in whatever order: what must hold of every view, and of the index beside it."""
+
+import random
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.plan import brokers, isr, topics
+from controller.plan.isr import IsrChange, IsrMember
+from controller.plan.ledger import Ledger, View
+from controller.plan.topics import Defaults, NewTopic
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.records import MetadataRecord
+from tests.unit.plan.views import cluster, replayed
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "delete", "fence", "unfence", "shutdown", "shrink", "expand"]),
+        st.integers(0, 99),
+    ),
+    max_size=30,
+)
+
+
+def decided(view: View, verb: str, number: int) -> tuple[MetadataRecord, ...]:
+    rng = random.Random(number)
+    chosen = NodeId(1 + number % 5)
+    broker = view.image.brokers[chosen]
+    match verb:
+        case "create":
+            topic = NewTopic(name=f"t{number % 7}", num_partitions=3, replication_factor=2)
+            return topics.create(
+                view, (topic,), Defaults(), rng.randrange, lambda: _uuid(rng)
+            ).records
+        case "delete":
+            return topics.delete(view, (f"t{number % 7}",), delete_topic_enable=True).records
+        case "fence":
+            other = NodeId(1 + number // 7 % 5)
+            return brokers.fence(view, sorted({chosen, other})).records
+        case "unfence" if broker.fenced:
+            return brokers.unfence(view, broker).records
+        case "shutdown" if broker.active:
+            return brokers.begin_shutdown(view, broker).records
+        case "shrink" | "expand":
+            return _isr(view, chosen, grow=verb == "expand")
+    return ()
+
+
+def _uuid(rng: random.Random) -> UUID:
+    return UUID(int=rng.getrandbits(128), version=4)
+
+
+def _isr(view: View, leader: NodeId, *, grow: bool) -> tuple[MetadataRecord, ...]:
+    asked = tuple(
+        IsrChange(
+            topic_id=topic_id,
+            partition=each.partition,
+            leader_epoch=each.leader_epoch,
+            partition_epoch=each.partition_epoch,
+            new_isr=tuple(
+                IsrMember(broker_id=member) for member in (each.replicas if grow else (leader,))
+            ),
+        )
+        for topic_id, held in view.held_by(leader)
+        for each in held
+    )
+    return isr.alter(view, leader, view.image.brokers[leader].broker_epoch, asked).records
+
+
+def check(view: View) -> None:
+    naive: dict[NodeId, dict[object, list[int]]] = {}
+    for topic in view.image.topics:
+        assert view.image.topics.by_name[topic.name] == topic.topic_id
+        for each in topic.partitions:
+            assert each.isr, "an ISR is never empty"
+            assert set(each.isr) <= set(each.replicas)
+            assert each.leader == NO_NODE or each.leader in each.isr
+            assert each.leader == NO_NODE or view.image.brokers[each.leader].active
+            for broker in each.replicas:
+                naive.setdefault(broker, {}).setdefault(topic.topic_id, []).append(each.partition)
+    held = {
+        broker: {topic: list(numbers) for topic, numbers in by_topic.items()}
+        for broker, by_topic in view.holdings.items()
+        if by_topic
+    }
+    assert held == naive
+
+
+@settings(max_examples=120, deadline=None)
+@given(STEPS)
+def test_every_history(steps: list[tuple[str, int]]) -> None:
+    view = cluster((1, 2, 3, 4, 5), rack=True)
+    for verb, number in steps:
+        before, records = view, decided(view, verb, number)
+        view = replayed(view, records)
+        check(view)
+        for topic in view.image.topics:
+            old = before.image.topics.by_id.get(topic.topic_id)
+            for each, was in zip(topic.partitions, old.partitions if old else (), strict=False):
+                assert each.leader_epoch >= was.leader_epoch
+                assert each.partition_epoch >= was.partition_epoch
+                moved = each.leader != was.leader
+                assert each.leader_epoch == was.leader_epoch + moved
+                assert (each.partition_epoch > was.partition_epoch) == (each != was)
+
+
+def test_one_view_two_names() -> None:
+    """What is proposed is seen by the next decision, and forgotten with the leadership."""
+    committed = cluster()
+    ledger = Ledger(committed=committed).claim()
+    assert ledger.pending is committed
+    topic = NewTopic(name="a", replication_factor=3)
+    rng = random.Random(1)
+    records = topics.create(
+        committed, (topic,), Defaults(), rng.randrange, lambda: _uuid(rng)
+    ).records
+    end = OffsetAndEpoch(Epoch(1), Offset(committed.image.provenance.offset + len(records)))
+    proposed = ledger.propose(records, end)
+    assert proposed.pending is not None
+    assert proposed.pending.image.topics.named("a") is not None
+    assert proposed.committed.image.topics.named("a") is None
+    assert proposed.resign().pending is None
+    delta = MetadataDelta(committed.image)
+    for index, record in enumerate(records):
+        delta.replay(record, Offset(committed.image.provenance.offset + index))
+    followed = proposed.commit(delta, delta.apply(end))
+    assert followed.committed.image == proposed.pending.image
+    assert followed.committed.holdings == proposed.pending.holdings
