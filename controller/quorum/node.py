@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc.aio
-from tenacity import AsyncRetrying, retry_if_result, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
 from controller.quorum.describe import describe
 from controller.quorum.driver import QuorumDriver
 from controller.quorum.observers import Observers
-from controller.quorum.peers import GrpcPeers
+from controller.quorum.peers import Connect, GrpcPeers
 from controller.quorum.port import (
     PROPOSAL_BYTES_MAX,
     PROPOSAL_RECORDS_MAX,
@@ -46,6 +46,7 @@ from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from klamm.metadata.records import Endpoint
+from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
 from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
@@ -113,6 +114,7 @@ class QuorumNode:
         driver: QuorumDriver,
         observers: Observers,
         clock: Clock,
+        rng: random.Random,
     ) -> None:
         self._config = config
         self._store = store
@@ -120,13 +122,27 @@ class QuorumNode:
         self._driver = driver
         self._observers = observers
         self._clock = clock
+        self._rng = rng
         self._service = QuorumService(self, driver, observers)
 
     @classmethod
     def open(
-        cls, config: QuorumConfig, *, files: Files, clock: Clock, rng: random.Random
+        cls,
+        config: QuorumConfig,
+        *,
+        files: Files,
+        clock: Clock,
+        rng: random.Random,
+        connect: Connect = open_channel,
     ) -> "QuorumNode":
         """Recover what stands on the disk. Call it within the event loop.
+
+        Args:
+            config: What this voter is, and where it keeps its log.
+            files: Its disk.
+            clock: For all its timeouts.
+            rng: For all its jitter.
+            connect: How the others are reached.
 
         Raises:
             StartError: The log or the vote is damaged, lost or unreadable.
@@ -142,11 +158,17 @@ class QuorumNode:
             me=config.raft.key,
             cluster_id=config.cluster_id,
             request_timeout_ms=config.request_timeout_ms,
+            connect=connect,
         )
         driver = QuorumDriver(state, store=store, peers=peers, clock=clock, rng=rng)
-        observers = Observers(clock)
         return cls(
-            config, store=store, peers=peers, driver=driver, observers=observers, clock=clock
+            config,
+            store=store,
+            peers=peers,
+            driver=driver,
+            observers=Observers(clock),
+            clock=clock,
+            rng=rng,
         )
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -235,9 +257,8 @@ class QuorumNode:
 
     async def read_index(self, timeout_ms: int) -> Offset:
         """See `Quorum`."""
-        low_s, high_s = READ_RETRY_S
         tries = AsyncRetrying(
-            wait=wait_random_exponential(multiplier=low_s, max=high_s),
+            wait=self._read_retry_s,
             retry=retry_if_result(lambda found: found is None),
         )
         try:
@@ -248,6 +269,11 @@ class QuorumNode:
         if found is None:
             raise UnreachableError(f"no leader confirmed a read within {timeout_ms} ms")
         return found
+
+    def _read_retry_s(self, tries: RetryCallState) -> float:
+        low_s, high_s = READ_RETRY_S
+        doublings = min(tries.attempt_number - 1, 16)
+        return self._rng.uniform(0, min(low_s * 2**doublings, high_s))
 
     async def _try_read_index(self, timeout_ms: int) -> Offset | None:
         if self.leader == self.node_id:

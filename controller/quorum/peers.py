@@ -42,13 +42,23 @@ from klamm.v1 import quorum_pb2_grpc as pb_grpc
 _log = logs.logger("controller.quorum")
 
 Post = Callable[[Event], None]
+Connect = Callable[[str], grpc.aio.Channel]
 FetchCall = grpc.aio.StreamStreamCall[pb.FetchRequest, pb.FetchResponse]
 
 
 class GrpcPeers:
     """Used by the driver, within one event loop."""
 
-    def __init__(self, *, me: ReplicaKey, cluster_id: str, request_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        *,
+        me: ReplicaKey,
+        cluster_id: str,
+        request_timeout_ms: int,
+        connect: Connect = open_channel,
+    ) -> None:
+        """`connect` gives a channel to `host:port`; it may connect when it likes."""
+        self._connect = connect
         self._me = me
         self._cluster_id = cluster_id
         self._timeout_ms = request_timeout_ms
@@ -72,7 +82,9 @@ class GrpcPeers:
                 self._spawn(peer.close())
         for node_id, address in wanted.items():
             if node_id not in self._peers:
-                peer = self._peers[node_id] = _Peer(node_id, address, self._post)
+                peer = self._peers[node_id] = _Peer(
+                    node_id, address, self._connect(address), self._post
+                )
                 self._spawn(peer.keep_connected())
 
     def send(self, effect: SendRequest) -> None:
@@ -142,11 +154,13 @@ class GrpcPeers:
 class _Peer:
     """One other voter."""
 
-    def __init__(self, node_id: NodeId, address: str, post: Post) -> None:
+    def __init__(
+        self, node_id: NodeId, address: str, channel: grpc.aio.Channel, post: Post
+    ) -> None:
         self.node_id = node_id
         self.address = address
         self._post = post
-        self._channel = open_channel(address)
+        self._channel = channel
         self.stub: pb_grpc.QuorumServiceAsyncStub = pb_grpc.QuorumServiceStub(self._channel)
         self._stream: _FetchStream | None = None
         self._strange = False
