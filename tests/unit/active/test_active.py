@@ -1,0 +1,292 @@
+"""The active controller on a quorum that commits when it is told to."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from controller.active import ActiveController, Standing
+from controller.plan.brokers import Registration
+from controller.plan.topics import CreateResult, NewTopic
+from controller.quorum.port import LogMovedError
+from klamm.config.controller import ControllerConfig
+from klamm.errors import (
+    ApiError,
+    CommitUnknownError,
+    ErrorCode,
+    NotControllerError,
+    OverloadedError,
+)
+from klamm.ids import NodeId, Offset
+from klamm.metadata.records import Cause
+from tests.unit.active.quorums import FakeClock, FakeQuorum, incarnation
+
+CAUSE = Cause(principal="User:a", request="CreateTopics")
+T = TypeVar("T")
+
+
+class Room:
+    """One controller, its quorum, its clock."""
+
+    def __init__(self) -> None:
+        self.quorum, self.clock = FakeQuorum(), FakeClock()
+        config = ControllerConfig.for_tests()
+        self.active = ActiveController(self.quorum, config, self.clock, random.Random(1))
+        self.quorum.machine = self.active.log
+
+    async def lead(self) -> None:
+        self.quorum.elect()
+        await settle()
+        self.quorum.commit()
+        await settle()
+
+    async def committed(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run a call, and commit what it proposes."""
+        task = asyncio.ensure_future(call)
+        for _ in range(20):
+            await settle()
+            if task.done():
+                break
+            self.quorum.commit()
+        return await task
+
+    def create(self, name: str) -> Coroutine[Any, Any, tuple[tuple[CreateResult, ...], Offset]]:
+        return self.active.create_topics((NewTopic(name=name),), CAUSE, 1_000)
+
+    async def register(self, broker: int, life: int = 1) -> Offset:
+        asked = Registration(
+            broker_id=NodeId(broker), incarnation_id=incarnation(10 * broker + life), endpoints=()
+        )
+        return await self.committed(self.active.register_broker("c", asked, 1_000))
+
+    async def beat(
+        self, broker: int, epoch: Offset, applied: int, *, stop: bool = False
+    ) -> Standing:
+        return await self.committed(
+            self.active.heartbeat(
+                NodeId(broker),
+                epoch,
+                Offset(applied),
+                want_fence=False,
+                want_shut_down=stop,
+                timeout_ms=1_000,
+            )
+        )
+
+    async def serving(self, broker: int) -> tuple[Offset, int]:
+        """Registered, connected and unfenced: its epoch, and its stream."""
+        epoch = await self.register(broker)
+        stream = self.active.open_session(NodeId(broker), epoch)
+        standing = await self.beat(broker, epoch, epoch + 1)
+        assert not standing.is_fenced
+        return epoch, stream
+
+    def fenced(self, broker: int) -> bool:
+        return self.active.log.image.brokers[NodeId(broker)].fenced
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def room() -> Room:
+    made = Room()
+    await made.lead()
+    return made
+
+
+async def refused(call: Awaitable[object]) -> ErrorCode:
+    with pytest.raises(ApiError) as raised:
+        await call
+    return raised.value.code
+
+
+async def test_nobody_is_told_before_it_is_committed(room: Room) -> None:
+    await room.serving(1)
+    task = asyncio.ensure_future(room.create("a"))
+    await settle()
+    assert not task.done()
+    assert room.active.log.image.topics.named("a") is None
+    room.quorum.commit()
+    results, end = await task
+    assert results[0].error is ErrorCode.NONE
+    assert room.active.log.image.topics.named("a") is not None
+    assert room.active.log.image.provenance.offset == end
+
+
+async def test_a_decision_that_writes_nothing_waits_for_what_it_saw(room: Room) -> None:
+    await room.serving(1)
+    first = asyncio.ensure_future(room.create("a"))
+    await settle()
+    second = asyncio.ensure_future(room.create("a"))
+    await settle()
+    assert not second.done(), "'a exists' would be told of a topic that may be lost"
+    room.quorum.commit()
+    assert (await second)[0][0].error is ErrorCode.TOPIC_ALREADY_EXISTS
+    assert (await first)[0][0].error is ErrorCode.NONE
+
+
+async def test_the_cause_stands_in_the_log(room: Room) -> None:
+    await room.serving(1)
+    await room.committed(room.create("a"))
+    _, records = room.quorum.proposals[-1]
+    assert dict(records[0].headers) == {"principal": b"User:a", "request": b"CreateTopics"}
+
+
+async def test_a_standby_names_the_leader_and_appends_nothing() -> None:
+    room = Room()
+    room.quorum.leader = NodeId(2)
+    with pytest.raises(NotControllerError) as raised:
+        await room.create("a")
+    assert raised.value.leader == 2
+    assert not room.quorum.proposals
+
+
+async def test_what_was_appended_when_leadership_ends_may_have_happened(room: Room) -> None:
+    await room.serving(1)
+    task = asyncio.ensure_future(room.create("a"))
+    await settle()
+    room.quorum.depose()
+    with pytest.raises(CommitUnknownError):
+        await task
+    with pytest.raises(NotControllerError):
+        await room.create("b")
+    room.quorum.elect()
+    assert (await room.committed(room.create("a")))[0][0].error is ErrorCode.NONE, "forgotten"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_after_a_refused_append_decisions_are_made_on_the_log_again(
+    room: Room, moved: bool
+) -> None:
+    await room.serving(1)
+    if moved:
+        room.quorum.foreign_append()
+        room.quorum.refuse_next = LogMovedError(room.quorum.log_end.offset)
+    else:
+        room.quorum.refuse_next = OverloadedError("too many events wait")
+    with pytest.raises((OverloadedError, NotControllerError)):
+        await room.create("a")
+    await settle()
+    room.quorum.commit()
+    await settle()
+    results, _ = await room.committed(room.create("a"))
+    assert results[0].error is ErrorCode.NONE, "the topic was never appended"
+
+
+async def test_registration(room: Room) -> None:
+    epoch = await room.register(1)
+    assert room.active.log.image.brokers[NodeId(1)].broker_epoch == epoch
+    assert room.fenced(1)
+    asked = Registration(broker_id=NodeId(1), incarnation_id=incarnation(1), endpoints=())
+    code = await refused(room.active.register_broker("other", asked, 1_000))
+    assert code is ErrorCode.INCONSISTENT_CLUSTER_ID
+
+
+async def test_a_second_process_is_refused_while_the_first_is_connected(room: Room) -> None:
+    _, stream = await room.serving(1)
+    asked = Registration(broker_id=NodeId(1), incarnation_id=incarnation(99), endpoints=())
+    code = await refused(room.active.register_broker("c", asked, 1_000))
+    assert code is ErrorCode.DUPLICATE_BROKER_REGISTRATION
+    room.active.close_session(NodeId(1), stream)
+    assert await room.committed(room.active.register_broker("c", asked, 1_000))
+
+
+async def test_a_broker_is_unfenced_once_it_has_seen_its_own_registration(room: Room) -> None:
+    epoch = await room.register(1)
+    room.active.open_session(NodeId(1), epoch)
+    early = await room.beat(1, epoch, epoch)
+    assert (early.is_caught_up, early.is_fenced) == (False, True)
+    then = await room.beat(1, epoch, epoch + 1)
+    assert (then.is_caught_up, then.is_fenced) == (True, False)
+
+
+async def test_a_stale_uptime_is_refused(room: Room) -> None:
+    epoch = await room.register(1)
+    assert await refused(room.beat(1, Offset(epoch + 1), 99)) is ErrorCode.STALE_BROKER_EPOCH
+    assert await refused(room.beat(9, epoch, 99)) is ErrorCode.BROKER_ID_NOT_REGISTERED
+
+
+async def test_controlled_shutdown_waits_until_the_others_know(room: Room) -> None:
+    one, _ = await room.serving(1)
+    two, _ = await room.serving(2)
+    await room.committed(
+        room.active.create_topics((NewTopic(name="a", replication_factor=2),), CAUSE, 1_000)
+    )
+    leader = room.active.log.image.topics.named("a").partitions[0].leader  # type: ignore[union-attr]
+    epochs = {1: one, 2: two}
+    other = 3 - leader
+    going = await room.beat(leader, epochs[leader], 99, stop=True)
+    assert not going.should_shut_down, "the other has not applied the move"
+    assert room.active.log.image.topics.named("a").partitions[0].leader == other  # type: ignore[union-attr]
+    end = room.active.log.image.provenance.offset
+    await room.beat(other, epochs[other], end)
+    assert (await room.beat(leader, epochs[leader], 99, stop=True)).should_shut_down
+
+
+async def run_until(room: Room, condition: Any) -> None:
+    """Let the controller's own loop run, committing, until the condition holds."""
+    loop = asyncio.ensure_future(room.active.run())
+    try:
+        for _ in range(2_000):
+            await asyncio.sleep(0.001)
+            room.quorum.commit()
+            if condition():
+                return
+        raise AssertionError("it never came to it")
+    finally:
+        loop.cancel()
+
+
+async def test_several_brokers_that_are_lost_at_once_are_fenced_in_one_decision(
+    room: Room,
+) -> None:
+    streams = {broker: (await room.serving(broker))[1] for broker in (1, 2, 3)}
+    for broker in (1, 2):
+        room.active.close_session(NodeId(broker), streams[broker])
+    room.clock.now_ms += 60
+    before = len(room.quorum.proposals)
+    await run_until(room, lambda: room.active.heartbeats_timed_out == 2)
+    assert room.fenced(1)
+    assert room.fenced(2)
+    assert not room.fenced(3)
+    fences = [
+        records
+        for _, records in room.quorum.proposals[before:]
+        if dict(records[0].headers)["request"] == b"FenceBroker"
+    ]
+    assert len(fences) == 1
+
+
+async def test_who_comes_back_within_the_grace_is_not_fenced(room: Room) -> None:
+    epoch, stream = await room.serving(1)
+    room.active.close_session(NodeId(1), stream)
+    room.clock.now_ms += 40
+    room.active.open_session(NodeId(1), epoch)
+    room.clock.now_ms += 1_000
+    before = len(room.quorum.proposals)
+    await run_until(room, lambda: len(room.quorum.proposals) > before)  # a NoOp, at the least
+    assert not room.fenced(1)
+
+
+async def test_a_new_leader_gives_everybody_a_fresh_session(room: Room) -> None:
+    await room.serving(1)
+    room.quorum.depose()
+    room.clock.now_ms += 60_000
+    await room.lead()
+    before = len(room.quorum.proposals)
+    await run_until(room, lambda: len(room.quorum.proposals) > before)
+    assert not room.fenced(1)
+
+
+async def test_an_empty_log_begins_with_a_metadata_version_once(room: Room) -> None:
+    assert room.active.log.image.features["metadata.version"] == 22
+    proposals = len(room.quorum.proposals)
+    room.quorum.depose()
+    await room.lead()
+    assert len(room.quorum.proposals) == proposals
