@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from klamm.errors import StartError
 from klamm.rpc.channel import SERVER_OPTIONS
+from klamm.rpc.parsing import ReadableRequests
 
 CALLS_MAX = 4_096
 """Calls in progress on one server, streams among them; more are refused RESOURCE_EXHAUSTED."""
@@ -33,7 +34,11 @@ class GrpcServer:
         Raises:
             StartError: The address cannot be bound.
         """
-        self._server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+        self._server = grpc.aio.server(
+            interceptors=(ReadableRequests(),),
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=CALLS_MAX,
+        )
         try:
             self.port = self._server.add_insecure_port(f"{_bracketed(host)}:{port}")
         except RuntimeError as error:

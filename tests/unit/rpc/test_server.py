@@ -1,5 +1,7 @@
 """What every gRPC server of a node offers beside its services."""
 
+from collections.abc import AsyncIterator
+
 import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -8,6 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from klamm.errors import StartError
 from klamm.rpc.channel import open_channel
 from klamm.rpc.server import GrpcServer
+from klamm.v1 import metadata_pb2
 from klamm.v1.metadata_pb2_grpc import (
     MetadataServiceServicer,
     add_MetadataServiceServicer_to_server,
@@ -16,11 +19,21 @@ from klamm.v1.metadata_pb2_grpc import (
 METADATA = "klamm.v1.MetadataService"
 
 
+class Servicer(MetadataServiceServicer):
+    async def ListTopics(
+        self, request: metadata_pb2.ListTopicsRequest, context: object
+    ) -> metadata_pb2.ListTopicsResponse:
+        return metadata_pb2.ListTopicsResponse(next_page_token=request.page_token)
+
+    async def Watch(
+        self, request: metadata_pb2.WatchRequest, context: object
+    ) -> AsyncIterator[metadata_pb2.WatchResponse]:
+        yield metadata_pb2.WatchResponse(header={"offset": request.from_offset})
+
+
 async def started() -> GrpcServer:
     server = GrpcServer("127.0.0.1", 0)
-    server.add(
-        METADATA, lambda it: add_MetadataServiceServicer_to_server(MetadataServiceServicer(), it)
-    )
+    server.add(METADATA, lambda it: add_MetadataServiceServicer_to_server(Servicer(), it))
     await server.start()
     return server
 
@@ -70,3 +83,24 @@ async def test_reflection_lists_the_services(version: str) -> None:
         assert answer.file_descriptor_response.file_descriptor_proto
         call.cancel()
     await server.stop(grace_ms=0)
+
+
+@pytest.mark.parametrize("method", ["ListTopics", "Watch", "NoSuchMethod"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await started()
+    async with open_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_stream(f"/{METADATA}/{method}")(b"\xff" * 40)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        good = metadata_pb2.WatchRequest(from_offset=7).SerializeToString()
+        answer = await channel.unary_stream(f"/{METADATA}/Watch")(good).read()
+        assert metadata_pb2.WatchResponse.FromString(answer).header.offset == 7
+    await server.stop(grace_ms=0)
+    if method == "NoSuchMethod":
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    else:
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "request" in (caught.value.details() or "")
+    assert caplog.records == []
