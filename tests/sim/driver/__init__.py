@@ -1,0 +1,12 @@
+"""The quorum's real shell on a simulated loop, network and disk, from a seed.
+
+QuorumNode: driver, applier, store, peers, service, messages      the code that ships
+    │ grpc.aio's channel and servicer     │ Files        │ Clock       │ rng
+transport: cuts, losses, breaks      SimFiles       loop's time      the seed's
+
+world     nodes that are started, cut off, paused, killed; a disk each
+recorder  what every incarnation was told, and what clients were: the invariants
+clients   proposals and reads
+troubles  what goes wrong, and when
+mutants   planted bugs of the shell
+"""

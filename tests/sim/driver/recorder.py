@@ -1,0 +1,104 @@
+"""What must hold over all nodes and incarnations, looked at whenever somebody is told something.
+
+on_commit      the same batches at the same offsets on every node; no gap, no repeat
+on_claim       one an epoch, at the end of what is committed; renounced before the next
+acknowledged   committed, and for ever: at the end every disk has it
+refused        definitely: it never appears
+read_index     at or above everything that anybody knew as committed before it was asked
+"""
+
+import zlib
+from collections.abc import Callable
+
+from controller.quorum.port import StateMachine
+from klamm.ids import Epoch, Offset
+from klamm.log.record_batch import iter_batches, read_records
+
+
+class History:
+    """What all of them agree on."""
+
+    def __init__(self) -> None:
+        self.batches: dict[int, bytes] = {}
+        """By base offset."""
+        self.end = 0
+        """The highest that any machine was told is committed."""
+        self.place: dict[bytes, int] = {}
+        """Of each value that is committed: the end offset of its batch."""
+        self.claims: dict[int, str] = {}
+        self.acknowledged: dict[bytes, int] = {}
+        self.refused: set[bytes] = set()  # Membership only.
+        self.reads = 0
+        self.unknown = 0
+        self.crc = 0
+
+    def tell(self, *words: object) -> None:
+        """Into the trace."""
+        self.crc = zlib.crc32(repr(words).encode(), self.crc)
+
+    def committed(self, base: int, end: int, data: bytes, values: list[bytes]) -> None:
+        known = self.batches.setdefault(base, data)
+        assert known == data, f"two committed batches at {base}"
+        if end <= self.end:
+            return
+        assert base == self.end, f"{base} is committed, and {self.end} was the end"
+        self.end = end
+        for value in values:
+            assert value not in self.place, f"{value!r} is committed twice"
+            assert value not in self.refused, f"{value!r} was refused, and is committed"
+            self.place[value] = end
+
+    def acknowledge(self, value: bytes, end: int) -> None:
+        assert self.place.get(value) == end, f"{value!r} is acknowledged, and not committed"
+        self.acknowledged[value] = end
+
+    def refuse(self, value: bytes) -> None:
+        assert value not in self.place, f"{value!r} is refused, and committed"
+        self.refused.add(value)
+
+    def read(self, index: int, known_before: int) -> None:
+        assert index >= known_before, f"a stale read: {index}, {known_before} was committed"
+        self.reads += 1
+
+
+class Recorder(StateMachine):
+    """The state machine of one incarnation."""
+
+    def __init__(self, incarnation: str, history: History, now_s: Callable[[], float]) -> None:
+        self.end = Offset(0)
+        self.epoch: Epoch | None = None
+        """The one that it has claimed and not renounced."""
+        self._incarnation = incarnation
+        self._history = history
+        self._now_s = now_s
+
+    def on_commit(self, batches: tuple[memoryview, ...]) -> None:
+        for batch in batches:
+            for header, data in iter_batches(batch):
+                base, end = header.base_offset, header.next_offset
+                assert base == self.end, (
+                    f"{self._incarnation} is told of {base}, and has seen all below {self.end}"
+                )
+                self.end = Offset(end)
+                values: list[bytes] = []
+                if end > self._history.end and not header.is_control:
+                    values = [record.value or b"" for record in read_records(data)]
+                self._history.committed(base, end, bytes(data), values)
+        self._tell("commit", self.end)
+
+    def on_claim(self, epoch: Epoch, end_offset: Offset) -> None:
+        assert self.epoch is None, f"{self._incarnation} claims {epoch} and holds {self.epoch}"
+        assert self.end == end_offset, "a claim comes when all is delivered"
+        assert end_offset == self._history.end, "a claim comes at the end of what is committed"
+        first = self._history.claims.setdefault(epoch, self._incarnation)
+        assert first == self._incarnation, f"{first} and {self._incarnation} claim epoch {epoch}"
+        self.epoch = epoch
+        self._tell("claim", epoch)
+
+    def on_renounce(self, epoch: Epoch) -> None:
+        assert self.epoch == epoch, f"{self._incarnation} renounces {epoch}, holds {self.epoch}"
+        self.epoch = None
+        self._tell("renounce", epoch)
+
+    def _tell(self, *words: object) -> None:
+        self._history.tell(f"{self._now_s():.6f}", self._incarnation, *words)

@@ -1,0 +1,157 @@
+"""What goes wrong, and when: misfortunes at seeded times, each with an end.
+
+Each seed draws its own mixture of weights: uniform chance finds the common bugs and never the rare
+ones (tests/sim/quorum/faults).
+"""
+
+import asyncio
+import errno
+import random
+from collections.abc import Callable
+
+from tests.sim.driver.world import Node, World
+
+KINDS = (
+    "kill",
+    "power",
+    "blackout",
+    "cut_link",
+    "cut_off",
+    "pause",
+    "slow_disk",
+    "broken_disk",
+    "resets",
+    "resign",
+)
+
+
+class Troubles:
+    def __init__(self, world: World) -> None:
+        self.counts = dict.fromkeys(KINDS, 0)
+        self._world = world
+        self._rng = rng = random.Random(f"troubles {world.seed}")
+        self._weights = [rng.choice((0, 1, 1, 4)) for _ in KINDS]
+        if not any(self._weights):
+            self._weights = [1] * len(KINDS)
+        self._every_s = rng.choice((0.3, 0.7, 1.5))
+        self._over = False
+        network = world.network
+        network.slow_chance = rng.choice((0.0, 0.0, 0.01, 0.05))
+        network.loss = rng.choice((0.0, 0.0, 0.001, 0.01))
+        network.delay_s = rng.choice(((0.0001, 0.001), (0.0005, 0.005), (0.001, 0.03)))
+        world.loop.executor_delay_max_s = rng.choice((0.001, 0.004, 0.02))
+
+    async def go_on(self) -> None:
+        """Until cancelled or `stop`."""
+        while not self._over:
+            await asyncio.sleep(self._rng.expovariate(1 / self._every_s))
+            (kind,) = self._rng.choices(KINDS, self._weights)
+            self.counts[kind] += 1
+            self._world.tell("trouble", kind)
+            getattr(self, f"_{kind}")()
+
+    def stop(self) -> None:
+        """Peace: everything is healed, and everybody starts."""
+        world = self._world
+        self._over = True
+        world.network.heal_all()
+        world.loop.disk_s.clear()
+        world.loop.executor_delay_max_s = 0.004
+        for node in world.nodes:
+            node.files.heal()
+            world.loop.resume(node.incarnation)
+            self._start(node)
+
+    def _kill(self) -> None:
+        node = self._some()
+        if node.running:
+            node.kill()
+            self._start_later(node)
+
+    def _power(self) -> None:
+        self._cut_power(self._some())
+
+    def _blackout(self) -> None:
+        for node in self._world.nodes:
+            self._cut_power(node)
+
+    def _cut_link(self) -> None:
+        if self._world.size == 1:
+            return
+        one, two = self._rng.sample(self._world.nodes, 2)
+        links = [(one.id, two.id), (two.id, one.id)]
+        self._cut(links[: self._rng.choice((1, 2))])
+
+    def _cut_off(self) -> None:
+        """One node hears nobody, or nobody hears it, or both."""
+        node = self._some()
+        others = [each.id for each in self._world.nodes if each is not node]
+        outward = [(node.id, each) for each in others]
+        inward = [(each, node.id) for each in others]
+        self._cut(self._rng.choice((outward, inward, outward + inward)))
+
+    def _pause(self) -> None:
+        node = self._some()
+        incarnation = node.incarnation
+        self._world.loop.pause(incarnation)
+        self._later(self._duration(), lambda: self._world.loop.resume(incarnation))
+
+    def _slow_disk(self) -> None:
+        name = str(self._some().id)
+        disks = self._world.loop.disk_s
+        disks[name] = self._rng.choice(((0.005, 0.05), (0.05, 0.4)))
+        self._later(2 * self._duration(), lambda: disks.pop(name, None))
+
+    def _broken_disk(self) -> None:
+        """The next operation of a kind fails, and the process with it; then it is repaired."""
+        node = self._some()
+        operation = self._rng.choice(("append", "sync", "sync", "rename", "sync_directory"))
+        node.files.fail(operation, self._rng.choice((errno.EIO, errno.ENOSPC)))
+        self._later(self._duration(), node.files.heal)
+        self._later(self._duration() + 3.0, lambda: self._start(node))
+
+    def _resets(self) -> None:
+        self._world.network.break_some(self._rng.choice((0.3, 1.0)))
+
+    def _resign(self) -> None:
+        for node in self._world.nodes:
+            if node.claims and node.quorum is not None:
+                self._world.network.spawn(node.incarnation, node.quorum.resign, 500)
+
+    # How each is done.
+
+    def _some(self) -> Node:
+        """The leader, every other time."""
+        leaders = [node for node in self._world.nodes if node.claims]
+        return self._rng.choice(
+            leaders if leaders and self._rng.random() < 0.5 else self._world.nodes
+        )
+
+    def _duration(self) -> float:
+        low_s, high_s = self._rng.choice(((0.001, 0.03), (0.05, 0.5), (0.5, 3.0)))
+        return self._rng.uniform(low_s, high_s)
+
+    def _cut_power(self, node: Node) -> None:
+        if node.running:
+            node.cut_power(silently=self._rng.random() < 0.5)
+            self._start_later(node)
+
+    def _cut(self, links: list[tuple[int, int]]) -> None:
+        network = self._world.network
+        for link in links:
+            network.cut(*link)
+        self._later(self._duration(), lambda: [network.heal(*link) for link in links])
+
+    def _start_later(self, node: Node) -> None:
+        self._later(self._duration(), lambda: self._start(node))
+
+    def _start(self, node: Node) -> None:
+        if not node.running:
+            node.start()
+
+    def _later(self, delay_s: float, what: Callable[[], object]) -> None:
+        def do() -> None:
+            if not self._over:
+                what()
+
+        self._world.loop.call_later(delay_s, do)

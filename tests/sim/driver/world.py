@@ -1,0 +1,232 @@
+"""One simulated quorum: nodes that live and die, on a network and on disks that fail."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import cast
+from uuid import UUID
+
+import grpc.aio
+
+from controller.quorum.node import QuorumConfig, QuorumNode
+from controller.raft.state import RaftConfig
+from controller.raft.voters import Voter, VoterSet
+from klamm.errors import CorruptLogError, StartError, StorageError
+from klamm.ids import DirectoryId, NodeId
+from klamm.metadata.records import Endpoint
+from tests.sim.disk import SimFiles
+from tests.sim.driver.network import Network
+from tests.sim.driver.recorder import History, Recorder
+from tests.sim.driver.transport import Channel, Server
+from tests.sim.loop import NODE, SimulatedLoop
+
+PORT = 9093
+DIRECTORY = Path("/metadata")
+SEGMENT_BYTES = 16 * 1024
+ELECTION_TIMEOUT_MS = 300
+FETCH_TIMEOUT_MS = 600
+
+
+class WorldLoop(SimulatedLoop):
+    """Work in threads takes as long as its node's disk does."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
+        self.disk_s: dict[str, tuple[float, float]] = {}
+        """By node."""
+
+    def executor_plan(self) -> tuple[bool, float]:
+        node = NODE.get().partition(".")[0]
+        low_s, high_s = self.disk_s.get(node, (0.0001, self.executor_delay_max_s))
+        return self.rng.random() < 0.5, self.rng.uniform(low_s, high_s)
+
+
+class SimClock:
+    def __init__(self, loop: SimulatedLoop, ahead_ms: int) -> None:
+        self._loop = loop
+        self._ahead_ms = ahead_ms
+
+    def monotonic_ms(self) -> int:
+        return self._ahead_ms + int(self._loop.time() * 1_000)
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + self.monotonic_ms()
+
+
+class Node:
+    """A machine: its disk outlives its processes."""
+
+    def __init__(self, world: "World", node_id: int) -> None:
+        self.id = node_id
+        self.files = SimFiles(world.rng)
+        self.quorum: QuorumNode | None = None
+        self.recorder: Recorder
+        self.incarnation = ""
+        self._world = world
+        self._count = 0
+
+    @property
+    def running(self) -> bool:
+        return self.quorum is not None
+
+    @property
+    def claims(self) -> bool:
+        return self.running and self.recorder.epoch is not None
+
+    def start(self) -> None:
+        world = self._world
+        assert not self.running
+        self._count += 1
+        self.incarnation = f"{self.id}.{self._count}"
+        self.recorder = Recorder(self.incarnation, world.history, world.loop.time)
+        world.tell("start", self.incarnation)
+        world.loop.spawn(self.incarnation, self._live(self.incarnation))
+
+    async def _live(self, incarnation: str) -> None:
+        world = self._world
+        try:
+            self.quorum = quorum = self._open(incarnation)
+            server = Server(world.network, self.id, incarnation)
+            quorum.register(cast(grpc.aio.Server, server))
+            world.network.servers[self.id] = server
+            await quorum.run(self.recorder)
+        except Exception as error:
+            if not _is_of_the_disk(error):
+                world.found(error)
+                return
+            world.disk_failed(self, error)
+
+    def _open(self, incarnation: str) -> QuorumNode:
+        world = self._world
+
+        def connect(address: str) -> grpc.aio.Channel:
+            to = int(address.partition(":")[0].removeprefix("node"))
+            return cast(grpc.aio.Channel, Channel(world.network, self.id, incarnation, to))
+
+        return QuorumNode.open(
+            self._config(),
+            files=self.files,
+            clock=SimClock(world.loop, 1_000_000 * self.id),
+            rng=random.Random(f"{world.seed} {incarnation}"),
+            connect=connect,
+        )
+
+    def _config(self) -> QuorumConfig:
+        voters = tuple(
+            Voter(
+                node_id=NodeId(each),
+                endpoint=Endpoint(name="CONTROLLER", host=f"node{each}", port=PORT),
+            )
+            for each in range(1, self._world.size + 1)
+        )
+        return QuorumConfig(
+            raft=RaftConfig(
+                me=NodeId(self.id),
+                directory_id=DirectoryId(UUID(int=self.id)),
+                voters=VoterSet(voters),
+                election_timeout_ms=ELECTION_TIMEOUT_MS,
+                fetch_timeout_ms=FETCH_TIMEOUT_MS,
+                election_backoff_max_ms=200,
+            ),
+            cluster_id="simulated",
+            metadata_log_dir=DIRECTORY,
+            segment_bytes=SEGMENT_BYTES,
+            request_timeout_ms=500,
+        )
+
+    def kill(self) -> None:
+        """The process ends; the machine goes on, and tells its peers."""
+        self._end("kill", silently=False)
+        self.files.kill()
+
+    def cut_power(self, *, silently: bool = True) -> None:
+        """What was not synced is lost."""
+        self._end("power", silently=silently)
+        self.files.crash(self._world.rng)
+
+    def _end(self, how: str, *, silently: bool) -> None:
+        world = self._world
+        world.tell(how, self.incarnation)
+        self.quorum = None
+        world.network.servers.pop(self.id, None)
+        world.loop.resume(self.incarnation)
+        world.loop.kill(self.incarnation)
+        world.network.died(self.incarnation, silently=silently)
+
+
+class World:
+    """Made within the loop."""
+
+    def __init__(self, seed: int, loop: WorldLoop, size: int) -> None:
+        self.seed = seed
+        self.loop = loop
+        self.size = size
+        self.rng = random.Random(f"world {seed}")
+        self.history = History()
+        self.network = Network(loop, random.Random(f"network {seed}"), self.found)
+        self.nodes = [Node(self, each) for each in range(1, size + 1)]
+        self.finding: BaseException | None = None
+        self.disk_failures = 0
+        loop.set_exception_handler(self._unhandled)
+
+    def tell(self, *words: object) -> None:
+        self.history.tell(f"{self.loop.time():.6f}", *words)
+
+    def found(self, error: BaseException) -> None:
+        """The first finding ends the run."""
+        if self.finding is None:
+            self.finding = error
+
+    def check(self) -> None:
+        if self.finding is not None:
+            raise self.finding
+
+    def disk_failed(self, node: Node, error: Exception) -> None:
+        """The process ends; its machine is given a new start, and the page cache is gone."""
+        self.tell("disk failed", node.incarnation, type(error).__name__)
+        self.disk_failures += 1
+        node.cut_power(silently=False)
+        node.files.heal()
+        self.loop.disk_s.pop(str(node.id), None)
+
+    async def until(self, condition: Callable[[], bool], limit_s: float, what: str) -> float:
+        """Simulated seconds that it took."""
+        began_s = self.loop.time()
+        while not condition():
+            self.check()
+            took_s = self.loop.time() - began_s
+            assert took_s < limit_s, f"no {what} within {limit_s} s"
+            await asyncio.sleep(0.005)
+        self.check()
+        return self.loop.time() - began_s
+
+    def _unhandled(self, loop: object, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        self.found(error if isinstance(error, Exception) else AssertionError(str(context)))
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """An error that a disk reported; not one in what it holds."""
+    cause = error.__cause__ if isinstance(error, StartError) else error
+    return isinstance(cause, StorageError | OSError) and not isinstance(cause, CorruptLogError)
+
+
+def run(
+    seed: int,
+    main: Callable[[World], Awaitable[None]],
+    *,
+    size: int = 3,
+) -> World:
+    """Run `main` in a world of its own."""
+    loop = WorldLoop(random.Random(f"loop {seed}"))
+    worlds: list[World] = []
+
+    async def begin() -> None:
+        world = World(seed, loop, size)
+        worlds.append(world)
+        await main(world)
+        world.check()
+
+    loop.run_world(begin())
+    return worlds[0]
