@@ -49,6 +49,7 @@ $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/pip install --quiet --editable .
+	$(BIN)/python -m compileall -q klamm controller broker
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run
