@@ -5,6 +5,7 @@ serves. Reflection is offered as v1 and as v1alpha, which are the same messages 
 (https://github.com/grpc/grpc-proto/blob/master/grpc/reflection/v1/reflection.proto).
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import grpc.aio
@@ -19,6 +20,9 @@ CALLS_MAX = 4_096
 
 STOP_GRACE_MS = 500
 """Running calls get so long to end by themselves."""
+
+_CALL_COROUTINES = frozenset({"_schedule_rpc_coro", "_handle_exceptions"})
+"""What grpc.aio runs for each call."""
 
 _REFLECTION = "grpc.reflection.v1.ServerReflection"
 
@@ -71,6 +75,22 @@ class GrpcServer:
         """Take no new calls; end those that run after `grace_ms`."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_ms / 1_000)
+        await _handlers_ended()
+
+
+async def _handlers_ended() -> None:
+    """Wait for the tasks of calls that were cut off.
+
+    The server does not, and a task that the end of the event loop cancels in its place is told on
+    stderr with its stack, as if the node had a bug.
+    """
+    tasks = [each for each in asyncio.all_tasks() if _coroutine_name(each) in _CALL_COROUTINES]
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_GRACE_MS / 1_000)
+
+
+def _coroutine_name(task: "asyncio.Task[object]") -> str:
+    return str(getattr(task.get_coro(), "__name__", ""))
 
 
 def _add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """What every gRPC server of a node offers beside its services."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -13,6 +14,7 @@ from klamm.rpc.server import GrpcServer
 from klamm.v1 import metadata_pb2
 from klamm.v1.metadata_pb2_grpc import (
     MetadataServiceServicer,
+    MetadataServiceStub,
     add_MetadataServiceServicer_to_server,
 )
 
@@ -20,10 +22,15 @@ METADATA = "klamm.v1.MetadataService"
 
 
 class Servicer(MetadataServiceServicer):
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
     async def ListTopics(
         self, request: metadata_pb2.ListTopicsRequest, context: object
     ) -> metadata_pb2.ListTopicsResponse:
-        return metadata_pb2.ListTopicsResponse(next_page_token=request.page_token)
+        self.asked.set()
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("never answers")
 
     async def Watch(
         self, request: metadata_pb2.WatchRequest, context: object
@@ -31,9 +38,10 @@ class Servicer(MetadataServiceServicer):
         yield metadata_pb2.WatchResponse(header={"offset": request.from_offset})
 
 
-async def started() -> GrpcServer:
+async def started(servicer: Servicer | None = None) -> GrpcServer:
     server = GrpcServer("127.0.0.1", 0)
-    server.add(METADATA, lambda it: add_MetadataServiceServicer_to_server(Servicer(), it))
+    wanted = servicer or Servicer()
+    server.add(METADATA, lambda it: add_MetadataServiceServicer_to_server(wanted, it))
     await server.start()
     return server
 
@@ -104,3 +112,22 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "request" in (caught.value.details() or "")
     assert caplog.records == []
+
+
+def test_a_call_that_is_cut_off_by_the_end_is_not_told(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A loop of its own: what is told is told as that loop ends."""
+
+    async def serve_and_end() -> None:
+        servicer = Servicer()
+        server = await started(servicer)
+        stub = MetadataServiceStub(open_channel(f"127.0.0.1:{server.port}"))
+        call = asyncio.ensure_future(stub.ListTopics(metadata_pb2.ListTopicsRequest()))
+        await servicer.asked.wait()
+        call.add_done_callback(lambda it: it.cancelled() or it.exception())
+        await server.stop(grace_ms=0)
+
+    asyncio.run(serve_and_end())
+    assert caplog.records == []
+    assert "Traceback" not in capfd.readouterr().err
