@@ -196,4 +196,5 @@ def running(directory: Path, overrides: Mapping[str, str] | None = None) -> Iter
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-    assert it.tracebacks() == []
+    told = it.tracebacks()
+    assert not told, "\n".join(told)
