@@ -1,4 +1,4 @@
-"""What the tests with real processes share: one cluster a module, and a look at its logs."""
+"""What the tests with real processes share: one cluster, and a look at its logs after each test."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,10 @@ import pytest
 from tests.process.running import Running, running
 
 
-@pytest.fixture(scope="module")
-def overrides() -> dict[str, str]:
-    """Config keys for every node; a module may have its own."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def cluster(
-    tmp_path_factory: pytest.TempPathFactory, overrides: dict[str, str]
-) -> Iterator[Running]:
-    """Three controllers and three brokers for all tests of a module."""
-    with running(tmp_path_factory.mktemp("cluster") / "dir", overrides) as it:
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Three controllers and three brokers that stay up; a module that kills them has its own."""
+    with running(tmp_path_factory.mktemp("cluster") / "dir") as it:
         yield it
 
 
@@ -28,4 +20,5 @@ def no_traceback(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "cluster" in request.fixturenames:
         it: Running = request.getfixturevalue("cluster")
-        assert it.tracebacks() == []
+        told = it.tracebacks()
+        assert not told, "\n".join(told)

@@ -18,7 +18,7 @@ from tests.process.running import Running
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(120)]
 
-TOPIC = "unharmed"
+TOPIC = "unmoved"
 DEADLINE_S = 40.0
 OTHER_CLUSTER = "AAAAAAAAAAAAAAAAAAAAAQ"
 

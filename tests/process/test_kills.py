@@ -4,9 +4,11 @@ The topics have three replicas and min.insync.replicas=2, the producer acks=all.
 and what is read back in the end, is held together by `workload.check`.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.process.running import Running
+from tests.process.running import Running, running
 from tests.process.workload import Report, Workload, check, read_back
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
@@ -19,11 +21,14 @@ GO_ON = 4 * PARTITIONS
 
 
 @pytest.fixture(scope="module")
-def overrides() -> dict[str, str]:
-    return {
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A cluster to be ill-treated."""
+    overrides = {
         "broker.session.timeout.ms": str(SESSION_TIMEOUT_MS),
         "broker.heartbeat.interval.ms": "300",
     }
+    with running(tmp_path_factory.mktemp("kills") / "dir", overrides) as it:
+        yield it
 
 
 def workload(cluster: Running, topic: str, **config: str) -> Workload:
