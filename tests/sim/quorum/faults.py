@@ -75,7 +75,7 @@ def votes(rng: random.Random) -> Faults:
     return Faults(
         voters=rng.choice((3, 5)),
         delay_ms=(0.1, 12.0),
-        crash_after_vote=0.08,
+        crash_after_vote=0.15,
         downtime_ms=(0.5, 30.0),
         misfortune_every_ms=400.0,
         proposal_every_ms=150.0,
@@ -87,16 +87,18 @@ def votes(rng: random.Random) -> Faults:
 def leaders(rng: random.Random) -> Faults:
     """Leaders that die with records nobody else has, and come back (Raft, figure 8)."""
     return Faults(
-        voters=rng.choice((3, 5)),
-        crash_after_append=0.15,
-        crash_after_commit=0.1,
-        downtime_ms=(5.0, 400.0),
+        voters=rng.choice((3, 3, 5)),
+        crash_after_append=0.25,
+        crash_after_commit=0.2,
+        downtime_ms=(5.0, 150.0),
         misfortune_every_ms=700.0,
-        proposal_every_ms=40.0,
+        proposal_every_ms=30.0,
         proposal_records=1,
         fetch_bytes_max=100,
         election_timeout_ms=150,
         fetch_timeout_ms=300,
+        cut=False,
+        pause=False,
     )
 
 

@@ -27,6 +27,7 @@ from controller.raft.events import (
     Event,
     LogFlushed,
     Moment,
+    RequestFailed,
     RequestReceived,
     ResponseReceived,
     StreamLost,
@@ -38,6 +39,7 @@ from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.ids import DirectoryId, NodeId
 from tests.sim.quorum.disk import Batch, Disk
+from tests.sim.quorum.network import DEATH_HEARD_MS
 
 if TYPE_CHECKING:
     from tests.sim.quorum.world import World
@@ -256,8 +258,17 @@ class Node:
             else:
                 world.network.call(to, me, deliver)
 
+        def refused() -> None:
+            """Nobody listens there: the kernel says so at once."""
+            if self.incarnation == incarnation:
+                lost = StreamLost(NodeId(to)) if fetch else RequestFailed(NodeId(to), request)
+                self.happen(lost)
+
         def deliver_request() -> None:
-            world.nodes[to].receive(me, request, answered)
+            if world.nodes[to].state is not None:
+                world.nodes[to].receive(me, request, answered)
+            elif (to, me) not in world.network.cut:
+                world.after(world.rng.uniform(*DEATH_HEARD_MS), refused)
 
         if fetch:
             world.stream(me, to, upward=True, deliver=deliver_request)
