@@ -119,7 +119,7 @@ def test_the_active_controller_paused_until_another_leads(cluster: Running) -> N
 
 
 def test_brokers_told_to_stop_hand_over_first(cluster: Running) -> None:
-    """A controlled shutdown costs no producer a record: without retries, none fails."""
+    """A controlled shutdown: no produce fails, as far as a client with its default retries sees."""
     with workload(cluster, "stopped") as load:
         for name in cluster.brokers:
             load.wait_acknowledged(GO_ON)
