@@ -287,8 +287,7 @@ class QuorumDriver:
             before.leader,
             before.high_watermark,
         ):
-            self.changed.set()
-            self.changed = asyncio.Event()
+            self._change()
 
     async def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -383,6 +382,11 @@ class QuorumDriver:
 
     # Those that wait.
 
+    def _change(self) -> None:
+        """Who waits looks again, once: an event that stays set would have it look for ever."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
     def _new_call(self, calls: dict[int, asyncio.Future[_T]]) -> tuple[int, asyncio.Future[_T]]:
         if self._stopped:
             raise OverloadedError("the node stops")
@@ -406,7 +410,7 @@ class QuorumDriver:
         for read in self._reads.values():
             _fail(read, NotControllerError(NO_NODE, self.state.epoch))
         self._applier.stop()
-        self.changed.set()
+        self._change()
 
 
 def _resolve(future: asyncio.Future[Offset] | None, value: Offset) -> None:

@@ -64,7 +64,8 @@ class GrpcPeers:
         self._timeout_ms = request_timeout_ms
         self._peers: dict[NodeId, _Peer] = {}
         self._post: Post = lambda _: None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """In the order of their start, in which `close` ends them."""
 
     def bind(self, post: Post) -> None:
         self._post = post
@@ -142,11 +143,11 @@ class GrpcPeers:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 

@@ -201,6 +201,14 @@ async def test_a_failed_fsync_ends_the_driver_and_leaves_the_outcome_unknown() -
         await world.driver.propose(Epoch(1), Offset(3), values(b"b"))
 
 
+async def test_who_waits_for_a_change_is_woken_by_the_end_once() -> None:
+    """An event that stayed set had them look again for ever, and the process never ended."""
+    async with leading() as world:
+        changed = world.driver.changed
+    assert changed.is_set()
+    assert not world.driver.changed.is_set()
+
+
 async def test_a_vote_is_saved_before_it_is_given() -> None:
     async with driven(size=3) as world:
         request = VoteRequest(epoch=Epoch(4), log_end=OffsetAndEpoch(Epoch(-1), Offset(0)))
