@@ -169,6 +169,15 @@ class SimFiles:
         """Every file as the process sees it."""
         return {path: bytes(inode.content) for path, inode in sorted(self._names.items())}
 
+    def durable(self) -> dict[Path, bytes]:
+        """What a power cut leaves at the least."""
+        return {path: inode.durable for path, inode in sorted(self._durable_names.items())}
+
+    @property
+    def has_dropped_pages(self) -> bool:
+        """A sync has failed, and what the process reads is not what the disk holds."""
+        return any(inode.dropped for inode in self._names.values())
+
     def clone(self) -> "SimFiles":
         """Another disk with the same files, all durable, and no faults."""
         other = SimFiles()

@@ -207,7 +207,7 @@ def _unwind(coroutine: Any) -> None:
         try:
             coroutine.close()
             return
-        except BaseException:  # noqa: BLE001 - the world is over, and its verdict given
+        except BaseException:
             continue
 
 

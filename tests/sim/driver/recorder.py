@@ -18,7 +18,9 @@ from klamm.log.record_batch import iter_batches, read_records
 class History:
     """What all of them agree on."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_majority: Callable[[bytes], bool]) -> None:
+        """`on_majority` says whether a majority of the disks has these bytes, durably."""
+        self._on_majority = on_majority
         self.batches: dict[int, bytes] = {}
         """By base offset."""
         self.end = 0
@@ -43,6 +45,7 @@ class History:
             return
         assert base == self.end, f"{base} is committed, and {self.end} was the end"
         self.end = end
+        assert self._on_majority(data), f"{base} is committed, and on less than half of the disks"
         for value in values:
             assert value not in self.place, f"{value!r} is committed twice"
             assert value not in self.refused, f"{value!r} was refused, and is committed"

@@ -55,7 +55,7 @@ class Channel:
         self._closed = network.loop.create_future()
 
     def unary_unary(self, path: str, **coding: Any) -> Callable[..., Any]:
-        async def call(request: Any, timeout: float) -> Any:  # noqa: ASYNC109 - grpc.aio's own
+        async def call(request: Any, timeout: float) -> Any:
             unary = UnaryCall(self, path, coding["request_serializer"](request))
             try:
                 async with asyncio.timeout(timeout):

@@ -13,6 +13,7 @@ from tests.sim.driver.world import Node, World
 
 KINDS = (
     "kill",
+    "stop",
     "power",
     "blackout",
     "cut_link",
@@ -67,6 +68,11 @@ class Troubles:
         if node.running:
             node.kill()
             self._start_later(node)
+
+    def _stop(self) -> None:
+        node = self._some()
+        self._world.network.spawn(node.incarnation, node.stop)
+        self._later(self._duration() + 1.0, lambda: self._start(node))
 
     def _power(self) -> None:
         self._cut_power(self._some())
@@ -140,7 +146,12 @@ class Troubles:
         network = self._world.network
         for link in links:
             network.cut(*link)
-        self._later(self._duration(), lambda: [network.heal(*link) for link in links])
+
+        def heal() -> None:
+            for link in links:
+                network.heal(*link)
+
+        self._later(self._duration(), heal)
 
     def _start_later(self, node: Node) -> None:
         self._later(self._duration(), lambda: self._start(node))

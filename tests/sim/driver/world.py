@@ -65,6 +65,8 @@ class Node:
         self.incarnation = ""
         self._world = world
         self._count = 0
+        self._stopping = False
+        self._life: asyncio.Task[None]
 
     @property
     def running(self) -> bool:
@@ -74,23 +76,35 @@ class Node:
     def claims(self) -> bool:
         return self.running and self.recorder.epoch is not None
 
+    def holds(self, data: bytes) -> bool:
+        """Does its log, and would it after a power cut?"""
+        durable = self.files.durable().items()
+        return any(data in content for path, content in durable if path.suffix == ".log")
+
     def start(self) -> None:
         world = self._world
         assert not self.running
         self._count += 1
+        self._stopping = False
         self.incarnation = f"{self.id}.{self._count}"
         self.recorder = Recorder(self.incarnation, world.history, world.loop.time)
         world.tell("start", self.incarnation)
-        world.loop.spawn(self.incarnation, self._live(self.incarnation))
+        self._life = world.loop.spawn(self.incarnation, self._live(self.incarnation))
 
     async def _live(self, incarnation: str) -> None:
         world = self._world
         try:
             self.quorum = quorum = self._open(incarnation)
             server = Server(world.network, self.id, incarnation)
-            quorum.register(cast(grpc.aio.Server, server))
+            quorum.register(cast("grpc.aio.Server", server))
             world.network.servers[self.id] = server
-            await quorum.run(self.recorder)
+            try:
+                await quorum.run(self.recorder)
+            except asyncio.CancelledError:
+                world.network.servers.pop(self.id, None)
+                await quorum.close()
+                self._end("stopped", silently=False)
+                self._let_go_of_the_disk()
         except Exception as error:
             if not _is_of_the_disk(error):
                 world.found(error)
@@ -102,7 +116,7 @@ class Node:
 
         def connect(address: str) -> grpc.aio.Channel:
             to = int(address.partition(":")[0].removeprefix("node"))
-            return cast(grpc.aio.Channel, Channel(world.network, self.id, incarnation, to))
+            return cast("grpc.aio.Channel", Channel(world.network, self.id, incarnation, to))
 
         return QuorumNode.open(
             self._config(),
@@ -138,7 +152,22 @@ class Node:
     def kill(self) -> None:
         """The process ends; the machine goes on, and tells its peers."""
         self._end("kill", silently=False)
-        self.files.kill()
+        self._let_go_of_the_disk()
+
+    async def stop(self) -> None:
+        """In order: `run` is cancelled, the peers are left, the log is closed."""
+        if self.running and not self._stopping:
+            self._stopping = True
+            self._world.tell("stop", self.incarnation)
+            self._life.cancel()
+
+    def _let_go_of_the_disk(self) -> None:
+        if self.files.has_dropped_pages:
+            # A process that reads its page cache after a failed fsync takes for durable what is
+            # not, and cannot know; with such a disk the machine is started anew.
+            self.files.crash(self._world.rng)
+        else:
+            self.files.kill()
 
     def cut_power(self, *, silently: bool = True) -> None:
         """What was not synced is lost."""
@@ -163,7 +192,7 @@ class World:
         self.loop = loop
         self.size = size
         self.rng = random.Random(f"world {seed}")
-        self.history = History()
+        self.history = History(self._on_majority)
         self.network = Network(loop, random.Random(f"network {seed}"), self.found)
         self.nodes = [Node(self, each) for each in range(1, size + 1)]
         self.finding: BaseException | None = None
@@ -200,6 +229,10 @@ class World:
             await asyncio.sleep(0.005)
         self.check()
         return self.loop.time() - began_s
+
+    def _on_majority(self, data: bytes) -> bool:
+        holders = [node for node in self.nodes if node.holds(data)]
+        return len(holders) > self.size // 2
 
     def _unhandled(self, loop: object, context: dict[str, object]) -> None:
         error = context.get("exception")

@@ -1,0 +1,212 @@
+"""Planted bugs of the shell: each is one that somebody has made, and each must be caught.
+
+The core below has its own (tests/sim/quorum/mutants); these are in what carries out its effects.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from controller.quorum import store
+from controller.quorum.applier import Applier
+from controller.quorum.driver import QuorumDriver
+from controller.quorum.node import QuorumNode
+from controller.quorum.peers import _FetchStream
+from controller.quorum.store import LogStore
+from controller.raft.effects import Renounce, SaveQuorumState
+from klamm.errors import StorageError
+from klamm.log.record_batch import iter_batches
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    story: str
+    patches: Callable[[], list[Patch]]
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """Patch, and mend again."""
+    patches = mutant.patches()
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
+    for owner, name, value in patches:
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
+def _flush_nothing() -> list[Patch]:
+    async def flush(self: Any) -> Any:
+        return self._log.end_offset
+
+    return [(LogStore, "flush", flush)]
+
+
+def _flush_names_the_end_of_now() -> list[Patch]:
+    real = LogStore.flush
+
+    async def flush(self: Any) -> Any:
+        await real(self)
+        return self._log.end_offset
+
+    return [(LogStore, "flush", flush)]
+
+
+def _save_nothing() -> list[Patch]:
+    async def save(self: Any, effect: Any) -> None:
+        pass
+
+    return [(LogStore, "save", save)]
+
+
+def _save_without_fsync() -> list[Patch]:
+    """Written and renamed, never synced."""
+
+    async def save(self: Any, effect: Any) -> None:
+        path = self._directory / store.QUORUM_STATE
+        beside = path.with_name("quorum-state.tmp")
+        file = self._files.open(beside)
+        file.truncate(0)
+        file.append(store._format(effect))
+        self._files.rename(beside, path)
+
+    return [(LogStore, "save", save)]
+
+
+def _save_beside() -> list[Patch]:
+    """As the fsync of the log: the answer does not wait for it."""
+    real = QuorumDriver._carry_out
+
+    async def carry_out(self: Any, effect: Any) -> None:
+        if isinstance(effect, SaveQuorumState):
+            task = asyncio.get_running_loop().create_task(self._store.save(effect))
+            self.__dict__.setdefault("_saves", []).append(task)
+        else:
+            await real(self, effect)
+
+    return [(QuorumDriver, "_carry_out", carry_out)]
+
+
+def _committed_when_appended() -> list[Patch]:
+    async def wait(self: Any, epoch: Any, end_offset: Any) -> None:
+        if self._reign != epoch:
+            await real(self, epoch, end_offset)
+
+    real = Applier.wait
+    return [(Applier, "wait", wait)]
+
+
+def _waits_outlive_their_epoch() -> list[Patch]:
+    """The offset is reached, by what another leader wrote there."""
+    real = Applier._deliver
+
+    async def deliver(self: Any, machine: Any, what: Any) -> None:
+        if isinstance(what, Renounce) and self._reign == what.epoch:
+            self._reign = None
+            machine.on_renounce(what.epoch)
+            return
+        await real(self, machine, what)
+
+    return [(Applier, "_deliver", deliver)]
+
+
+def _delivers_to_the_end_of_the_log() -> list[Patch]:
+    """And not of what is committed."""
+
+    async def apply(self: Any, machine: Any, high_watermark: Any) -> None:
+        far = 1 << 62
+        while data := self._read(self.applied, 128 * 1024, far):
+            batches = tuple(iter_batches(data))
+            machine.on_commit(tuple(view for _, view in batches))
+            self.applied = batches[-1][0].next_offset
+            self._wake_waits()
+
+    return [(Applier, "_apply", apply)]
+
+
+def _delivers_each_turn_from_where_the_last_began() -> list[Patch]:
+    """The last batch again, after each commit."""
+    real = Applier._apply
+
+    async def apply(self: Any, machine: Any, high_watermark: Any) -> None:
+        self.applied = max(0, self.applied - 1)
+        await real(self, machine, high_watermark)
+
+    return [(Applier, "_apply", apply)]
+
+
+def _claims_ahead_of_the_commits() -> list[Patch]:
+    def tell(self: Any, what: Any) -> None:
+        self._todo.appendleft(what)
+        self._wake.set()
+
+    return [(Applier, "tell", tell)]
+
+
+def _breaks_are_not_told() -> list[Patch]:
+    def end(self: Any) -> None:
+        self.over = True
+        self._call.cancel()
+
+    return [(_FetchStream, "_end", end)]
+
+
+def _standbys_read_their_own() -> list[Patch]:
+    async def try_read_index(self: Any, timeout_ms: int) -> Any:
+        return self.high_watermark
+
+    return [(QuorumNode, "_try_read_index", try_read_index)]
+
+
+def _failed_fsyncs_are_tried_again() -> list[Patch]:
+    """Fsyncgate: the second one succeeds, and the pages are gone."""
+
+    async def flush(self: Any) -> Any:
+        end = self._log.end_offset
+        try:
+            await real(self)
+        except StorageError:
+            self._log._failure = None
+        return end
+
+    real = LogStore.flush
+    return [(LogStore, "flush", flush)]
+
+
+MUTANTS = (
+    Mutant("no fsync", "an append counts before it is durable", _flush_nothing),
+    Mutant(
+        "fsync of too much",
+        "what was appended while the fsync was out counts as durable",
+        _flush_names_the_end_of_now,
+    ),
+    Mutant("no save", "quorum-state is never written", _save_nothing),
+    Mutant("save without fsync", "quorum-state is renamed, not synced", _save_without_fsync),
+    Mutant("save beside", "a vote is given while it is being saved", _save_beside),
+    Mutant("committed at append", "wait_committed returns at once", _committed_when_appended),
+    Mutant(
+        "waits outlive their epoch",
+        "a proposal is acknowledged when another leader's records reach its offset",
+        _waits_outlive_their_epoch,
+    ),
+    Mutant("delivers too much", "on_commit up to the log's end", _delivers_to_the_end_of_the_log),
+    Mutant(
+        "delivers twice",
+        "the last batch again with each commit",
+        _delivers_each_turn_from_where_the_last_began,
+    ),
+    Mutant("claims too early", "the newest is told first", _claims_ahead_of_the_commits),
+    Mutant("own read index", "a read is answered without asking", _standbys_read_their_own),
+    Mutant("fsync again", "a failed fsync is taken for done", _failed_fsyncs_are_tried_again),
+)
+
+SLOW = Mutant("breaks are not told", "a dead leader is found by timeouts", _breaks_are_not_told)
+"""Nothing is lost by it but time."""

@@ -1,0 +1,107 @@
+"""The quorum's shell under every seed of the CI budget, with planted bugs, and its failovers.
+
+Two hundred seeds of some twenty simulated seconds; `python -m tests.sim.driver.replay` runs on.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim.driver.clients import Clients
+from tests.sim.driver.mutants import MUTANTS, SLOW, Mutant, planted
+from tests.sim.driver.scenario import run_seed
+from tests.sim.driver.world import World, run
+
+SEEDS = 200
+CHUNK = 10
+
+MUTANT_SEEDS_MAX = 30
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
+def test_quorum_shell_survives(first: int) -> None:
+    acknowledged = sum(
+        len(run_seed(seed).history.acknowledged) for seed in range(first, first + CHUNK)
+    )
+    assert acknowledged > CHUNK * 100, "hardly anything was committed: the run proves nothing"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_planted_bug_is_caught(mutant: Mutant) -> None:
+    with planted(mutant):
+        for seed in range(MUTANT_SEEDS_MAX):
+            try:
+                run_seed(seed)
+            except AssertionError:
+                return
+    pytest.fail(f"{mutant.name} ({mutant.story}) survived {MUTANT_SEEDS_MAX} seeds")
+
+
+HISTORIES = """
+from tests.sim.driver.replay import describe
+from tests.sim.driver.scenario import run_seed
+for seed in (1, 3, 7, 12):
+    print(describe(run_seed(seed)))
+"""
+
+
+def test_same_seed_same_history_in_every_process() -> None:
+    """Under whatever order sets of strings happen to have there."""
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", HISTORIES],
+            env={**os.environ, "PYTHONHASHSEED": str(number)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number in range(3)
+    }
+    assert len(told) == 1
+    assert len(set(told.pop().split("\n"))) == 5
+
+
+def failover_s(seed: int, size: int) -> float:
+    """From the leader's death as a process to the next acknowledged proposal."""
+    took: list[float] = []
+
+    async def main(world: World) -> None:
+        clients, history = Clients(world), world.history
+        for node in world.nodes:
+            node.start()
+
+        def acknowledged_after(count: int) -> bool:
+            for node in world.nodes:
+                if node.claims:
+                    clients.propose(node)
+            return len(history.acknowledged) > count
+
+        await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
+        (leader,) = [node for node in world.nodes if node.claims]
+        leader.kill()
+        count = len(history.acknowledged)
+        took.append(await world.until(lambda: acknowledged_after(count), 10.0, "failover"))
+
+    run(seed, main, size=size)
+    return took[0]
+
+
+def failovers_s(size: int) -> list[float]:
+    return sorted(failover_s(seed, size) for seed in range(20))
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_a_killed_leader_is_replaced_in_milliseconds(size: int) -> None:
+    """Of simulated time: fsyncs of up to 4 ms, round trips of up to 4 ms, the jitter."""
+    took_s = failovers_s(size)
+    assert took_s[10] < 0.12
+    assert took_s[-1] < 0.4
+
+
+def test_a_break_that_is_not_told_shows_in_the_failover() -> None:
+    with planted(SLOW):
+        assert failovers_s(3)[10] > 0.3
