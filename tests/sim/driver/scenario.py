@@ -57,11 +57,14 @@ async def settle(world: World, clients: Clients) -> None:
         return len(history.acknowledged) > known
 
     await world.until(acknowledged, PEACE_S, "proposal acknowledged in peace")
-    await world.until(
-        lambda: all(node.running and node.recorder.end == history.end for node in world.nodes),
-        PEACE_S,
-        "node up to date in peace",
-    )
+
+    def up_to_date() -> bool:
+        for node in world.nodes:
+            if not node.alive:  # It was stopping when peace came.
+                node.start()
+        return all(node.running and node.recorder.end == history.end for node in world.nodes)
+
+    await world.until(up_to_date, PEACE_S, "node up to date in peace")
     for value, end in history.acknowledged.items():
         assert history.place.get(value) == end, f"{value!r} is lost"
 

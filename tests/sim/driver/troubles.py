@@ -65,14 +65,15 @@ class Troubles:
 
     def _kill(self) -> None:
         node = self._some()
-        if node.running:
+        if node.alive:
             node.kill()
             self._start_later(node)
 
     def _stop(self) -> None:
         node = self._some()
-        self._world.network.spawn(node.incarnation, node.stop)
-        self._later(self._duration() + 1.0, lambda: self._start(node))
+        if node.running:
+            self._world.network.spawn(node.incarnation, node.stop)
+            self._later(self._duration() + 1.0, lambda: self._start(node))
 
     def _power(self) -> None:
         self._cut_power(self._some())
@@ -138,7 +139,7 @@ class Troubles:
         return self._rng.uniform(low_s, high_s)
 
     def _cut_power(self, node: Node) -> None:
-        if node.running:
+        if node.alive:
             node.cut_power(silently=self._rng.random() < 0.5)
             self._start_later(node)
 
@@ -157,7 +158,7 @@ class Troubles:
         self._later(self._duration(), lambda: self._start(node))
 
     def _start(self, node: Node) -> None:
-        if not node.running:
+        if not node.alive:
             node.start()
 
     def _later(self, delay_s: float, what: Callable[[], object]) -> None:

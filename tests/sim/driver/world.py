@@ -63,6 +63,8 @@ class Node:
         self.quorum: QuorumNode | None = None
         self.recorder: Recorder
         self.incarnation = ""
+        self.alive = False
+        """Started, and not ended; `running` once its disk is recovered."""
         self._world = world
         self._count = 0
         self._stopping = False
@@ -83,7 +85,8 @@ class Node:
 
     def start(self) -> None:
         world = self._world
-        assert not self.running
+        assert not self.alive
+        self.alive = True
         self._count += 1
         self._stopping = False
         self.incarnation = f"{self.id}.{self._count}"
@@ -177,7 +180,7 @@ class Node:
     def _end(self, how: str, *, silently: bool) -> None:
         world = self._world
         world.tell(how, self.incarnation)
-        self.quorum = None
+        self.quorum, self.alive = None, False
         world.network.servers.pop(self.id, None)
         world.loop.resume(self.incarnation)
         world.loop.kill(self.incarnation)
