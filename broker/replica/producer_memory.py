@@ -13,8 +13,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from klamm.log.log import Log
-
 from broker.replica.producer_state import (
     NO_PRODUCER_ID,
     NO_PRODUCERS,
@@ -26,6 +24,7 @@ from broker.replica.producer_state import (
     expired,
 )
 from klamm.ids import Offset
+from klamm.log.log import Log
 from klamm.log.record_batch import BatchHeader, iter_batches
 
 WAYPOINT_BATCHES = 512
