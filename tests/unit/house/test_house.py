@@ -79,7 +79,7 @@ def test_nothing_sleeps_in_tests() -> None:
 
 
 def test_ruff() -> None:
-    run(sys.executable, "-m", "ruff", "check", ".")
+    run(sys.executable, "-m", "ruff", "check", "--no-cache", ".")
 
 
 def test_ruff_format() -> None:
