@@ -25,6 +25,8 @@ class Invariants:
     def __init__(self) -> None:
         self.committed: list[tuple[int, str]] = []
         """(epoch, payload) by offset: what any voter has called committed."""
+        self.commit_epochs: list[int] = []
+        """In which epoch each was first called so."""
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.records: dict[tuple[int, int], str] = {}
@@ -44,14 +46,20 @@ class Invariants:
                 assert state.log.end_offset >= before.log.end_offset, "a leader's log shrank"
 
     def elected(self, node: "Node", epoch: int) -> None:
-        """2. Leader completeness: before it appends, its log has all that is committed."""
+        """2. Leader completeness: before it appends, its log has all that was committed before.
+
+        What a later epoch has committed says nothing of it: votes may be slow, and who is elected
+        too late leads nobody.
+        """
         self.elections += 1
         end = len(self.committed)
+        while end and self.commit_epochs[end - 1] >= epoch:
+            end -= 1
         assert node.disk.end_offset >= end, (
             f"node {node.id} leads epoch {epoch} with {node.disk.end_offset} of {end} records"
         )
         if end:
-            assert node.disk.entries[end - 1] == self.committed[-1], (
+            assert node.disk.entries[end - 1] == self.committed[end - 1], (
                 f"node {node.id} leads epoch {epoch} without the last committed record"
             )
 
@@ -72,7 +80,10 @@ class Invariants:
                 f"node {node.id} commits {entries[where]} at {where}, "
                 f"it was {self.committed[where]}"
             )
-        self.committed += entries[known:high_watermark] if high_watermark > known else []
+        if high_watermark > known:
+            assert node.state is not None
+            self.committed += entries[known:high_watermark]
+            self.commit_epochs += [node.state.epoch] * (high_watermark - known)
         self.applied[node.id] = max(begin, high_watermark)
         self._durable_at_majority(node, high_watermark - 1)
 
