@@ -3,7 +3,7 @@
 # make test    installs what the tests need, and runs them
 # make lint    ruff, mypy, import contracts
 # make proto   generate klamm/v1 from proto/klamm/v1
-# make sim     simulation seeds for SECONDS (default 600)
+# make sim     fresh simulation seeds for SECONDS (default 600) each: the core, the real driver
 # make fuzz    hostile bytes into the Kafka codec, INPUTS of them (default 1000000)
 
 PYTHON ?= python3
@@ -40,6 +40,7 @@ proto: $(VENV)/.dev
 
 sim: $(VENV)/.dev
 	$(BIN)/python -m tests.sim.quorum.replay --seconds $(SECONDS)
+	$(BIN)/python -m tests.sim.driver.replay --seconds $(SECONDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.failover
