@@ -1,13 +1,12 @@
-"""The active controller: every request that changes something, and the clocks of brokers' lives.
+"""The active controller: every request that changes something.
 
     requests ──▶ ActiveController ──decide──▶ DecisionLog ──▶ quorum
-                      │  sessions: who is alive                (decisions.py)
-                      └─ run: fences the silent, keeps the log moving
+                      │                           ▲
+                      └──▶ Sessions ──expired──▶ Upkeep: fences the silent, keeps the log moving
 
 On a standby each method raises NotControllerError, which names the leader.
 """
 
-import asyncio
 import random
 from dataclasses import dataclass
 
@@ -17,24 +16,14 @@ from controller.plan.brokers import Registration
 from controller.plan.decision import Decision
 from controller.plan.ledger import View
 from controller.quorum.port import Quorum
-from controller.sessions import LATE_MS, NEVER_MS, Session, Sessions
+from controller.sessions import Session, Sessions
+from controller.upkeep import Upkeep
 from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
-from klamm.errors import ApiError, ErrorCode, KlammError, NotControllerError
+from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NodeId, Offset, TopicId
 from klamm.metadata.image import BrokerImage
-from klamm.metadata.records import Cause, FeatureLevelRecord, NoOpRecord
-from klamm.telemetry.logs import logger
-
-_log = logger(__name__)
-
-FENCE_TIMEOUT_MS = 10_000
-TICK_MS_MAX = 500
-RETRY_MS = 20
-
-METADATA_VERSION = "metadata.version"
-METADATA_VERSION_LEVEL = 22
-"""4.0-IV0: what these records can say (spec kraft 2.4)."""
+from klamm.metadata.records import Cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +42,12 @@ class ActiveController:
         self, quorum: Quorum, config: ControllerConfig, clock: Clock, rng: random.Random
     ) -> None:
         self.log = DecisionLog(quorum, clock, rng)
-        self.log.on_leading = self._on_leading
-        self.heartbeats_timed_out = 0
-        """Brokers fenced because they were not heard (TimedOutBrokerHeartbeatCount)."""
         self._quorum = quorum
         self._config = config
         self._clock = clock
         self._sessions = Sessions(config.broker_session_timeout_ms, config.broker_session_grace_ms)
-        self._to_fence: dict[NodeId, None] = {}
-        self._wake = asyncio.Event()
-        self._me = f"Controller:{config.node_id}"
+        self._upkeep = Upkeep(self.log, self._sessions, config, clock)
+        self.log.on_leading = self._upkeep.on_leading
 
     # ── brokers ──────────────────────────────────────────────────────────────────────────────
 
@@ -79,9 +64,9 @@ class ActiveController:
                 ErrorCode.INCONSISTENT_CLUSTER_ID,
                 f"this is cluster {self._quorum.cluster_id}; the broker is of {cluster_id}",
             )
-        alive = self._sessions.alive(asked.broker_id, self._clock.monotonic_ms())
 
         def decide(view: View, end: Offset) -> Decision[Offset]:
+            alive = self._sessions.alive(asked.broker_id, self._clock.monotonic_ms())
             return brokers.register(view, asked, end, session_alive=alive)
 
         cause = Cause(principal=f"Broker:{asked.broker_id}", request="RegisterBroker")
@@ -95,13 +80,13 @@ class ActiveController:
             ApiError: BROKER_ID_NOT_REGISTERED, STALE_BROKER_EPOCH.
         """
         brokers.check_epoch(self.log.pending, broker_id, broker_epoch)
-        self._to_fence.pop(broker_id, None)
+        self._upkeep.spare(broker_id)
         return self._sessions.opened(broker_id, broker_epoch, self._clock.monotonic_ms())
 
     def close_session(self, broker_id: NodeId, stream: int) -> None:
         """The stream is gone; if no other is opened within the grace, the broker is fenced."""
         self._sessions.broke(broker_id, stream, self._clock.monotonic_ms())
-        self._wake.set()
+        self._upkeep.look()
 
     async def heartbeat(
         self,
@@ -115,8 +100,9 @@ class ActiveController:
     ) -> Standing:
         """Note that a broker lives, and change its standing if it is time (spec kraft 2.6)."""
         broker = brokers.check_epoch(self.log.pending, broker_id, broker_epoch)
-        self._sessions.heard(broker_id, applied_offset, self._clock.monotonic_ms())
-        session = self._sessions.find(broker_id)
+        now_ms = self._clock.monotonic_ms()
+        session = self._sessions.heard(broker_id, broker_epoch, applied_offset, now_ms)
+        self._upkeep.spare(broker_id)
         caught_up = applied_offset > broker_epoch
         should_shut_down = False
         if broker.fenced:
@@ -126,7 +112,7 @@ class ActiveController:
         elif want_fence:
             await self._change(broker, "FenceBroker", timeout_ms)
             should_shut_down = want_shut_down
-        elif want_shut_down and session is not None:
+        elif want_shut_down:
             should_shut_down = await self._shut_down(broker, session, timeout_ms)
         committed = self.log.image.brokers.get(broker_id)
         return Standing(
@@ -240,90 +226,6 @@ class ActiveController:
 
         return await self.log.decide(decide, cause, timeout_ms)
 
-    # ── the clocks ───────────────────────────────────────────────────────────────────────────
-
     async def run(self) -> None:
-        """Fence who is silent, and keep an idle log moving. Until cancelled."""
-        while True:
-            due_ms = min(self._next_ms(), self._clock.monotonic_ms() + TICK_MS_MAX)
-            await self._sleep_until(due_ms)
-            now_ms = self._clock.monotonic_ms()
-            if now_ms - due_ms > LATE_MS:
-                _log.warning("the loop lagged: nobody is fenced for it", late_ms=now_ms - due_ms)
-                self._sessions.forgive(now_ms - due_ms)
-            if self.log.active:
-                await self._tick(now_ms)
-
-    async def _sleep_until(self, due_ms: int) -> None:
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(max(0, due_ms - self._clock.monotonic_ms()) / 1_000):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-    def _next_ms(self) -> int:
-        if not self.log.active:
-            return NEVER_MS
-        idle_ms = self._config.metadata_max_idle_interval_ms
-        quiet_ms = self.log.last_write_ms + idle_ms if idle_ms else NEVER_MS
-        fence_ms = self._clock.monotonic_ms() + RETRY_MS if self._to_fence else NEVER_MS
-        return min(quiet_ms, fence_ms, self._sessions.next_deadline_ms())
-
-    async def _tick(self, now_ms: int) -> None:
-        try:
-            for broker_id in self._sessions.expired(now_ms):
-                self._to_fence[broker_id] = None
-            if self._to_fence:
-                await self._fence()
-            idle_ms = self._config.metadata_max_idle_interval_ms
-            if idle_ms and now_ms >= self.log.last_write_ms + idle_ms:
-                await self._write("NoOp", Decision((NoOpRecord(),), None))
-        except NotControllerError:
-            return
-        except KlammError as error:
-            _log.warning("a decision of the controller's own failed", why=str(error))
-
-    async def _fence(self) -> None:
-        """All that are due, in one decision. One that comes back meanwhile is left alone."""
-        gone = tuple(self._to_fence)
-
-        def decide(view: View, _: Offset) -> Decision[None]:
-            return brokers.fence(view, [each for each in gone if each in view.image.brokers])
-
-        _log.info("fencing brokers that are not heard", brokers=",".join(map(str, gone)))
-        cause = Cause(principal=self._me, request="FenceBroker")
-        await self.log.decide(decide, cause, FENCE_TIMEOUT_MS)
-        self.heartbeats_timed_out += len(gone)
-        for broker_id in gone:
-            self._to_fence.pop(broker_id, None)
-
-    async def _write(self, request: str, decision: Decision[None]) -> None:
-        cause = Cause(principal=self._me, request=request)
-        await self.log.decide(lambda _view, _end: decision, cause, FENCE_TIMEOUT_MS)
-
-    def _on_leading(self, leading: bool) -> None:
-        """A new leader gives everybody a fresh session; a former one forgets them."""
-        self._sessions.clear()
-        self._to_fence.clear()
-        if leading:
-            now_ms = self._clock.monotonic_ms()
-            for broker_id, broker in self.log.image.brokers.items():
-                if not broker.fenced:
-                    self._sessions.begin(broker_id, broker.broker_epoch, now_ms)
-            if METADATA_VERSION not in self.log.image.features:
-                self._bootstrap()
-        self._wake.set()
-
-    def _bootstrap(self) -> None:
-        """What an empty log begins with. If it fails the next leader does it."""
-        record = FeatureLevelRecord(name=METADATA_VERSION, level=METADATA_VERSION_LEVEL)
-        self._bootstrapping = asyncio.get_running_loop().create_task(
-            self._bootstrap_with(Decision((record,), None))
-        )
-
-    async def _bootstrap_with(self, decision: Decision[None]) -> None:
-        try:
-            await self._write("Bootstrap", decision)
-        except KlammError as error:
-            _log.warning("the log's first record was not written", why=str(error))
+        """What this controller does unasked, see `Upkeep`. Until cancelled."""
+        await self._upkeep.run()

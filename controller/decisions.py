@@ -6,6 +6,9 @@ Every controller follows the log here (`on_commit`); the one that leads has a pe
 A decision that writes nothing is answered once what it saw is committed: nobody is told of a state
 that may be undone. One loop runs all of it, between awaits, so there is no lock.
 
+A decision is one atomic batch. One that is too large is refused, unless it says that it may be
+divided (a broker that held very many topics): then it is several, and nobody decides in between.
+
 Who leads claims after its own LeaderChange has committed, and knows everything before it.
 """
 
@@ -17,15 +20,30 @@ from uuid import UUID
 
 from controller.plan.decision import Decision
 from controller.plan.ledger import Ledger, View
-from controller.quorum.port import LogMovedError, Quorum
+from controller.quorum.port import (
+    PROPOSAL_BYTES_MAX,
+    PROPOSAL_RECORDS_MAX,
+    LogMovedError,
+    Quorum,
+)
 from klamm.clock import Clock
-from klamm.errors import DefiniteError, KlammError, NotControllerError, OverloadedError
+from klamm.errors import (
+    ApiError,
+    CommitUnknownError,
+    DefiniteError,
+    ErrorCode,
+    KlammError,
+    NotControllerError,
+    OverloadedError,
+)
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
+from klamm.log.records import NewRecord
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.loader import MetadataLoader
 from klamm.metadata.records import Cause
+from klamm.telemetry import metrics
 from klamm.telemetry.logs import logger
 
 _log = logger(__name__)
@@ -36,6 +54,7 @@ Decide = Callable[[View, Offset], Decision[Result]]
 """From the pending view, and the offset at which the first record would stand."""
 
 RESYNC_TIMEOUT_MS = 10_000
+RESYNC_PAUSE_MS = 20
 LOG_END = Offset(1 << 62)
 
 
@@ -53,6 +72,9 @@ class DecisionLog:
         self._end = Offset(0)
         """Where the next decision will stand."""
         self._resyncing: asyncio.Task[None] | None = None
+        self._whole = asyncio.Event()
+        """Clear while a divided decision is being appended."""
+        self._whole.set()
         self.last_write_ms = clock.monotonic_ms()
         self.on_leading: Callable[[bool], None] = lambda _: None
         """Told when this controller begins to lead, and when it ends."""
@@ -94,6 +116,8 @@ class DecisionLog:
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
         self._loader.load(b"".join(batches), LOG_END)
+        # A publisher's failure is put up with; this one's would be another truth than the log's.
+        assert self.image is self._loader.image, "the committed view does not follow the log"
 
     def on_claim(self, epoch: Epoch, end_offset: Offset) -> None:
         assert self.image.provenance.offset == end_offset, "claimed before all was seen"
@@ -125,29 +149,64 @@ class DecisionLog:
             NotControllerError: Definite: nothing was appended.
             OverloadedError: Likewise.
             CommitUnknownError: Appended; it may commit.
-            ApiError: The decision refused the request as a whole.
+            ApiError: The decision refused the request as a whole, or is too large (
+                POLICY_VIOLATION).
         """
-        view = self.pending
-        epoch = self._epoch
+        with metrics.CONTROLLER_EVENT_QUEUE.time():
+            await self._turn(timeout_ms)
+        view, epoch = self.pending, self._epoch
         assert epoch is not None, "a pending view belongs to an epoch"
-        if self._resyncing is not None:
-            raise OverloadedError("the controller catches up with its own log; try again")
-        decision = decide(view, self._end)
-        end = self._end
+        with metrics.CONTROLLER_EVENT_PROCESSING.time():
+            decision = decide(view, self._end)
+        end = Offset(self._end + len(decision.records))
         if decision.records:
-            end = Offset(self._end + len(decision.records))
-            records = encode(decision.records, cause)
+            parts = _parts(encode(decision.records, cause), divisible=decision.divisible)
             self._ledger = self._ledger.propose(decision.records, OffsetAndEpoch(epoch, end))
             base, self._end = self._end, end
             self.last_write_ms = self._clock.monotonic_ms()
-            try:
-                await self._quorum.propose(epoch, base, records)
-            except DefiniteError as error:
-                self._not_appended(epoch, base, error)
-                raise _as_refusal(error, self._quorum) from error
+            await self._append(epoch, base, parts)
         if self.image.provenance.offset < end:
-            await self._quorum.wait_committed(epoch, end, timeout_ms)
+            try:
+                await self._quorum.wait_committed(epoch, end, timeout_ms)
+            except CommitUnknownError as error:
+                if decision.records:
+                    raise
+                raise self._nothing_done(epoch) from error
         return decision.results, end
+
+    async def _turn(self, timeout_ms: int) -> None:
+        """Returns when it may be decided."""
+        if not self._whole.is_set():
+            try:
+                async with asyncio.timeout(timeout_ms / 1_000):
+                    await self._whole.wait()
+            except TimeoutError:
+                raise OverloadedError("a very large decision is being written") from None
+        if self._resyncing is not None:
+            raise OverloadedError("the controller catches up with its own log; try again")
+
+    async def _append(self, epoch: Epoch, base: Offset, parts: list[tuple[NewRecord, ...]]) -> None:
+        at = base
+        if len(parts) > 1:
+            self._whole.clear()
+        try:
+            for part in parts:
+                await self._quorum.propose(epoch, at, part)
+                at = Offset(at + len(part))
+        except DefiniteError as error:
+            self._not_appended(epoch, at, error)
+            if at > base:
+                raise CommitUnknownError(f"only a part of it was appended: {error}") from error
+            raise _as_refusal(error, self._quorum) from error
+        finally:
+            if len(parts) > 1:
+                self._whole.set()
+
+    def _nothing_done(self, epoch: Epoch) -> DefiniteError:
+        """What a decision is answered that wrote nothing, and saw what may never have been."""
+        if self._epoch != epoch:
+            return NotControllerError(self._quorum.leader, self._quorum.epoch)
+        return OverloadedError("nothing was written; what it would stand on is not committed yet")
 
     def _not_appended(self, epoch: Epoch, base: Offset, error: DefiniteError) -> None:
         """The pending view has what the log has not: build it again from the log."""
@@ -164,6 +223,7 @@ class DecisionLog:
                 await self._quorum.wait_committed(epoch, end, RESYNC_TIMEOUT_MS)
             except KlammError as error:
                 _log.warning("still catching up with the log", offset=end, why=str(error))
+                await asyncio.sleep(RESYNC_PAUSE_MS / 1_000)
                 continue
             log_end = self._quorum.log_end.offset
             if log_end <= self.image.provenance.offset:
@@ -181,6 +241,32 @@ class DecisionLog:
     def new_id(self) -> UUID:
         """A random UUID (version 4) that is not all zeros, which Kafka takes for none."""
         return UUID(int=self._rng.getrandbits(128), version=4)
+
+
+def _parts(records: tuple[NewRecord, ...], *, divisible: bool) -> list[tuple[NewRecord, ...]]:
+    """The records as proposals that the quorum takes, in order.
+
+    Raises:
+        ApiError: POLICY_VIOLATION: more than one, and they may not be divided.
+    """
+    parts: list[list[NewRecord]] = [[]]
+    part_bytes = total_bytes = 0
+    for record in records:
+        record_bytes = len(record.key or b"") + len(record.value or b"")
+        full = len(parts[-1]) == PROPOSAL_RECORDS_MAX
+        if parts[-1] and (full or part_bytes + record_bytes > PROPOSAL_BYTES_MAX):
+            parts.append([])
+            part_bytes = 0
+        parts[-1].append(record)
+        part_bytes += record_bytes
+        total_bytes += record_bytes
+    if len(parts) > 1 and not divisible:
+        raise ApiError(
+            ErrorCode.POLICY_VIOLATION,
+            f"this would write {len(records)} records of {total_bytes} bytes at once; "
+            f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes are allowed. Ask for less",
+        )
+    return [tuple(part) for part in parts]
 
 
 def _as_refusal(error: DefiniteError, quorum: Quorum) -> DefiniteError:

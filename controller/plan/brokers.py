@@ -1,4 +1,9 @@
-"""A broker's standing: registered, fenced, unfenced, on its way out (spec kraft 2.5, 2.6)."""
+"""A broker's standing: registered, fenced, unfenced, on its way out (spec kraft 2.5, 2.6).
+
+What becomes of its partitions comes before what becomes of the broker, in one atomic batch. A
+broker may hold more topics than one batch has records; then it is several, and in this order a
+decision that was cut short by an election is simply made again: the broker still stands as before.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +69,7 @@ def register(
         rack=asked.rack,
         log_dirs=asked.log_dirs,
     )
-    return Decision((*moves, record), Offset(end_offset + len(moves)))
+    return Decision((*moves, record), Offset(end_offset + len(moves)), divisible=True)
 
 
 def _surely_gone(before: BrokerImage, asked: Registration) -> bool:
@@ -122,7 +127,7 @@ def fence(view: View, broker_ids: Sequence[NodeId]) -> Decision[None]:
         )
         for each in gone
     )
-    return Decision((*moves, *fences), None)
+    return Decision((*moves, *fences), None, divisible=True)
 
 
 def unfence(view: View, broker: BrokerImage) -> Decision[None]:
@@ -130,7 +135,8 @@ def unfence(view: View, broker: BrokerImage) -> Decision[None]:
     change = BrokerRegistrationChangeRecord(
         broker_id=broker.broker_id, broker_epoch=broker.broker_epoch, fenced=False
     )
-    return Decision((change, *election.leaderless_with(view, broker.broker_id)), None)
+    leads = election.leaderless_with(view, broker.broker_id)
+    return Decision((*leads, change), None, divisible=True)
 
 
 def begin_shutdown(view: View, broker: BrokerImage) -> Decision[None]:
@@ -140,4 +146,5 @@ def begin_shutdown(view: View, broker: BrokerImage) -> Decision[None]:
         broker_epoch=broker.broker_epoch,
         in_controlled_shutdown=True,
     )
-    return Decision((change, *election.without(view, frozenset({broker.broker_id}))), None)
+    moves = election.without(view, frozenset({broker.broker_id}))
+    return Decision((*moves, change), None, divisible=True)

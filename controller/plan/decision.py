@@ -18,3 +18,6 @@ class Decision(Generic[Result]):
 
     records: tuple[MetadataRecord, ...]
     results: Result
+    divisible: bool = False
+    """May be written as several batches, should it be too large for one: whatever part of it is
+    written, the same decision made again writes the rest."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
-from controller.quorum.port import LogMovedError, Peer, StateMachine
+from controller.quorum.port import PROPOSAL_RECORDS_MAX, LogMovedError, Peer, StateMachine
 from klamm.errors import CommitUnknownError, DefiniteError, NotControllerError
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch
@@ -100,9 +100,12 @@ class FakeQuorum:
             raise NotControllerError(self.leader, self.epoch)
         if base_offset != self._end:
             raise LogMovedError(self._end)
+        assert len(records) <= PROPOSAL_RECORDS_MAX, "the caller divides, or refuses"
         self.proposals.append((base_offset, tuple(records)))
         self._append(records)
-        return self._end
+        end = self._end
+        await asyncio.sleep(0)
+        return end
 
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         if end_offset <= self.high_watermark:
