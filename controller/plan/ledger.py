@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from immutables import Map
 
-from controller.plan import holdings
+from controller.plan import holdings, names
 from controller.plan.holdings import NOTHING, Holdings
 from klamm.ids import NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.metadata.delta import MetadataDelta
@@ -21,10 +21,11 @@ from klamm.metadata.records import MetadataRecord
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """An image, and the index over it. What decisions are made on."""
+    """An image, and the indexes over it. What decisions are made on."""
 
     image: MetadataImage = EMPTY
     holdings: Holdings = field(default_factory=Map)
+    collisions: names.Collisions = field(default_factory=Map)
 
     def held_by(self, broker: NodeId) -> Iterator[tuple[TopicId, tuple[PartitionImage, ...]]]:
         """The partitions with a replica on `broker`, by topic in order of the topics' ids."""
@@ -37,7 +38,11 @@ class View:
         return any(each.leader == broker for _, held in self.held_by(broker) for each in held)
 
     def after(self, delta: MetadataDelta, image: MetadataImage) -> "View":
-        return View(image, holdings.updated(self.holdings, delta))
+        return View(
+            image,
+            holdings.updated(self.holdings, delta),
+            names.updated(self.collisions, delta),
+        )
 
     def replay(self, records: tuple[MetadataRecord, ...], end: OffsetAndEpoch) -> "View":
         """The view after `records`, the last of which stands just below `end`."""

@@ -1,11 +1,11 @@
 """Topics: created and deleted, each by itself, all in one atomic batch (spec kraft 2.11)."""
 
-import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from controller.plan import placement
+from controller.plan import names, placement
 from controller.plan.decision import Decision, Draw
 from controller.plan.ledger import View
 from controller.plan.placement import UsableBroker
@@ -23,12 +23,8 @@ from klamm.metadata.records import (
     TopicRecord,
 )
 
-TOPIC_NAME_CHARACTERS_MAX = 249
 PARTITIONS_PER_REQUEST_MAX = 10_000
-METADATA_TOPIC = "__cluster_metadata"
 USE_DEFAULT = -1
-
-_LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,24 +80,23 @@ def create(
         new_id: Makes a topic id that nobody had.
         validate_only: Answer in full, and write nothing.
     """
-    names = [topic.name for topic in asked]
-    twice = {name for name in names if names.count(name) > 1}
+    times = Counter(topic.name for topic in asked)
     records: list[MetadataRecord] = []
     results: list[CreateResult] = []
-    taken = _collisions(view)
+    new_names: dict[str, str] = {}
     partitions_left = PARTITIONS_PER_REQUEST_MAX
     for topic in asked:
         try:
-            if topic.name in twice:
+            if times[topic.name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, f"{topic.name!r} stands twice")
-            _check_name(view, topic.name, taken)
+            _check_name(view, topic.name, new_names)
             _check_configs(topic)
             replicas = _replicas(view, topic, defaults, partitions_left, draw)
         except ApiError as error:
             results.append(CreateResult(name=topic.name, error=error.code, message=error.message))
             continue
         partitions_left -= len(replicas)
-        taken.setdefault(_collision_key(topic.name), topic.name)
+        new_names[names.collision_key(topic.name)] = topic.name
         topic_id = TopicId(new_id())
         records += _records(view, topic, topic_id, replicas)
         results.append(_created(topic, topic_id, replicas))
@@ -135,41 +130,15 @@ def delete(
 # ── names and configs ────────────────────────────────────────────────────────────────────────
 
 
-def name_violation(name: str) -> str | None:
-    """Why a topic may not have this name, or None."""
-    if not name:
-        return "the name is empty"
-    if name in (".", ".."):
-        return f"the name may not be {name!r}"
-    if len(name) > TOPIC_NAME_CHARACTERS_MAX:
-        return f"the name has {len(name)} characters; {TOPIC_NAME_CHARACTERS_MAX} are allowed"
-    if not _LEGAL_NAME.fullmatch(name):
-        return f"{name!r} has other characters than ASCII letters, digits, '.', '_' and '-'"
-    return None
-
-
-def _collision_key(name: str) -> str:
-    """Names that differ only in '.' and '_' would share their metrics' names."""
-    return name.replace(".", "_")
-
-
-def _collisions(view: View) -> dict[str, str]:
-    return {
-        _collision_key(name): name
-        for name in view.image.topics.by_name
-        if "." in name or "_" in name
-    }
-
-
-def _check_name(view: View, name: str, taken: Mapping[str, str]) -> None:
-    violation = name_violation(name)
-    if violation is None and name == METADATA_TOPIC:
-        violation = f"{METADATA_TOPIC} is the quorum's own"
+def _check_name(view: View, name: str, new_names: Mapping[str, str]) -> None:
+    """`new_names`: of this request, by collision key."""
+    violation = names.violation(name)
     if violation is not None:
         raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, violation)
     if name in view.image.topics.by_name:
         raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
-    other = taken.get(_collision_key(name))
+    key = names.collision_key(name)
+    other = view.collisions.get(key) or new_names.get(key)
     if other is not None:
         raise ApiError(
             ErrorCode.INVALID_TOPIC_EXCEPTION,

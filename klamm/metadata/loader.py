@@ -37,6 +37,8 @@ class MetadataLoader:
         """How often a publisher failed (Kafka: metadata-apply-error-count)."""
         self._publishers = tuple(publishers)
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._gave_up = 0
+        """At the most so many of those who wait do so no more."""
         self._order = itertools.count()
 
     @property
@@ -88,8 +90,20 @@ class MetadataLoader:
             return
         future = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (offset, next(self._order), future))
-        async with asyncio.timeout(timeout_ms / 1_000):
-            await future
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                await future
+        except BaseException:
+            self._gave_up += 1
+            self._forget_those_who_gave_up()
+            raise
+
+    def _forget_those_who_gave_up(self) -> None:
+        """Once they are the half: an offset that never comes would keep them for ever."""
+        if 2 * self._gave_up > len(self._waiting):
+            self._waiting = [each for each in self._waiting if not each[2].done()]
+            heapq.heapify(self._waiting)
+            self._gave_up = 0
 
     def _publish(self, delta: MetadataDelta, image: MetadataImage) -> None:
         self.image = image

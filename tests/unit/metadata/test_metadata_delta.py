@@ -1,5 +1,6 @@
 """What records mean (kraft.md 2.3), how they are written, and the loader that feeds on them."""
 
+import asyncio
 from uuid import UUID
 
 import pytest
@@ -277,3 +278,18 @@ async def test_waiting_for_an_offset() -> None:
         await loader.wait_for(Offset(1), 1)
     loader.load(batch(0, NoOpRecord()), Offset(1))
     await loader.wait_for(Offset(1), 1)
+
+
+async def test_those_who_gave_up_are_not_kept() -> None:
+    """A reader may ask for an offset that never comes, again and again."""
+    loader = MetadataLoader()
+    for _ in range(50):
+        with pytest.raises(TimeoutError):
+            await loader.wait_for(Offset(99), 0)
+    assert len(loader._waiting) <= 1
+    patient = asyncio.ensure_future(loader.wait_for(Offset(1), 1_000))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await loader.wait_for(Offset(99), 0)
+    loader.load(batch(0, NoOpRecord()), Offset(1))
+    await patient

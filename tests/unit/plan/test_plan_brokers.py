@@ -7,6 +7,7 @@ import pytest
 
 from controller.plan import brokers
 from controller.plan.brokers import Registration
+from controller.plan.decision import Decision
 from controller.plan.ledger import View
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NO_NODE, DirectoryId, NodeId, Offset
@@ -25,7 +26,7 @@ def asked(incarnation: int = 2, directory: int = 92, broker: int = 2) -> Registr
     )
 
 
-def register(view: View, registration: Registration, *, alive: bool) -> brokers.Decision[Offset]:
+def register(view: View, registration: Registration, *, alive: bool) -> Decision[Offset]:
     return brokers.register(view, registration, view.image.provenance.offset, session_alive=alive)
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.plan import brokers, isr, topics
+from controller.plan import brokers, isr, names, topics
 from controller.plan.isr import IsrChange, IsrMember
 from controller.plan.ledger import Ledger, View
 from controller.plan.topics import Defaults, NewTopic
@@ -24,18 +24,22 @@ STEPS = st.lists(
 )
 
 
+NAMES = ("t", "t.0", "t_0", "t0", "t_.1", "t.1", "t.1.")
+"""The second and the third collide."""
+
+
 def decided(view: View, verb: str, number: int) -> tuple[MetadataRecord, ...]:
     rng = random.Random(number)
     chosen = NodeId(1 + number % 5)
     broker = view.image.brokers[chosen]
     match verb:
         case "create":
-            topic = NewTopic(name=f"t{number % 7}", num_partitions=3, replication_factor=2)
+            topic = NewTopic(name=NAMES[number % 7], num_partitions=3, replication_factor=2)
             return topics.create(
                 view, (topic,), Defaults(), rng.randrange, lambda: _uuid(rng)
             ).records
         case "delete":
-            return topics.delete(view, (f"t{number % 7}",), delete_topic_enable=True).records
+            return topics.delete(view, (NAMES[number % 7],), delete_topic_enable=True).records
         case "fence":
             other = NodeId(1 + number // 7 % 5)
             return brokers.fence(view, sorted({chosen, other})).records
@@ -86,6 +90,9 @@ def check(view: View) -> None:
         if by_topic
     }
     assert held == naive
+    marked = [name for name in view.image.topics.by_name if "." in name or "_" in name]
+    assert dict(view.collisions) == {names.collision_key(name): name for name in marked}
+    assert len(view.collisions) == len(marked), "no two names collide"
 
 
 @settings(max_examples=120, deadline=None)

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 
 from controller.plan import brokers, isr
+from controller.plan.decision import Decision
 from controller.plan.isr import IsrChange, IsrMember
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import Epoch, NodeId, Offset, TopicId
@@ -28,7 +29,7 @@ GOOD = IsrChange(
 )
 
 
-def alter(*asked: IsrChange, broker: int = 1) -> isr.Decision[tuple[isr.IsrResult, ...]]:
+def alter(*asked: IsrChange, broker: int = 1) -> Decision[tuple[isr.IsrResult, ...]]:
     epoch = VIEW.image.brokers[NodeId(broker)].broker_epoch
     return isr.alter(VIEW, NodeId(broker), epoch, asked)
 

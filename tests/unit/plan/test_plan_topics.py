@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from controller.plan import topics
+from controller.plan.decision import Decision
 from controller.plan.ledger import View
 from controller.plan.topics import CreateResult, Defaults, NewTopic
 from klamm.errors import ErrorCode
@@ -23,7 +24,7 @@ def ids() -> Callable[[], UUID]:
 
 def create(
     view: View, *asked: NewTopic, validate_only: bool = False, seed: int = 0
-) -> topics.Decision[tuple[CreateResult, ...]]:
+) -> Decision[tuple[CreateResult, ...]]:
     return topics.create(
         view,
         asked,
@@ -64,9 +65,9 @@ def test_validate_only_answers_and_writes_nothing() -> None:
     assert decision.results[0].num_partitions == 4
 
 
-def manual(*assignments: tuple[int, tuple[int, ...]], **counts: int) -> NewTopic:
+def manual(*assignments: tuple[int, tuple[int, ...]], num_partitions: int = -1) -> NewTopic:
     given = tuple((number, nodes(*brokers)) for number, brokers in assignments)
-    return NewTopic(name="a", assignments=given, **counts)
+    return NewTopic(name="a", assignments=given, num_partitions=num_partitions)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,8 @@ def test_names_that_differ_in_dots_and_underscores_collide() -> None:
     view = with_topic(cluster(), ((1,), (1,), 1), name="a.b")
     (result,) = create(view, NewTopic(name="a_b")).results
     assert result.error is ErrorCode.INVALID_TOPIC_EXCEPTION
+    gone = replayed(view, topics.delete(view, ("a.b",), delete_topic_enable=True).records)
+    assert create(gone, NewTopic(name="a_b")).results[0].error is ErrorCode.NONE
     together = create(cluster(), NewTopic(name="c.d"), NewTopic(name="c_d")).results
     assert [each.error for each in together] == [ErrorCode.NONE, ErrorCode.INVALID_TOPIC_EXCEPTION]
 
