@@ -19,7 +19,7 @@ from klamm.ids import NodeId, Offset
 LATE_MS = 50
 """A tick that comes later than this finds a loop that lagged."""
 
-CATCH_UP_MS = 100
+CATCH_UP_MS = 50
 """What came in while the loop lagged gets so long to be heard, before anybody is fenced."""
 
 NEVER_MS = 1 << 62

@@ -113,6 +113,24 @@ def test_every_history(steps: list[tuple[str, int]]) -> None:
                 assert (each.partition_epoch > was.partition_epoch) == (each != was)
 
 
+@settings(max_examples=120, deadline=None)
+@given(STEPS, st.sampled_from(["fence", "unfence", "shutdown"]), st.integers(0, 99), st.data())
+def test_what_an_election_cuts_short_is_made_again(
+    steps: list[tuple[str, int]], verb: str, number: int, data: st.DataObject
+) -> None:
+    """A divided decision: whatever part of it was written, made again it writes the rest."""
+    view = cluster((1, 2, 3, 4, 5), rack=True)
+    for earlier in steps:
+        view = replayed(view, decided(view, *earlier))
+    whole = decided(view, verb, number)
+    part = replayed(view, whole[: data.draw(st.integers(0, len(whole)), label="written")])
+    again = replayed(part, decided(part, verb, number))
+    at_once = replayed(view, whole)
+    assert again.image.topics == at_once.image.topics
+    assert again.image.brokers == at_once.image.brokers
+    assert again.holdings == at_once.holdings
+
+
 def test_one_view_two_names() -> None:
     """What is proposed is seen by the next decision, and forgotten with the leadership."""
     committed = cluster()
