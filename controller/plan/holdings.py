@@ -18,9 +18,10 @@ NOTHING: Map[TopicId, tuple[int, ...]] = Map()
 
 def updated(holdings: Holdings, delta: MetadataDelta) -> Holdings:
     """The index after `delta`. Costs the topics whose replicas changed, and no others."""
-    for topic_id, topic in delta.topics_removed.items():
+    for topic_id in delta.topics_removed:
+        # One that came and went within the delta is in no index yet.
         before = delta.image.topics.by_id.get(topic_id)
-        holdings = _replaced(holdings, topic_id, before or topic, None)
+        holdings = _replaced(holdings, topic_id, before, None)
     for topic_id, topic in delta.topics_changed.items():
         before = delta.image.topics.by_id.get(topic_id)
         if before is None or _replicas_differ(before, topic):

@@ -114,6 +114,24 @@ def test_every_history(steps: list[tuple[str, int]]) -> None:
 
 
 @settings(max_examples=120, deadline=None)
+@given(STEPS)
+def test_a_controller_that_catches_up_in_one_go_knows_the_same(
+    steps: list[tuple[str, int]],
+) -> None:
+    """A restart replays in one delta what others saw in many, topics that came and went too."""
+    began = view = cluster((1, 2, 3, 4, 5), rack=True)
+    records: list[MetadataRecord] = []
+    for verb, number in steps:
+        decided_now = decided(view, verb, number)
+        records += decided_now
+        view = replayed(view, decided_now)
+    at_once = replayed(began, records)
+    check(at_once)
+    assert at_once.image == view.image
+    assert at_once.collisions == view.collisions
+
+
+@settings(max_examples=120, deadline=None)
 @given(STEPS, st.sampled_from(["fence", "unfence", "shutdown"]), st.integers(0, 99), st.data())
 def test_what_an_election_cuts_short_is_made_again(
     steps: list[tuple[str, int]], verb: str, number: int, data: st.DataObject
