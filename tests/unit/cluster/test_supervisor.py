@@ -94,6 +94,8 @@ async def test_where_the_keeper_was_killed_signals_do(directory: Path, fake: Nod
     with pytest.raises(StartError, match="No cluster is running"):
         keeper.tell(directory, "start", "broker-1")
     assert await asyncio.to_thread(keeper.stop, directory)
+    # Their end is seen by another process first; this one's event loop hears of it a moment later.
+    await asyncio.gather(*(each._ended() for each in cluster.nodes.values()))
     assert not any(each.running for each in cluster.nodes.values())
 
 
