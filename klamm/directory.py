@@ -1,7 +1,7 @@
 """A node's data directory: whose it is, and that only one process uses it.
 
     DIR/.lock             held for the life of the process (fcntl, so it goes with the process)
-    DIR/meta.properties   version=1, cluster.id, node.id, directory.id: Kafka's file
+    DIR/meta.properties   version=1, cluster.id, node.id, directory.id: Kafka's, sealed
 
 An empty directory is formatted when the cluster's id is known; one of another cluster or another
 node is refused, and nothing in it is touched. `directory.id` is drawn once at formatting: the
@@ -23,6 +23,7 @@ from klamm.log.checkpoint import (
     write_atomically,
 )
 from klamm.log.files import Files, SystemFiles
+from klamm.log.sealed import open_lines, seal_lines
 
 META_PROPERTIES = "meta.properties"
 LOCK = ".lock"
@@ -43,9 +44,8 @@ class MetaProperties:
 
     def encode(self) -> bytes:
         values = (_VERSION, self.cluster_id, str(self.node_id), format_uuid(self.directory_id))
-        return "".join(
-            f"{key}={value}\n" for key, value in zip(_KEYS, values, strict=True)
-        ).encode()
+        text = "".join(f"{key}={value}\n" for key, value in zip(_KEYS, values, strict=True))
+        return seal_lines(text.encode())
 
 
 class DataDirectory:
@@ -90,10 +90,9 @@ class DataDirectory:
             ) from error
         lock_fd = _lock(path)
         try:
-            meta = _load(files, path) or _format(
+            meta = _load(files, path, cluster_id, node_id) or _format(
                 files, path, cluster_id, node_id, new_directory_id or _draw_id()
             )
-            _check_owner(path, meta, cluster_id, node_id)
         except BaseException:
             os.close(lock_fd)
             raise
@@ -125,7 +124,9 @@ def _lock(path: Path) -> int:
     return lock_fd
 
 
-def _load(files: Files, path: Path) -> MetaProperties | None:
+def _load(
+    files: Files, path: Path, cluster_id: str | None, node_id: NodeId
+) -> MetaProperties | None:
     """What meta.properties says; None in a directory that is empty."""
     meta_path = path / META_PROPERTIES
     try:
@@ -139,7 +140,11 @@ def _load(files: Files, path: Path) -> MetaProperties | None:
     except CorruptCheckpointError as error:
         raise _damaged(meta_path, str(error)) from error
     if data is not None:
-        return _parse(meta_path, data)
+        meta = _parse(meta_path, data)
+        _check_owner(path, meta, cluster_id, node_id)
+        if data != meta.encode():  # From before it had a checksum.
+            _write(files, path, meta)
+        return meta
     strangers = [name for name in names if name not in _NOT_OURS]
     if strangers:
         raise StartError(
@@ -165,6 +170,11 @@ def _format(
     meta = MetaProperties(
         cluster_id=cluster_id, node_id=node_id, directory_id=DirectoryId(directory_id)
     )
+    _write(files, path, meta)
+    return meta
+
+
+def _write(files: Files, path: Path, meta: MetaProperties) -> None:
     try:
         write_atomically(files, path / META_PROPERTIES, meta.encode())
         files.sync_directory(path.parent)
@@ -173,7 +183,6 @@ def _format(
             f"The data directory {path} cannot be formatted: {_reason(error)}. Make room or let "
             "the user that runs the node write there, and start again."
         ) from error
-    return meta
 
 
 def _draw_id() -> UUID:
@@ -185,9 +194,11 @@ def _draw_id() -> UUID:
 
 def _parse(meta_path: Path, data: bytes) -> MetaProperties:
     try:
-        text = data.decode()
+        text = open_lines(data).decode()
     except UnicodeDecodeError as error:
         raise _damaged(meta_path, "it is not text") from error
+    except ValueError as error:
+        raise _damaged(meta_path, str(error)) from error
     values: dict[str, str] = {}
     for line in text.splitlines():
         if not line.strip() or line.startswith(("#", "!")):

@@ -35,6 +35,7 @@ def build_control_batch(effect: AppendControl, timestamp_ms: int) -> bytes:
         leader_epoch=effect.epoch,
         timestamp_ms=timestamp_ms,
         control=True,
+        base_sequence=effect.epoch,
     )
 
 

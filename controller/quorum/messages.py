@@ -22,7 +22,7 @@ from controller.raft.messages import (
 )
 from controller.raft.voters import ReplicaKey
 from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
-from klamm.log.record_batch import iter_batches, verify_checksum
+from klamm.log.record_batch import epoch_is_sealed_or_bare, iter_batches, verify_checksum
 from klamm.log.records import CorruptBatchError
 from klamm.v1 import quorum_pb2 as pb
 
@@ -195,6 +195,7 @@ def _verify(data: bytes) -> None:
     try:
         for header, batch in iter_batches(data):
             _check(verify_checksum(batch), "batches: checksum at offset", header.base_offset)
+            _check(epoch_is_sealed_or_bare(header), "batches: epoch", header.leader_epoch)
             size += header.size_bytes
     except CorruptBatchError as error:
         raise ValueError(f"batches: {error}") from error

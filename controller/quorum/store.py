@@ -2,34 +2,25 @@
 
     <metadata.log.dir>/__cluster_metadata-0/
         00000000000000000000.log …      record batches, as klamm/log keeps them
-        quorum-state                    {"leaderId":2,"leaderEpoch":7,"votedId":2,…}
+        quorum-state                    see quorum_state.py; replaced whole
 
-`quorum-state` is Kafka's file, version 1 (KIP-853), replaced whole. Appends write to the page cache
-on the loop's thread; what waits for a disk (`flush`, `save`) does so in another.
+Appends write to the page cache on the loop's thread; what waits for a disk (`flush`, `save`) does
+so in another.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 from aiofiles.os import wrap
 
 from controller.quorum.control import build_control_batch, describe_batches
+from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
 from controller.raft.effects import AppendControl, AppendRecords, SaveQuorumState
 from controller.raft.state import SavedState
-from controller.raft.voters import ReplicaKey, VoterHistory
+from controller.raft.voters import VoterHistory
 from klamm.clock import Clock
 from klamm.errors import CorruptLogError, StartError, StorageError
-from klamm.ids import (
-    NO_NODE,
-    DirectoryId,
-    Epoch,
-    NodeId,
-    Offset,
-    format_uuid,
-    parse_uuid,
-)
+from klamm.ids import Offset
 from klamm.log.checkpoint import CorruptCheckpointError, read_whole, write_atomically
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer, Files
@@ -39,10 +30,7 @@ from klamm.log.records import CorruptBatchError, NewRecord
 from klamm.log.recovery import OnCorruption
 
 METADATA_LOG = "__cluster_metadata-0"
-QUORUM_STATE = "quorum-state"
 
-_DATA_VERSION = 1
-_NO_DIRECTORY = UUID(int=0)
 _SCAN_BYTES = 1024 * 1024
 
 
@@ -79,7 +67,9 @@ class LogStore:
         """
         directory = metadata_log_dir / METADATA_LOG
         segment_bytes = (config or LogConfig()).segment_bytes
-        strict = LogConfig(segment_bytes=segment_bytes, on_corruption=OnCorruption.REFUSE)
+        strict = LogConfig(
+            segment_bytes=segment_bytes, on_corruption=OnCorruption.REFUSE, epochs_sealed=True
+        )
         try:
             log = Log.open(files, directory, strict)
             # What recovery found may stand in the page cache only.
@@ -104,7 +94,7 @@ class LogStore:
         chain = self._log.epochs
         try:
             data = read_whole(self._files, path)
-            saved = SavedState() if data is None else _parse(data)
+            saved = SavedState() if data is None else parse_state(data)
         except (CorruptCheckpointError, ValueError, OSError) as error:
             raise StartError(
                 f"{path} cannot be read ({error}): this voter may have forgotten a vote. "
@@ -132,6 +122,7 @@ class LogStore:
             base_offset=effect.base_offset,
             leader_epoch=effect.epoch,
             timestamp_ms=self._clock.wall_ms(),
+            base_sequence=effect.epoch,
         )
         self._append(effect.base_offset, batch)
 
@@ -168,7 +159,7 @@ class LogStore:
             StorageError: The disk failed; which of the two it holds is not known.
         """
         try:
-            await self._write(self._files, self._directory / QUORUM_STATE, _format(effect))
+            await self._write(self._files, self._directory / QUORUM_STATE, format_state(effect))
         except OSError as error:
             raise StorageError(f"cannot write {self._directory / QUORUM_STATE}: {error}") from error
 
@@ -198,38 +189,3 @@ _WHAT_TO_DO = (
     "Restore the file, or empty the directory, so that the node fetches everything anew and "
     "stays without a vote until it is admitted again."
 )
-
-
-def _format(effect: SaveQuorumState) -> bytes:
-    voted = effect.voted_for
-    disk = None if voted is None else voted.directory_id
-    fields = {
-        "leaderId": effect.leader,
-        "leaderEpoch": effect.epoch,
-        "votedId": NO_NODE if voted is None else voted.node_id,
-        "votedDirectoryId": format_uuid(disk or _NO_DIRECTORY),
-        "data_version": _DATA_VERSION,
-    }
-    return json.dumps(fields, separators=(",", ":")).encode()
-
-
-def _parse(data: bytes) -> SavedState:
-    fields = json.loads(data)
-    if not isinstance(fields, dict):
-        raise ValueError("it is no JSON object")
-    if fields.get("data_version") != _DATA_VERSION:
-        raise ValueError(f"data_version is {fields.get('data_version')}, only 1 is known")
-    numbers = [fields.get(key) for key in ("leaderId", "leaderEpoch", "votedId")]
-    if not all(isinstance(each, int) and each >= NO_NODE for each in numbers):
-        raise ValueError("leaderId, leaderEpoch and votedId must be numbers")
-    leader, epoch, voted = (int(each) for each in numbers if each is not None)
-    disk = parse_uuid(str(fields.get("votedDirectoryId", "")))
-    voted_for = ReplicaKey(
-        node_id=NodeId(voted),
-        directory_id=None if disk == _NO_DIRECTORY else DirectoryId(disk),
-    )
-    return SavedState(
-        epoch=Epoch(epoch),
-        voted_for=None if voted == NO_NODE else voted_for,
-        leader=NodeId(leader),
-    )

@@ -48,6 +48,9 @@ class LogConfig:
     on_corruption: OnCorruption = OnCorruption.TRUNCATE
     """What to do about damage that is no torn tail. With REFUSE a segment is made durable
     before the next one begins, so that a crash can tear only the last."""
+    epochs_sealed: bool = False
+    """Batches repeat their epoch under their checksum, and one that does otherwise is damaged:
+    the metadata log. See `epoch_is_sealed_or_bare`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,7 @@ class Log:
             directory,
             index_interval_bytes=config.index_interval_bytes,
             on_corruption=config.on_corruption,
+            epochs_sealed=config.epochs_sealed,
         )
         try:
             files.make_directory(directory)

@@ -173,6 +173,17 @@ def verify_checksum(batch: bytes | bytearray | memoryview, start: int = 0) -> bo
     return crc == header.crc
 
 
+def epoch_is_sealed_or_bare(header: BatchHeader) -> bool:
+    """Is a batch's epoch the one that it was made with, as far as the batch can tell?
+
+    The epoch is under no checksum, since a partition's leader writes it into batches that others
+    made. The metadata log's batches are made with it, and have no producer: they repeat it in
+    base_sequence, which is under the checksum. Only a batch that does so can fail here.
+    """
+    sealed = header.producer_id == NO_PRODUCER_ID and header.base_sequence != NO_SEQUENCE
+    return not sealed or header.base_sequence == header.leader_epoch
+
+
 def iter_batches(
     data: bytes | bytearray | memoryview,
 ) -> Iterator[tuple[BatchHeader, memoryview]]:

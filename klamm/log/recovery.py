@@ -21,7 +21,13 @@ from klamm.log import checkpoint
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Files
 from klamm.log.index import CorruptIndexError
-from klamm.log.record_batch import HEADER_BYTES, BatchHeader, peek_header, verify_checksum
+from klamm.log.record_batch import (
+    HEADER_BYTES,
+    BatchHeader,
+    epoch_is_sealed_or_bare,
+    peek_header,
+    verify_checksum,
+)
 from klamm.log.records import CorruptBatchError
 from klamm.log.segment import Segment
 
@@ -83,12 +89,14 @@ class Recoverer:
         *,
         index_interval_bytes: int,
         on_corruption: OnCorruption,
+        epochs_sealed: bool = False,
     ) -> None:
         self.segments: list[Segment] = []
         self._files = files
         self._directory = directory
         self._interval_bytes = index_interval_bytes
         self._on_corruption = on_corruption
+        self._epochs_sealed = epochs_sealed
         self._epochs: list[Epoch] = []
         self._starts: list[Offset] = []
         self._end = Offset(0)
@@ -184,7 +192,7 @@ class Recoverer:
         return self._check_tail(segment, entry.position, Offset(header.base_offset))
 
     def _check_tail(self, segment: Segment, position: int, offset: Offset) -> OffsetAndEpoch | None:
-        tail = _Scan(segment, position, offset, NO_EPOCH)
+        tail = _Scan(segment, position, offset, NO_EPOCH, self._epochs_sealed)
         for _ in tail:
             self._batches_checked += 1
         self._bytes_checked += tail.position - position
@@ -237,7 +245,8 @@ class Recoverer:
 
     def _scan(self, segment: Segment) -> Damage | None:
         segment.begin_indexes()
-        scan = _Scan(segment, 0, self._end, self._epochs[-1] if self._epochs else NO_EPOCH)
+        last_epoch = self._epochs[-1] if self._epochs else NO_EPOCH
+        scan = _Scan(segment, 0, self._end, last_epoch, self._epochs_sealed)
         for position, header in scan:
             if not self._epochs or header.leader_epoch != self._epochs[-1]:
                 self._epochs.append(Epoch(header.leader_epoch))
@@ -299,7 +308,14 @@ class Recoverer:
 class _Scan:
     """Each whole, sound batch from a position on; then where and why it stopped."""
 
-    def __init__(self, segment: Segment, position: int, offset: Offset, epoch: Epoch) -> None:
+    def __init__(
+        self,
+        segment: Segment,
+        position: int,
+        offset: Offset,
+        epoch: Epoch,
+        epochs_sealed: bool,
+    ) -> None:
         self.position = position
         self.offset = offset
         self.epoch = epoch
@@ -307,6 +323,7 @@ class _Scan:
         self._segment = segment
         self._window = memoryview(b"")
         self._window_start = position
+        self._epochs_sealed = epochs_sealed
 
     def __iter__(self) -> "_Scan":
         return self
@@ -339,6 +356,8 @@ class _Scan:
             return "the checksum is not that of the bytes"
         if header.base_offset != self.offset:
             return f"offset {header.base_offset} where {self.offset} should be"
+        if self._epochs_sealed and not epoch_is_sealed_or_bare(header):
+            return f"epoch {header.leader_epoch}, and {header.base_sequence} under the checksum"
         if header.leader_epoch < self.epoch:
             return f"epoch {header.leader_epoch} after {self.epoch}"
         return header

@@ -34,12 +34,13 @@ def test_an_empty_directory_is_formatted_once(tmp_path: Path) -> None:
     with_id.close()
     with_id.close()
     text = (path / META_PROPERTIES).read_text()
-    assert text.splitlines() == [
+    assert text.splitlines()[:-1] == [
         "version=1",
         f"cluster.id={CLUSTER}",
         "node.id=3",
         f"directory.id={format_uuid(ID)}",
     ]
+    assert text.splitlines()[-1].startswith("checksum.crc32c=")
     again = DataDirectory.open(path, None, NODE)
     assert (again.cluster_id, again.directory_id) == (CLUSTER, ID)
     again.close()
@@ -141,4 +142,20 @@ def test_a_damaged_file(tmp_path: Path, text: str, reason: str) -> None:
 
 def test_kafkas_own_file_with_comments(tmp_path: Path) -> None:
     (tmp_path / META_PROPERTIES).write_text("#\n#Sat Nov 21 04:00:00 UTC 2026\n" + WHOLE)
-    assert open_directory(tmp_path).directory_id == ID
+    opened = open_directory(tmp_path)
+    assert opened.directory_id == ID
+    opened.close()
+    assert (tmp_path / META_PROPERTIES).read_bytes().startswith(f"{WHOLE}checksum.".encode())
+
+
+def test_no_byte_changes_unseen(tmp_path: Path) -> None:
+    """Scenario 29: each of its bytes, each of its bits; refused in a sentence, and left alone."""
+    open_directory(tmp_path).close()
+    path = tmp_path / META_PROPERTIES
+    data = path.read_bytes()
+    for at in range(len(data)):
+        for bit in range(8):
+            damaged = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+            path.write_bytes(damaged)
+            refusal(tmp_path)
+            assert path.read_bytes() == damaged

@@ -1,15 +1,17 @@
 """Recovery, exhaustively on small logs: torn, flipped, cut, again, and while it runs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from klamm.errors import CorruptLogError
-from klamm.ids import LOG_START, Offset
+from klamm.ids import LOG_START, Epoch, Offset
 from klamm.log.checkpoint import LEADER_EPOCH_CHECKPOINT
 from klamm.log.log import Log, LogConfig
-from klamm.log.record_batch import iter_batches
+from klamm.log.record_batch import build_batch, iter_batches
+from klamm.log.records import NewRecord
 from klamm.log.recovery import Cut
 from klamm.log.segment import log_path
 from tests.sim.disk import PowerCutError, SimFiles
@@ -121,6 +123,38 @@ def test_a_bit_flipped_is_refused_unless_it_is_in_the_last_batch() -> None:
         else:
             assert at >= 3 * size
             assert everything(log) == batches[:3]
+
+
+def test_an_epoch_under_the_checksum_leaves_no_byte_unseen() -> None:
+    """Scenario 29, the metadata log: each byte, each bit; what is left is a true prefix."""
+    config = replace(REFUSE, epochs_sealed=True)
+    files = SimFiles()
+    log = open_log(files, config)
+    batches = [sealed_batch(at, epoch=3) for at in range(4)]
+    for each in batches:
+        log.append(each)
+    log.close()
+    size = len(batches[0])
+    for at in range(4 * size):
+        for bit in range(8):
+            damaged = files.clone()
+            damaged.damage(FIRST, at, 1 << bit)
+            log_or_error = opened(damaged, config)
+            if isinstance(log_or_error, CorruptLogError):
+                assert 0 <= at - log_or_error.position < size
+            else:
+                assert at >= 3 * size
+                assert everything(log_or_error) == batches[:3]
+
+
+def sealed_batch(base: int, epoch: int) -> bytes:
+    return build_batch(
+        [NewRecord(value=b"sealed")],
+        base_offset=Offset(base),
+        leader_epoch=Epoch(epoch),
+        timestamp_ms=NOW_MS,
+        base_sequence=epoch,
+    )
 
 
 def test_a_bit_flipped_anywhere_is_cut_and_told() -> None:
