@@ -51,7 +51,7 @@ def test_same_seed_same_history_in_every_process() -> None:
 def test_a_failing_seed_says_how_to_see_it_again() -> None:
     world = World(3)
     world.invariants.elected = lambda *_: (_ for _ in ()).throw(AssertionError("on purpose"))  # type: ignore[method-assign]
-    with pytest.raises(AssertionError, match=r"on purpose(.|\n)*again: python -m .* 3"):
+    with pytest.raises(AssertionError, match=r"on purpose(.|\n)*again: python -m .* 3 --profile"):
         world.run(5_000)
 
 

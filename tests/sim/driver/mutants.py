@@ -4,9 +4,6 @@ The core below has its own (tests/sim/quorum/mutants); these are in what carries
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from controller.quorum import store
@@ -18,29 +15,7 @@ from controller.quorum.store import LogStore
 from controller.raft.effects import Renounce, SaveQuorumState
 from klamm.errors import StorageError
 from klamm.log.record_batch import iter_batches
-
-Patch = tuple[Any, str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    name: str
-    story: str
-    patches: Callable[[], list[Patch]]
-
-
-@contextmanager
-def planted(mutant: Mutant) -> Iterator[None]:
-    """Patch, and mend again."""
-    patches = mutant.patches()
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
-    for owner, name, value in patches:
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
+from tests.sim.planting import Mutant, Patch
 
 
 def _flush_nothing() -> list[Patch]:

@@ -136,18 +136,32 @@ def network(rng: random.Random) -> Faults:
     )
 
 
+def late(rng: random.Random) -> Faults:
+    """Elections all the time, and votes that arrive in a later one, or twice."""
+    return replace(
+        votes(rng),
+        repeat=0.3,
+        delay_ms=(0.1, 30.0),
+        slow_delay_chance=0.2,
+        slow_delay_ms=1_500.0,
+        crash_after_vote=0.02,
+        misfortune_every_ms=600.0,
+    )
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
     "leaders": leaders,
     "disks": disks,
     "network": network,
+    "late": late,
 }
 
-ROTATION = ("swarm", "swarm", "votes", "leaders", "swarm", "disks", "network", "swarm")
+ROTATION = ("swarm", "late", "votes", "leaders", "swarm", "disks", "network", "swarm")
 
 
-def of_seed(seed: int) -> tuple[str, Faults]:
-    """The profile and the faults of a seed: half swarm, half focused, in turn."""
-    profile = ROTATION[seed % len(ROTATION)]
+def of_seed(seed: int, profile: str | None = None) -> tuple[str, Faults]:
+    """The profile and the faults of a seed: half swarm, half focused, in turn; or as named."""
+    profile = profile or ROTATION[seed % len(ROTATION)]
     return profile, PROFILES[profile](random.Random(f"faults {seed}"))

@@ -1,13 +1,10 @@
 """Planted bugs: each is one that somebody has made, and each must be caught.
 
-A simulator that finds nothing proves nothing until it is known what it would find. A mutant patches
-the core or its shell for the length of a `with`; `profile` names the kind of trouble under which it
-shows, since uniform chance never finds some of them.
+The core's. A mutant's profile names the kind of trouble under which it shows, since uniform chance
+never finds some of them. All are collected, and the seeds they took recorded, by tests/sim/mutants.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from controller.raft import election, follow, reads, replication, state, step, vote
@@ -17,32 +14,9 @@ from controller.raft.state import Follower, Leader
 from controller.raft.voters import VoterSet
 from klamm.ids import NO_NODE
 from klamm.log.epochs import EpochChain
+from tests.sim.planting import Mutant, Patch
 from tests.sim.quorum.node import Node
 from tests.sim.quorum.world import World
-
-Patch = tuple[Any, str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    name: str
-    profile: str
-    story: str
-    patches: Callable[[], list[Patch]]
-
-
-@contextmanager
-def planted(mutant: Mutant) -> Iterator[None]:
-    """Patch, and mend again."""
-    patches = mutant.patches()
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
-    for owner, name, value in patches:
-        setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
 
 
 def _vote_for_any_log() -> list[Patch]:
@@ -218,18 +192,18 @@ def _restart_forgets_its_vote() -> list[Patch]:
 
 
 MUTANTS = (
-    Mutant("vote for any log", "leaders", "no up-to-date check", _vote_for_any_log),
-    Mutant("vote twice", "votes", "two votes in one epoch", _vote_twice),
-    Mutant("majority off by one", "swarm", "half is a majority", _majority_off_by_one),
-    Mutant("vote not durable", "votes", "answered before it is saved", _vote_not_durable),
-    Mutant("restart forgets its vote", "votes", "amnesia", _restart_forgets_its_vote),
-    Mutant("ack before fsync", "disks", "a follower's", _acknowledge_before_fsync),
-    Mutant("leader counts page cache", "disks", "its own fsync", _leader_counts_page_cache),
-    Mutant("commit old epochs", "leaders", "figure 8", _commit_old_epochs_by_counting),
-    Mutant("append stale answers", "network", "appended twice", _append_stale_answers),
-    Mutant("no log matching", "leaders", "the epoch at the end is not compared", _no_log_matching),
-    Mutant("reads unconfirmed", "swarm", "a deposed leader answers", _reads_unconfirmed),
-    Mutant("stale votes count", "network", "of an earlier epoch", _stale_votes_count),
-    Mutant("pre-votes elect", "swarm", "a wish is no vote", _pre_votes_elect),
-    Mutant("watermark beyond log", "swarm", "believed, not had", _high_watermark_beyond_the_log),
+    Mutant("vote for any log", "no up-to-date check", _vote_for_any_log, "leaders"),
+    Mutant("vote twice", "two votes in one epoch", _vote_twice, "votes"),
+    Mutant("majority off by one", "half is a majority", _majority_off_by_one, "swarm"),
+    Mutant("vote not durable", "answered before it is saved", _vote_not_durable, "votes"),
+    Mutant("restart forgets its vote", "amnesia", _restart_forgets_its_vote, "votes"),
+    Mutant("ack before fsync", "a follower's", _acknowledge_before_fsync, "disks"),
+    Mutant("leader counts page cache", "its own fsync", _leader_counts_page_cache, "disks"),
+    Mutant("commit old epochs", "figure 8", _commit_old_epochs_by_counting, "leaders"),
+    Mutant("append stale answers", "appended twice", _append_stale_answers, "network"),
+    Mutant("no log matching", "the epoch at the end is not compared", _no_log_matching, "leaders"),
+    Mutant("reads unconfirmed", "a deposed leader answers", _reads_unconfirmed, "swarm"),
+    Mutant("stale votes count", "of an earlier epoch", _stale_votes_count, "late"),
+    Mutant("pre-votes elect", "a wish is no vote", _pre_votes_elect, "swarm"),
+    Mutant("watermark beyond log", "believed, not had", _high_watermark_beyond_the_log, "swarm"),
 )

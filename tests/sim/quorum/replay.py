@@ -10,6 +10,7 @@ import random
 import sys
 import time
 
+from tests.sim.quorum.faults import PROFILES
 from tests.sim.quorum.world import World
 
 TROUBLE_MS = 45_000.0
@@ -21,15 +22,16 @@ def main() -> int:
     parser.add_argument("seed", type=int, nargs="?", help="this one only")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
     parser.add_argument("--from", dest="first", type=int, help="first seed (default: by chance)")
+    parser.add_argument("--profile", choices=PROFILES, help="of faults (default: in turn)")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        return 0 if run(arguments.seed, verbose=True) else 1
+        return 0 if run(arguments.seed, arguments.profile) else 1
     first = random.randrange(1 << 40) if arguments.first is None else arguments.first
     until, elections, done = time.monotonic() + arguments.seconds, 0, 0
     for seed in itertools.count(first):
         if time.monotonic() > until:
             break
-        world = World(seed)
+        world = World(seed, profile=arguments.profile)
         try:
             world.run(TROUBLE_MS)
         except AssertionError as error:
@@ -41,19 +43,18 @@ def main() -> int:
     return 0
 
 
-def run(seed: int, *, verbose: bool) -> bool:
-    world = World(seed)
+def run(seed: int, profile: str | None = None) -> bool:
+    world = World(seed, profile=profile)
     try:
         world.run(TROUBLE_MS)
     except AssertionError as error:
         print(error)
         return False
-    if verbose:
-        print(
-            f"seed {seed} ({world.profile}, {world.faults.voters} voters): {world.steps} steps, "
-            f"{world.crashes} crashes, {world.invariants.elections} elections, "
-            f"{len(world.invariants.committed)} records committed, history {world.history:08x}"
-        )
+    print(
+        f"seed {seed} ({world.profile}, {world.faults.voters} voters): {world.steps} steps, "
+        f"{world.crashes} crashes, {world.invariants.elections} elections, "
+        f"{len(world.invariants.committed)} records committed, history {world.history:08x}"
+    )
     return True
 
 

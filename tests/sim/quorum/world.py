@@ -37,9 +37,12 @@ class World:
     look_at_votes = True
     """Hold each vote against the disk as it leaves. A mutant turns it off, to be seen otherwise."""
 
-    def __init__(self, seed: int, faults: Faults | None = None) -> None:
+    def __init__(
+        self, seed: int, faults: Faults | None = None, *, profile: str | None = None
+    ) -> None:
+        """A seed draws its faults by its turn in the rotation, or by the profile that is named."""
         self.seed = seed
-        self.profile, drawn = of_seed(seed)
+        self.profile, drawn = of_seed(seed, profile)
         self.faults = faults or drawn
         self.rng = random.Random(f"world {seed}")
         self.now_ms = 0.0
@@ -242,7 +245,7 @@ class World:
             f"  {at:9.1f} ms  node {who}  {event}  →  {out}"[:LINE_CHARACTERS_MAX]
             for at, who, event, out in self.last
         ]
-        again = f"python -m tests.sim.quorum.replay {self.seed}"
+        again = f"python -m tests.sim.quorum.replay {self.seed} --profile {self.profile}"
         return f"seed {self.seed} ({self.profile}): {what}\n" + "\n".join(
             [*lines, f"again: {again}"]
         )
