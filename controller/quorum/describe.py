@@ -40,6 +40,7 @@ def describe(
         responder_id=state.config.me,
         responder_role=state.role_name,
         responder_log_end_offset=state.log.end_offset,
+        responder_recovering="" if state.recovering is None else state.recovering.reason,
     )
 
 
@@ -57,10 +58,12 @@ def _voter(
     )
     if node_id == state.config.me:
         row.log_end_offset = state.log.end_offset
+        row.recovering = state.recovering is not None
         if isinstance(state.role, Leader):
             row.last_fetch_timestamp_ms = row.last_caught_up_timestamp_ms = wall_ms
     elif progress is not None and progress.has_fetched:
         row.log_end_offset = progress.end_offset
+        row.recovering = progress.recovering
         row.last_fetch_timestamp_ms = progress.fetched_ms + behind_ms
         if progress.caught_up_ms >= 0:
             row.last_caught_up_timestamp_ms = progress.caught_up_ms + behind_ms

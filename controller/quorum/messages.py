@@ -20,6 +20,7 @@ from controller.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from controller.raft.state import END_UNKNOWN
 from controller.raft.voters import ReplicaKey
 from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.record_batch import epoch_is_sealed_or_bare, iter_batches, verify_checksum
@@ -50,6 +51,7 @@ def request_to_wire(request: Request, caller: pb.Caller) -> WireRequest:
                 max_bytes=request.max_bytes,
                 max_wait_ms=request.max_wait_ms,
                 read_round=request.read_round,
+                recovering=request.recovering,
             )
         case VoteRequest():
             return pb.VoteRequest(
@@ -80,6 +82,7 @@ def request_from_wire(wire: WireRequest) -> Request:
                 max_bytes=wire.max_bytes,
                 max_wait_ms=wire.max_wait_ms,
                 read_round=wire.read_round,
+                recovering=wire.recovering,
             )
         case pb.VoteRequest():
             end = log_end(wire.log_end)
@@ -107,6 +110,7 @@ def response_to_wire(response: Response) -> WireResponse:
                 leader_id=response.leader,
                 high_watermark=response.high_watermark,
                 log_start_offset=response.log_start_offset,
+                log_end_offset=response.log_end_offset if response.log_end_offset >= 0 else None,
                 read_round=response.read_round,
                 batches=data if isinstance(data, bytes) else b"",
             )
@@ -181,12 +185,20 @@ def _fetch_response(
         leader=leader,
         high_watermark=Offset(wire.high_watermark),
         log_start_offset=Offset(wire.log_start_offset),
+        log_end_offset=_log_end_offset(wire),
         diverging=log_end(wire.diverging) if wire.HasField("diverging") else None,
         snapshot_id=log_end(wire.snapshot_id) if wire.HasField("snapshot_id") else None,
         read_round=wire.read_round,
         batches=batches,
         data=data,
     )
+
+
+def _log_end_offset(wire: pb.FetchResponse) -> Offset:
+    if not wire.HasField("log_end_offset"):
+        return END_UNKNOWN
+    _check(0 <= wire.log_end_offset <= OFFSET_MAX, "log_end_offset", wire.log_end_offset)
+    return Offset(wire.log_end_offset)
 
 
 def _verify(data: bytes) -> None:

@@ -13,6 +13,7 @@
     replication   fetch, divergence, truncation, high watermark      (follow: the fetching side)
     reads     linearizable reads, many to a round
     resign    giving up, and what successors do about it
+    trust     a voter whose log has lost what it acknowledged
     voters    who votes, with which disk
 
 No clock, chance, socket, disk or loop here; no record is ever opened: a log is its EpochChain.

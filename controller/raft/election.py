@@ -34,7 +34,7 @@ _Campaign = TypeVar("_Campaign", Prospective, Candidate)
 
 def start_pre_vote(state: RaftState, moment: Moment) -> Step:
     """Ask all voters whether they would vote for us. Our epoch stays."""
-    if not state.is_voter:
+    if not state.may_stand:
         return _look_around(state, moment)
     role = state.role
     lost = role.leader if isinstance(role, Follower | Prospective) else NO_NODE
@@ -130,7 +130,7 @@ def _end_pre_vote(state: RaftState, moment: Moment) -> Step:
 
 def _become_candidate(state: RaftState, moment: Moment) -> Step:
     """Enter the next epoch with a vote for ourselves, durable before anybody hears of it."""
-    assert state.is_voter, "only voters stand"
+    assert state.may_stand, "only voters stand, and only with all that they acknowledged"
     timeout_ms = state.config.election_timeout_ms
     role = Candidate(
         deadline_ms=moment.within(timeout_ms, 2 * timeout_ms),

@@ -9,6 +9,7 @@ One fetch is out at a time.
 
 from dataclasses import replace
 
+from controller.raft import trust
 from controller.raft.effects import AppendFetched, Commit, Effects, SendRequest, Truncate
 from controller.raft.events import Moment
 from controller.raft.messages import FetchRequest, FetchResponse, Refusal
@@ -33,6 +34,7 @@ def fetch(state: RaftState, role: Follower) -> Step:
         max_bytes=state.config.fetch_bytes_max,
         max_wait_ms=state.config.fetch_wait_ms,
         read_round=role.read_round,
+        recovering=state.recovering is not None,
     )
     role = replace(role, fetch=request, retry_ms=NEVER_MS)
     return replace(state, role=role), (SendRequest(role.leader, request),)
@@ -67,7 +69,7 @@ def on_response(
             return retry_later(state, role, moment), ()
         case _:
             return lose_leader(state, role, moment), ()
-    state = replace(state, attempts=0)
+    state = trust.heard(replace(state, attempts=0), response)
     role = replace(
         role,
         lost=False,

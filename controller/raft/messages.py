@@ -85,6 +85,8 @@ class FetchRequest:
     max_wait_ms: int
     read_round: int = 0
     """The last that this leader's answers named in this epoch."""
+    recovering: bool = False
+    """The fetcher has lost records, and does not vote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,8 @@ class FetchResponse:
     leader: NodeId
     high_watermark: Offset = Offset(0)  # noqa: RUF009 - an int
     log_start_offset: Offset = Offset(0)  # noqa: RUF009
+    log_end_offset: Offset = Offset(-1)  # noqa: RUF009
+    """Where the leader's log ended when it answered; -1 if it did not say."""
     diverging: OffsetAndEpoch | None = None
     """The fetcher's log is no prefix of the leader's: cut it to here at the most."""
     snapshot_id: OffsetAndEpoch | None = None

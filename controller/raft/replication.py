@@ -110,6 +110,7 @@ def _note(
             leader_end_at_fetch=state.log.end_offset,
             read_round=max(each.read_round, request.read_round),
             begin_failures=0,
+            recovering=request.recovering,
         )
 
     progress = tuple(noted(each) for each in role.progress)
@@ -236,6 +237,7 @@ def _answer(state: RaftState, parked: ParkedFetch) -> SendRecords | SendResponse
         leader=state.config.me,
         high_watermark=state.high_watermark,
         log_start_offset=state.log.start_offset,
+        log_end_offset=state.log.end_offset,
         read_round=role.read_round,
     )
     if parked.log_end.offset == state.log.end_offset:
@@ -257,6 +259,7 @@ def _diverging(state: RaftState, end: OffsetAndEpoch) -> FetchResponse:
         leader=state.config.me,
         high_watermark=state.high_watermark,
         log_start_offset=state.log.start_offset,
+        log_end_offset=state.log.end_offset,
         read_round=role.read_round,
         diverging=None if below else state.log.end_of(end.epoch),
         snapshot_id=state.log.start if below else None,

@@ -30,7 +30,13 @@ def give_up(
 ) -> Step:
     """Lead no more. The epoch stays, and nobody else may lead it."""
     ranked = sorted(
-        role.progress, key=lambda each: (each.node_id != successor, -each.end_offset, each.node_id)
+        role.progress,
+        key=lambda each: (
+            each.recovering,
+            each.node_id != successor,
+            -each.end_offset,
+            each.node_id,
+        ),
     )
     successors = tuple(each.node_id for each in ranked)
     ending = EndQuorumEpochRequest(epoch=state.epoch, successors=successors)
@@ -71,7 +77,7 @@ def _succeed(
     if not isinstance(role, Follower | Unattached):
         return state, ()
     me = state.config.me
-    if state.is_voter and request.successors[:1] == (me,):
+    if state.may_stand and request.successors[:1] == (me,):
         return election.stand(state, moment)
     deadline_ms = moment.now_ms + _turn_ms(state, request.successors)
     if isinstance(role, Follower):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from controller.raft.events import Moment
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
 from controller.raft.voters import BOOTSTRAP, ReplicaKey, VoterHistory, VoterSet
-from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
 
 NEVER_MS = 1 << 62
@@ -116,6 +116,8 @@ class Progress:
     begin_ms: int
     """When to announce the epoch to it (again)."""
     begin_failures: int = 0
+    recovering: bool = False
+    """It has lost records, and can neither vote nor succeed."""
 
     @property
     def has_fetched(self) -> bool:
@@ -168,6 +170,18 @@ class Resigned:
     retry_ms: int = NEVER_MS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovering:
+    """The log has lost what this voter had acknowledged; see `trust`."""
+
+    reason: str
+    """In words, for people."""
+    epoch: Epoch = NO_EPOCH
+    """Whose leader has named the target; NO_EPOCH if none has."""
+    target: Offset = END_UNKNOWN
+    """Everything below must be here, durably."""
+
+
 Role = Unattached | Follower | Prospective | Candidate | Leader | Resigned
 
 
@@ -194,6 +208,8 @@ class RaftState:
     role: Role
     attempts: int = 0
     """Campaigns since a leader was last heard: each waits longer."""
+    recovering: Recovering | None = None
+    """This voter has no say: it neither votes nor stands."""
     disks: tuple[ReplicaKey, ...] = ()
     """Disks that the log does not name yet, for the next Voters record: the first that each voter
     has shown to this process. Another one of the same id is a stranger already."""
@@ -205,6 +221,10 @@ class RaftState:
     @property
     def is_voter(self) -> bool:
         return self.voters.admits(self.config.key)
+
+    @property
+    def may_stand(self) -> bool:
+        return self.is_voter and self.recovering is None
 
     def admits(self, key: ReplicaKey) -> bool:
         """Is this replica the voter of its id, as far as is known?"""
@@ -278,6 +298,8 @@ def restore(
     log: EpochChain,
     voters: VoterHistory,
     moment: Moment,
+    *,
+    distrust: str | None = None,
 ) -> RaftState:
     """The voter as it comes back from its disk. Its next_deadline_ms is near.
 
@@ -287,6 +309,7 @@ def restore(
         log: What stood in the log and is durable.
         voters: The Voters records in the log.
         moment: Now.
+        distrust: In words, if the log is known to have lost what this voter had acknowledged.
     """
     assert log.last_epoch <= saved.epoch, "the log is of a later epoch than the vote"
     soon_ms = moment.within(1, 1 + STARTUP_JITTER_MS)
@@ -309,4 +332,5 @@ def restore(
         high_watermark=log.start_offset,
         voter_history=((BOOTSTRAP, config.voters), *voters),
         role=role,
+        recovering=None if distrust is None else Recovering(reason=distrust),
     )

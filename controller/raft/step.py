@@ -11,6 +11,7 @@ from controller.raft import (
     reads,
     replication,
     resign,
+    trust,
     vote,
 )
 from controller.raft.effects import Effect, Effects, SaveQuorumState
@@ -36,7 +37,14 @@ from controller.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from controller.raft.state import Follower, Leader, RaftState, Resigned
+from controller.raft.state import (
+    Candidate,
+    Follower,
+    Leader,
+    Prospective,
+    RaftState,
+    Resigned,
+)
 
 Step = tuple[RaftState, Effects]
 
@@ -54,6 +62,7 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     """
     after, entered = epoch.observe(state, event, moment)
     after, effects = _dispatch(after, event, moment)
+    after = trust.settle(after)
     _check(state, after)
     if isinstance(event, TimePassed):
         assert after.next_deadline_ms > moment.now_ms, "a deadline that has come moves"
@@ -189,5 +198,7 @@ def _check(before: RaftState, after: RaftState) -> None:
             assert after.truncations == before.truncations, "a leader never cuts its log"
         elif leads:
             assert not isinstance(before.role, Resigned), "an epoch is led once"
+    if after.recovering is not None:
+        assert not isinstance(after.role, Leader | Prospective | Candidate), "it has no say"
     if leads:
         assert after.voted_for == after.config.key, "a leader has voted for itself"

@@ -1,5 +1,6 @@
 """Being asked for a vote, or whether one would give it.
 
+neither    while our log has lost what we had acknowledged (see `trust`)
 vote       once an epoch, to a log as good as ours, if no leader is known; durable before it
            is said
 pre-vote   as often as asked, to a log as good as ours, unless we hear a leader, or stand
@@ -54,7 +55,9 @@ def _may_grant(state: RaftState, candidate: ReplicaKey, request: VoteRequest) ->
     leaderless = isinstance(role, Unattached) or (
         isinstance(role, Prospective) and role.leader == NO_NODE
     )
-    if not leaderless or state.voted_for not in (None, candidate):
+    if state.recovering is not None or not leaderless:
+        return False
+    if state.voted_for not in (None, candidate):
         return False
     return request.log_end >= state.log.end
 
@@ -77,6 +80,8 @@ def _on_pre_vote(
 
 
 def _would_grant(state: RaftState, sender: ReplicaKey, request: VoteRequest) -> bool:
+    if state.recovering is not None:
+        return False
     match state.role:
         case Leader() | Candidate(over=False) | Follower(lost=False):
             return False

@@ -348,6 +348,7 @@ class FetchRequest(_message.Message):
     MAX_WAIT_MS_FIELD_NUMBER: _builtins.int
     OBSERVER_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
+    RECOVERING_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The epoch that the fetcher is in."""
     high_watermark: _builtins.int
@@ -361,6 +362,10 @@ class FetchRequest(_message.Message):
     read_round: _builtins.int
     """The last read round that this leader's answers named in this epoch: proof that the fetcher
     still followed it after that round began.
+    """
+    recovering: _builtins.bool
+    """True: the fetcher's log has lost what it had acknowledged; it neither votes nor leads until
+    it has fetched everything anew.
     """
     @_builtins.property
     def caller(self) -> Global___Caller:
@@ -381,10 +386,11 @@ class FetchRequest(_message.Message):
         max_wait_ms: _builtins.int = ...,
         observer: _builtins.bool = ...,
         read_round: _builtins.int = ...,
+        recovering: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "log_end", b"log_end"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "high_watermark", b"high_watermark", "log_end", b"log_end", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "observer", b"observer", "read_round", b"read_round"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "high_watermark", b"high_watermark", "log_end", b"log_end", "max_bytes", b"max_bytes", "max_wait_ms", b"max_wait_ms", "observer", b"observer", "read_round", b"read_round", "recovering", b"recovering"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -405,6 +411,7 @@ class FetchResponse(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
+    LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused."""
     epoch: _builtins.int
@@ -419,6 +426,10 @@ class FetchResponse(_message.Message):
     """Whole record batches, from the fetch offset on, as they stand on disk."""
     read_round: _builtins.int
     """The leader's read round; the next request brings it back."""
+    log_end_offset: _builtins.int
+    """Where the leader's log ended when it answered; absent for observers. A fetcher that has lost
+    records is whole again once it has all up to there.
+    """
     @_builtins.property
     def diverging(self) -> Global___OffsetAndEpoch:
         """The fetcher's log is not a prefix of the responder's: truncate to here."""
@@ -439,12 +450,15 @@ class FetchResponse(_message.Message):
         snapshot_id: Global___OffsetAndEpoch | None = ...,
         batches: _builtins.bytes = ...,
         read_round: _builtins.int = ...,
+        log_end_offset: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["diverging", b"diverging", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "diverging", b"diverging", "log_end_offset", b"log_end_offset", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_start_offset", b"log_start_offset", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_end_offset", b"log_end_offset", "log_start_offset", b"log_start_offset", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__log_end_offset: _TypeAlias = _typing.Literal["log_end_offset"]  # noqa: Y015
+    _WhichOneofArgType__log_end_offset: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__log_end_offset) -> _WhichOneofReturnType__log_end_offset | None: ...
 
 Global___FetchResponse: _TypeAlias = FetchResponse  # noqa: Y015
 
@@ -618,6 +632,7 @@ class ReplicaState(_message.Message):
     LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
     LAST_FETCH_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
     LAST_CAUGHT_UP_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    RECOVERING_FIELD_NUMBER: _builtins.int
     node_id: _builtins.int
     """node.id."""
     directory_id: _builtins.bytes
@@ -628,6 +643,8 @@ class ReplicaState(_message.Message):
     """Wall clock of its last fetch, ms; -1 if none."""
     last_caught_up_timestamp_ms: _builtins.int
     """Wall clock of when it had last caught up, ms; -1 if never."""
+    recovering: _builtins.bool
+    """True: its log has lost what it had acknowledged, and it has no vote until it is whole again."""
     def __init__(
         self,
         *,
@@ -636,10 +653,11 @@ class ReplicaState(_message.Message):
         log_end_offset: _builtins.int = ...,
         last_fetch_timestamp_ms: _builtins.int = ...,
         last_caught_up_timestamp_ms: _builtins.int = ...,
+        recovering: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_id", b"directory_id", "last_caught_up_timestamp_ms", b"last_caught_up_timestamp_ms", "last_fetch_timestamp_ms", b"last_fetch_timestamp_ms", "log_end_offset", b"log_end_offset", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_id", b"directory_id", "last_caught_up_timestamp_ms", b"last_caught_up_timestamp_ms", "last_fetch_timestamp_ms", b"last_fetch_timestamp_ms", "log_end_offset", b"log_end_offset", "node_id", b"node_id", "recovering", b"recovering"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +679,7 @@ class DescribeQuorumResponse(_message.Message):
     RESPONDER_ID_FIELD_NUMBER: _builtins.int
     RESPONDER_ROLE_FIELD_NUMBER: _builtins.int
     RESPONDER_LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
+    RESPONDER_RECOVERING_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Cluster id."""
     leader_id: _builtins.int
@@ -675,6 +694,8 @@ class DescribeQuorumResponse(_message.Message):
     """The responder's role: unattached, follower, prospective, candidate, leader, resigned."""
     responder_log_end_offset: _builtins.int
     """Where the responder's own log ends."""
+    responder_recovering: _builtins.str
+    """Why the responder has no vote until its log is whole again; empty if it is."""
     @_builtins.property
     def current_voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaState]:
         """Voters, with the leader's own row; positions are -1 unless the responder leads."""
@@ -700,10 +721,11 @@ class DescribeQuorumResponse(_message.Message):
         responder_id: _builtins.int = ...,
         responder_role: _builtins.str = ...,
         responder_log_end_offset: _builtins.int = ...,
+        responder_recovering: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_voters", b"current_voters", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "observers", b"observers", "responder_id", b"responder_id", "responder_log_end_offset", b"responder_log_end_offset", "responder_role", b"responder_role", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_voters", b"current_voters", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "observers", b"observers", "responder_id", b"responder_id", "responder_log_end_offset", b"responder_log_end_offset", "responder_recovering", b"responder_recovering", "responder_role", b"responder_role", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,8 @@ class World:
         self.disks = {NodeId(each): Disk() for each in range(1, size + 1)}
         self.states: dict[NodeId, RaftState] = {}
         self.lives = dict.fromkeys(self.disks, 0)
+        self.distrust: dict[NodeId, str] = {}
+        """Whose disk lost records, until its core says that it is whole."""
         self.leaders: dict[Epoch, NodeId] = {}
         self.committed: list[tuple[Epoch, object]] = []
         self.applied: dict[NodeId, Offset] = {}
@@ -90,7 +92,12 @@ class World:
         history: VoterHistory = tuple(each for batch in disk.batches for each in batch.voters)
         self.applied[node] = Offset(0)
         self.states[node] = restore(
-            config(node, self.size), disk.saved, disk.chain(), history, self._moment()
+            config(node, self.size),
+            disk.saved,
+            disk.chain(),
+            history,
+            self._moment(),
+            distrust=self.distrust.get(node),
         )
         self._arm(node)
 
@@ -163,6 +170,8 @@ class World:
         self.states[node], effects = step(self.states[node], event, self._moment())
         for effect in effects:
             self._carry_out(node, effect)
+        if self.states[node].recovering is None:
+            self.distrust.pop(node, None)
         if effects:
             self._check(node)
         self._arm(node)
@@ -287,8 +296,10 @@ class World:
                 assert self.committed[offset] == records[offset], f"{node} differs at {offset}"
             else:
                 holders = sum(
-                    offset < (disk.durable[-1].end if disk.durable else 0)
-                    for disk in self.disks.values()
+                    # Who lost it gets it back before it has a say: a leader may learn late of
+                    # what it acknowledged before.
+                    each in self.distrust or offset < (disk.durable[-1].end if disk.durable else 0)
+                    for each, disk in self.disks.items()
                 )
                 assert holders > self.size // 2, f"{offset} is committed and on {holders} disks"
                 self.committed.append(records[offset])
