@@ -40,6 +40,7 @@ class Disk:
     batches: list[Batch] = field(default_factory=list)
     durable_end: int = 0
     """What is below would survive a power cut."""
+    is_full: bool = False
     entries: list[tuple[int, str]] = field(default_factory=list)
     """(epoch, payload) by offset: the same records again, flat."""
     starts: dict[int, int] = field(default_factory=dict)
@@ -93,9 +94,13 @@ class Disk:
         return found
 
     def chain(self) -> EpochChain:
-        chain = EpochChain()
+        """As recovery finds it: from the batches, and nothing else."""
+        counts: dict[int, int] = {}
         for batch in self.batches:
-            chain = chain.append(Epoch(batch.epoch), len(batch.payload))
+            counts[batch.epoch] = counts.get(batch.epoch, 0) + len(batch.payload)
+        chain = EpochChain()
+        for epoch, count in counts.items():
+            chain = chain.append(Epoch(epoch), count)
         return chain
 
     def voters(self) -> VoterHistory:

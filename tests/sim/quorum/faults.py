@@ -44,7 +44,16 @@ class Faults:
     crash: bool = True
     cut: bool = True
     pause: bool = True
+    clog: bool = False
+    """Links stop one by one, and come back in another order."""
+    full_disk: bool = False
+    slow_disk: bool = False
+    crash_soon_after: str = ""
+    """Requests of this type bring a crash of one of their ends a moment later, by `crash_soon`."""
+    crash_soon: float = 0.0
 
+
+REQUESTS = ("VoteRequest", "BeginQuorumEpochRequest", "EndQuorumEpochRequest", "FetchRequest")
 
 CALM = Faults(misfortune_every_ms=1e12, crash=False, cut=False, pause=False)
 
@@ -66,6 +75,11 @@ def swarm(rng: random.Random) -> Faults:
         crash=rng.random() < 0.9,
         cut=rng.random() < 0.7,
         pause=rng.random() < 0.5,
+        clog=rng.random() < 0.3,
+        full_disk=rng.random() < 0.2,
+        slow_disk=rng.random() < 0.2,
+        crash_soon_after=rng.choice(("", "", *REQUESTS)),
+        crash_soon=rng.choice((0.0003, 0.003, 0.03)),
     )
     return replace(faults, fetch_timeout_ms=2 * faults.election_timeout_ms)
 
@@ -116,6 +130,8 @@ def disks(rng: random.Random) -> Faults:
         fetch_timeout_ms=400,
         cut=False,
         pause=rng.random() < 0.3,
+        full_disk=rng.random() < 0.3,
+        slow_disk=rng.random() < 0.3,
     )
 
 
@@ -133,6 +149,7 @@ def network(rng: random.Random) -> Faults:
         election_timeout_ms=300,
         fetch_timeout_ms=600,
         crash=rng.random() < 0.5,
+        clog=True,
     )
 
 

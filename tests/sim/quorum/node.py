@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 STEPS_WITHOUT_TIME_MAX = 100
 """A deadline that has come must move when TimePassed is stepped."""
 
+NEEDS_ROOM = (SaveQuorumState, AppendRecords, AppendControl, AppendFetched)
+"""On the disk; who finds none there ends, and says nothing of what it could not write."""
+
 
 class Node:
     """Alive while `state` is not None."""
@@ -59,6 +62,7 @@ class Node:
         self.incarnation = 0
         self.paused = False
         self.flushing = False
+        self.fsync_ms = world.faults.fsync_ms
         self._waiting: list[Event] = []
         self._calls: dict[int, tuple[int, Request]] = {}
         """Requests received and not answered: who asked what."""
@@ -156,7 +160,7 @@ class Node:
             if self.incarnation != incarnation:
                 return
             self._carry_out(effect)
-            self.world.maybe_crash(self, effect)
+            self.world.troubles.after_effect(self, effect)
 
     def _set_timer(self) -> None:
         if self.state is None or self._timer_ms == self.state.next_deadline_ms:
@@ -177,6 +181,9 @@ class Node:
     # ── effects ──────────────────────────────────────────────────────────────────────────────
 
     def _carry_out(self, effect: Effect) -> None:
+        if self.disk.is_full and isinstance(effect, NEEDS_ROOM):
+            self.world.troubles.crash(self)
+            return
         match effect:
             case SaveQuorumState(epoch=epoch, voted_for=voted_for, leader=leader):
                 saved = SavedState(epoch=epoch, voted_for=voted_for, leader=leader)
@@ -237,7 +244,7 @@ class Node:
             )
             self._flush()
 
-        self.world.after(self.world.rng.uniform(*self.world.faults.fsync_ms), done)
+        self.world.after(self.world.rng.uniform(*self.fsync_ms), done)
 
     def _records(self, effect: SendRecords) -> FetchResponse:
         found = self.disk.read(effect.start_offset, effect.max_bytes)
@@ -246,6 +253,7 @@ class Node:
     def _send_request(self, to: int, request: Request) -> None:
         world, me, incarnation = self.world, self.id, self.incarnation
         world.invariants.requesting(self, request)
+        world.troubles.after_request(self, to, request)
         fetch = isinstance(request, FetchRequest)
 
         def answered(response: Response) -> None:

@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def run(seed: int, profile: str | None = None) -> bool:
-    world = World(seed, profile=profile)
+    world = World(seed, profile=profile, traced=True)
     try:
         world.run(TROUBLE_MS)
     except AssertionError as error:
@@ -52,10 +52,16 @@ def run(seed: int, profile: str | None = None) -> bool:
         return False
     print(
         f"seed {seed} ({world.profile}, {world.faults.voters} voters): {world.steps} steps, "
-        f"{world.crashes} crashes, {world.invariants.elections} elections, "
-        f"{len(world.invariants.committed)} records committed, history {world.history:08x}"
+        f"{world.troubles.crashes} crashes, {world.invariants.elections} elections, "
+        f"{len(world.invariants.committed)} records committed, history {history(world)}"
     )
     return True
+
+
+def history(world: World) -> str:
+    """All that happened, as one number."""
+    assert world.trace is not None, "only of a world that is traced"
+    return world.trace.hexdigest()
 
 
 if __name__ == "__main__":

@@ -8,19 +8,19 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
-from zlib import crc32
+from hashlib import blake2b
 
-from controller.raft.effects import AppendControl, AppendRecords, Commit, Effect, SendResponse
+from controller.raft.effects import Effect
 from controller.raft.events import Event
-from controller.raft.messages import Response, VoteResponse
+from controller.raft.messages import Response
 from controller.raft.state import SavedState
 from klamm.ids import DirectoryId, Offset
 from tests.sim.quorum.clients import Clients
-from tests.sim.quorum.faults import CALM, Faults, of_seed
+from tests.sim.quorum.faults import Faults, of_seed
 from tests.sim.quorum.invariants import Invariants
 from tests.sim.quorum.network import DEATH_HEARD_MS, Network
 from tests.sim.quorum.node import Node
+from tests.sim.quorum.troubles import Troubles
 
 HEAL_MS = 20_000.0
 """After the last misfortune there must be a leader and a commit within so long."""
@@ -38,7 +38,12 @@ class World:
     """Hold each vote against the disk as it leaves. A mutant turns it off, to be seen otherwise."""
 
     def __init__(
-        self, seed: int, faults: Faults | None = None, *, profile: str | None = None
+        self,
+        seed: int,
+        faults: Faults | None = None,
+        *,
+        profile: str | None = None,
+        traced: bool = False,
     ) -> None:
         """A seed draws its faults by its turn in the rotation, or by the profile that is named."""
         self.seed = seed
@@ -47,9 +52,8 @@ class World:
         self.rng = random.Random(f"world {seed}")
         self.now_ms = 0.0
         self.steps = 0
-        self.crashes = 0
-        self.history = 0
-        """A running hash of every event and effect."""
+        self.trace = blake2b(digest_size=16) if traced else None
+        """A running hash of every event and effect, in every particular."""
         self.last: deque[tuple[float, int, Event, tuple[Effect, ...]]] = deque(maxlen=EVENTS_KEPT)
         self.answers: dict[tuple[int, int, int], Callable[[Response], None]] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -60,6 +64,7 @@ class World:
         self.nodes = [
             Node(self, node_id, self.faults.voters) for node_id in range(self.faults.voters)
         ]
+        self.troubles = Troubles(self)
         self.peaceful = False
 
     # ── what nodes ask of the world ──────────────────────────────────────────────────────────
@@ -113,74 +118,14 @@ class World:
 
             self.after(self.rng.uniform(*DEATH_HEARD_MS), tell)
 
-    def maybe_crash(self, node: Node, effect: Effect) -> None:
-        """At the worst moments more often than at others."""
-        if self.peaceful or not self.faults.crash:
-            return
-        chance = self.faults.crash_at_effect
-        match effect:
-            case SendResponse(response=VoteResponse(vote_granted=True)):
-                chance += self.faults.crash_after_vote
-            case AppendRecords() | AppendControl() if node.leads:
-                chance += self.faults.crash_after_append
-            case Commit() if node.leads:
-                chance += self.faults.crash_after_commit
-            case _:
-                pass
-        if chance and self.rng.random() < chance:
-            self.crash(node)
-
     def note(self, node_id: int, event: Event, effects: tuple[Effect, ...]) -> None:
         self.steps += 1
         self.last.append((self.now_ms, node_id, event, effects))
-        told = f"{self.now_ms} {node_id} {type(event).__name__} {len(effects)}"
-        self.history = crc32(told.encode(), self.history)
+        if self.trace is not None:
+            told = f"{self.now_ms!r} {node_id} {event!r} {effects!r}\n"
+            self.trace.update(told.encode())
 
-    # ── misfortunes ──────────────────────────────────────────────────────────────────────────
-
-    def crash(self, node: Node) -> None:
-        self.crashes += 1
-        node.crash()
-        self.after(self.rng.uniform(*self.faults.downtime_ms), lambda: self._restart(node))
-
-    def _restart(self, node: Node) -> None:
-        if node.state is None:
-            node.start()
-
-    def _misfortune(self) -> None:
-        if self.peaceful:
-            return
-        self.after(self.rng.expovariate(1 / self.faults.misfortune_every_ms), self._misfortune)
-        kinds = ["heal"]
-        kinds += ["crash", "crash leader", "crash all"] if self.faults.crash else []
-        kinds += ["cut", "cut one way", "isolate"] if self.faults.cut else []
-        kinds += ["pause", "pause"] if self.faults.pause else []
-        self._befall(self.rng.choice(kinds), self.rng.choice(self.nodes))
-
-    def _befall(self, kind: str, victim: Node) -> None:
-        other = self.rng.choice(self.nodes).id
-        match kind:
-            case "crash":
-                self.crash(victim)
-            case "crash leader":
-                for node in self.nodes:
-                    if node.leads:
-                        self.crash(node)
-            case "crash all":
-                for node in self.nodes:
-                    self.crash(node)
-            case "cut":
-                self.network.cut |= {(victim.id, other), (other, victim.id)}
-            case "cut one way":
-                self.network.cut.add((victim.id, other))
-            case "isolate":
-                for node in self.nodes:
-                    self.network.cut |= {(victim.id, node.id), (node.id, victim.id)}
-            case "pause":
-                victim.paused = victim.state is not None
-                self.after(self.rng.uniform(10, 4_000), victim.resume)
-            case _:
-                self.network.cut.clear()
+    # ── what is asked of the voters ──────────────────────────────────────────────────────────
 
     def _propose(self) -> None:
         self.after(self.rng.expovariate(1 / self.faults.proposal_every_ms), self._propose)
@@ -200,25 +145,16 @@ class World:
     def run(self, trouble_ms: float = 60_000.0) -> None:
         """Trouble, then peace, then progress."""
         for node in self.nodes:
-            self.after(self.rng.uniform(0, 50), lambda node=node: self._restart(node))
-        self.after(self.rng.expovariate(1 / self.faults.misfortune_every_ms), self._misfortune)
+            self.after(self.rng.uniform(0, 50), lambda node=node: self.troubles.restart(node))
+        self.troubles.go_on()
         self.after(0, self._propose)
         self.after(0, self._read)
         self.until(trouble_ms)
-        self.make_peace()
+        self.troubles.make_peace()
         committed = len(self.invariants.committed)
         self.until(self.now_ms + HEAL_MS)
         self.check_progress(committed)
         self.invariants.logs_match(self.nodes)
-
-    def make_peace(self) -> None:
-        """Whole links, no loss, everybody up and awake."""
-        self.peaceful = True
-        self.network.cut.clear()
-        self.network.faults = replace(CALM, fsync_ms=self.faults.fsync_ms)
-        for node in self.nodes:
-            node.resume()
-            self._restart(node)
 
     def check_progress(self, committed_before: int) -> None:
         """25: a leader, commits, and the same log everywhere but for its last moments."""

@@ -1,0 +1,179 @@
+"""What goes wrong, and when: misfortunes at seeded times, and crashes at the worst moments.
+
+A kind of trouble is a method here, and its name in `kinds` if the seed's faults have it. Peace ends
+them all: whole links, no loss, room on the disks, everybody up and awake.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from controller.raft.effects import AppendControl, AppendRecords, Commit, Effect, SendResponse
+from controller.raft.messages import Request, VoteResponse
+from tests.sim.quorum.faults import CALM
+
+if TYPE_CHECKING:
+    from tests.sim.quorum.node import Node
+    from tests.sim.quorum.world import World
+
+SOON_MS = (0.0, 20.0)
+"""A crash that a message brings comes so long after it was sent."""
+
+
+class Troubles:
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.rng = world.rng
+        self.faults = world.faults
+        self.crashes = 0
+        self.counts: dict[str, int] = {}
+        """How often each kind has befallen somebody."""
+        self.kinds = ["heal"]
+        """More often named, more often drawn."""
+        self.kinds += ["crash", "crash_leader", "crash_all"] if self.faults.crash else []
+        self.kinds += ["cut", "cut_one_way", "isolate"] if self.faults.cut else []
+        self.kinds += ["clog"] if self.faults.clog else []
+        self.kinds += ["pause", "pause"] if self.faults.pause else []
+        self.kinds += ["fill_disk"] if self.faults.full_disk else []
+        self.kinds += ["slow_disk"] if self.faults.slow_disk else []
+
+    def go_on(self) -> None:
+        """From now until there is peace."""
+        world = self.world
+        if world.peaceful:
+            return
+        world.after(self.rng.expovariate(1 / self.faults.misfortune_every_ms), self._misfortune)
+
+    def make_peace(self) -> None:
+        world = self.world
+        world.peaceful = True
+        world.network.cut.clear()
+        world.network.faults = replace(CALM, fsync_ms=self.faults.fsync_ms)
+        for node in world.nodes:
+            node.disk.is_full = False
+            node.fsync_ms = self.faults.fsync_ms
+            node.resume()
+            self.restart(node)
+
+    def _misfortune(self) -> None:
+        if self.world.peaceful:
+            return
+        self.go_on()
+        kind, victim = self.rng.choice(self.kinds), self.rng.choice(self.world.nodes)
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        getattr(self, f"_{kind}")(victim)
+
+    # ── of a node ────────────────────────────────────────────────────────────────────────────
+
+    def crash(self, node: "Node") -> None:
+        self.crashes += 1
+        node.crash()
+        self.world.after(self.rng.uniform(*self.faults.downtime_ms), lambda: self.restart(node))
+
+    def restart(self, node: "Node") -> None:
+        if node.state is None:
+            node.start()
+
+    def _crash(self, victim: "Node") -> None:
+        self.crash(victim)
+
+    def _crash_leader(self, victim: "Node") -> None:
+        for node in self.world.nodes:
+            if node.leads:
+                self.crash(node)
+
+    def _crash_all(self, victim: "Node") -> None:
+        for node in self.world.nodes:
+            self.crash(node)
+
+    def _pause(self, victim: "Node") -> None:
+        victim.paused = victim.state is not None
+        self.world.after(self.rng.uniform(10, 4_000), victim.resume)
+
+    def after_effect(self, node: "Node", effect: Effect) -> None:
+        """Crash it, at the worst moments more often than at others."""
+        if self.world.peaceful or not self.faults.crash:
+            return
+        chance = self.faults.crash_at_effect
+        match effect:
+            case SendResponse(response=VoteResponse(vote_granted=True)):
+                chance += self.faults.crash_after_vote
+            case AppendRecords() | AppendControl() if node.leads:
+                chance += self.faults.crash_after_append
+            case Commit() if node.leads:
+                chance += self.faults.crash_after_commit
+            case _:
+                pass
+        if chance and self.rng.random() < chance:
+            self.crash(node)
+
+    def after_request(self, sender: "Node", to: int, request: Request) -> None:
+        """Crash one of its ends soon, if it is of the kind that this seed dwells on."""
+        faults = self.faults
+        if type(request).__name__ != faults.crash_soon_after or self.world.peaceful:
+            return
+        if self.rng.random() >= faults.crash_soon:
+            return
+        victim = self.rng.choice((sender, self.world.nodes[to]))
+        life = victim.incarnation
+
+        def strike() -> None:
+            if victim.incarnation == life and not self.world.peaceful:
+                self.crash(victim)
+
+        self.world.after(self.rng.uniform(*SOON_MS), strike)
+
+    # ── of a disk ────────────────────────────────────────────────────────────────────────────
+
+    def _fill_disk(self, victim: "Node") -> None:
+        """No write succeeds until there is room again; a voter that cannot write ends."""
+        victim.disk.is_full = True
+
+        def make_room() -> None:
+            victim.disk.is_full = False
+
+        self.world.after(self.rng.uniform(10, 3_000), make_room)
+
+    def _slow_disk(self, victim: "Node") -> None:
+        victim.fsync_ms = self.rng.choice(((50.0, 300.0), (500.0, 2_000.0)))
+
+        def mend() -> None:
+            victim.fsync_ms = self.faults.fsync_ms
+
+        self.world.after(self.rng.uniform(100, 5_000), mend)
+
+    # ── of links ─────────────────────────────────────────────────────────────────────────────
+
+    def _cut(self, victim: "Node") -> None:
+        other = self.rng.choice(self.world.nodes).id
+        self.world.network.cut |= {(victim.id, other), (other, victim.id)}
+
+    def _cut_one_way(self, victim: "Node") -> None:
+        self.world.network.cut.add((victim.id, self.rng.choice(self.world.nodes).id))
+
+    def _isolate(self, victim: "Node") -> None:
+        self.world.network.cut |= self._links_of(victim)
+
+    def _clog(self, victim: "Node") -> None:
+        """Swizzle (FoundationDB): links of some stop one by one, and return in another order."""
+        network, nodes = self.world.network, self.world.nodes
+        some = self.rng.sample(nodes, self.rng.randint(1, len(nodes)))
+        last_ms = 0.0
+        for node in some:
+            last_ms += self.rng.uniform(0, 500)
+            self.world.after(last_ms, lambda node=node: network.cut.update(self._links_of(node)))
+        self.rng.shuffle(some)
+        for node in some:
+            last_ms += self.rng.uniform(0, 500)
+            self.world.after(
+                last_ms, lambda node=node: network.cut.difference_update(self._links_of(node))
+            )
+
+    def _links_of(self, node: "Node") -> set[tuple[int, int]]:
+        """To be united with others; never iterated."""
+        if self.world.peaceful:
+            return set()
+        others = [each.id for each in self.world.nodes]
+        return {(node.id, each) for each in others} | {(each, node.id) for each in others}
+
+    def _heal(self, victim: "Node") -> None:
+        self.world.network.cut.clear()
