@@ -29,14 +29,17 @@ from controller.raft.effects import (
     Claim,
     Commit,
     Effect,
+    HandOver,
     ProposalRefusal,
     RefuseProposal,
     RefuseRead,
+    RefuseTransfer,
     Renounce,
     SaveQuorumState,
     SendRecords,
     SendRequest,
     SendResponse,
+    TransferRefusal,
     Truncate,
 )
 from controller.raft.events import (
@@ -48,6 +51,7 @@ from controller.raft.events import (
     RequestDropped,
     RequestReceived,
     TimePassed,
+    TransferRequested,
 )
 from controller.raft.messages import Request, Response
 from controller.raft.state import NEVER_MS, RaftState
@@ -55,7 +59,7 @@ from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterSet
 from klamm.clock import Clock
 from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError
-from klamm.ids import NO_NODE, Epoch, Offset
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.log.files import Buffer
 from klamm.log.records import NewRecord
 from klamm.telemetry import metrics
@@ -138,6 +142,7 @@ class QuorumDriver:
         self._requests: dict[int, asyncio.Future[Response]] = {}
         self._proposals: dict[int, asyncio.Future[Offset]] = {}
         self._reads: dict[int, asyncio.Future[Offset]] = {}
+        self._transfers: dict[int, asyncio.Future[NodeId | TransferRefusal]] = {}
         self._timed: deque[tuple[Offset, int]] = deque()
         self._unflushed = False
         self._flushing: asyncio.Task[None] | None = None
@@ -231,6 +236,20 @@ class QuorumDriver:
         finally:
             del self._reads[call]
 
+    async def transfer(self, epoch: Epoch, target: NodeId | None) -> NodeId | TransferRefusal:
+        """Have the core hand over: who stands now, this voter having given up; or why not.
+
+        Raises:
+            OverloadedError: INBOX_MAX; or this node stops.
+            CommitUnknownError: This node stops; it may have handed over.
+        """
+        call, answered = self._new_call(self._transfers)
+        try:
+            self._ask(TransferRequested(call, epoch, target))
+            return await answered
+        finally:
+            del self._transfers[call]
+
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
         """Whole batches of the log."""
         return self._store.read(start, max_bytes, up_to)
@@ -319,6 +338,10 @@ class QuorumDriver:
                 self._measure(effect)
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self._tell_caller(effect)
+            case RefuseTransfer(call, why):
+                _resolve(self._transfers.get(call), why)
+            case HandOver(call, successor):
+                _resolve(self._transfers.get(call), successor)
             case _:
                 assert_never(effect)
 
@@ -358,6 +381,8 @@ class QuorumDriver:
             case ProposalRefusal.OVERLOADED:
                 lag = end_offset - self.state.high_watermark
                 return OverloadedError(f"{lag} records are appended and not committed")
+            case ProposalRefusal.HANDING_OVER:
+                return OverloadedError("leadership is being handed over; nothing is appended")
         assert_never(why)
 
     def _measure(self, effect: Commit | Claim | Renounce) -> None:
@@ -409,11 +434,13 @@ class QuorumDriver:
             _fail(proposal, CommitUnknownError("the node stops"))
         for read in self._reads.values():
             _fail(read, NotControllerError(NO_NODE, self.state.epoch))
+        for transfer in self._transfers.values():
+            _fail(transfer, CommitUnknownError("the node stops"))
         self._applier.stop()
         self._change()
 
 
-def _resolve(future: asyncio.Future[Offset] | None, value: Offset) -> None:
+def _resolve(future: asyncio.Future[_T] | None, value: _T) -> None:
     if future is not None and not future.done():
         future.set_result(value)
 

@@ -24,9 +24,11 @@ from controller.quorum.port import (
     PROPOSAL_RECORDS_MAX,
     Peer,
     StateMachine,
+    Transferred,
 )
 from controller.quorum.service import QuorumService
 from controller.quorum.store import LogStore
+from controller.raft.effects import TransferRefusal
 from controller.raft.events import Moment, ResignRequested
 from controller.raft.state import RaftConfig, restore
 from controller.raft.voters import Voter, VoterSet
@@ -37,6 +39,8 @@ from klamm.errors import (
     ApiError,
     CommitUnknownError,
     ErrorCode,
+    IndefiniteError,
+    KlammError,
     NotControllerError,
     OverloadedError,
     UnreachableError,
@@ -318,12 +322,74 @@ class QuorumNode:
             observers=self._observers.list(),
         )
 
+    async def transfer(self, to: NodeId, timeout_ms: int) -> Transferred:
+        """See `Quorum`."""
+        began_ms = self._clock.monotonic_ms()
+        epoch = self.epoch
+        if self.leader != self.node_id:
+            raise NotControllerError(self.leader, epoch)
+        if to != self.node_id:
+            await self._give_away(epoch, to, timeout_ms)
+        return Transferred(
+            former=self.node_id,
+            leader=self.leader,
+            epoch=self.epoch,
+            took_ms=self._clock.monotonic_ms() - began_ms,
+        )
+
+    async def _give_away(self, epoch: Epoch, to: NodeId, timeout_ms: int) -> None:
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                answer = await self._driver.transfer(epoch, to)
+                if isinstance(answer, TransferRefusal):
+                    raise self._not_transferred(to, answer)
+                end = self.log_end.offset
+                while self.leader == NO_NODE or self.epoch == epoch or self.high_watermark <= end:
+                    await self._driver.changed.wait()
+        except TimeoutError:
+            raise IndefiniteError(
+                f"it is not known who leads, {timeout_ms} ms after controller {to} was to"
+            ) from None
+        if self.leader != to:
+            raise ApiError(
+                ErrorCode.NEW_LEADER_ELECTED,
+                f"controller {self.leader} leads epoch {self.epoch}, and not {to}",
+            )
+
+    def _not_transferred(self, to: NodeId, why: TransferRefusal) -> KlammError:
+        match why:
+            case TransferRefusal.NOT_LEADER:
+                return NotControllerError(self.leader, self.epoch)
+            case TransferRefusal.NOT_A_VOTER:
+                voters = ", ".join(map(str, self._driver.state.voters.ids))
+                return ApiError(
+                    ErrorCode.VOTER_NOT_FOUND, f"controller {to} is no voter; {voters} are"
+                )
+            case TransferRefusal.UNDER_WAY:
+                return ApiError(ErrorCode.REASSIGNMENT_IN_PROGRESS, f"{why.value}; try again")
+        return ApiError(
+            ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
+            f"controller {to} cannot take over: {why.value}. {self.node_id} goes on to lead",
+        )
+
     async def resign(self, timeout_ms: int) -> None:
         """See `Quorum`."""
+        epoch = self.epoch
         if self.leader != self.node_id or not self._driver.state.others:
             return
-        self._driver.post(ResignRequested(self.epoch))
-        await self._until(lambda: self.leader not in (NO_NODE, self.node_id), timeout_ms)
+        deadline_ms = self._clock.monotonic_ms() + timeout_ms
+        try:
+            async with asyncio.timeout(timeout_ms / 2_000):
+                answer = await self._driver.transfer(epoch, None)
+            handed_over = not isinstance(answer, TransferRefusal)
+        except (KlammError, TimeoutError):
+            handed_over = False
+        if not handed_over:
+            self._driver.post(ResignRequested(epoch))
+        left_ms = max(0, deadline_ms - self._clock.monotonic_ms())
+        await self._until(lambda: self.leader not in (NO_NODE, self.node_id), left_ms)
+        if self.leader in (NO_NODE, self.node_id):
+            _log.warning("resigned, and nobody is known to lead yet", waited_ms=timeout_ms)
 
     async def _until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         try:

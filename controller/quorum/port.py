@@ -46,6 +46,17 @@ class Peer:
     """`host:port` of its gRPC."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred:
+    """Who leads after a transfer, and what it took."""
+
+    former: NodeId
+    leader: NodeId
+    epoch: Epoch
+    took_ms: int
+    """From the request until the new leader's first record was committed."""
+
+
 class StateMachine(Protocol):
     """The active controller. Called from one task, in the order of the log; must not block."""
 
@@ -159,9 +170,26 @@ class Quorum(Protocol):
         """The quorum as its leader sees it; a standby asks the leader, and else says its own."""
         ...
 
-    async def resign(self, timeout_ms: int) -> None:
-        """Give up leadership, and return once another leads or the time is over.
+    async def transfer(self, to: NodeId, timeout_ms: int) -> Transferred:
+        """Hand leadership over, and return once `to` leads and has committed its first record.
 
-        At once if this controller does not lead. It goes on to follow and to vote.
+        Proposals are refused (OverloadedError) until it is over; those that were taken before are
+        committed before leadership is given up. Without effect if `to` leads already.
+
+        Raises:
+            NotControllerError: This controller does not lead.
+            ApiError: VOTER_NOT_FOUND: `to` is no voter. PREFERRED_LEADER_NOT_AVAILABLE: it is
+                silent, or behind; this controller goes on to lead. REASSIGNMENT_IN_PROGRESS:
+                another transfer is under way. NEW_LEADER_ELECTED: leadership was given up, and
+                yet another controller leads.
+            IndefiniteError: It is not known in time who leads.
+        """
+        ...
+
+    async def resign(self, timeout_ms: int) -> None:
+        """Hand over to the most caught up voter, and return once another leads or time is over.
+
+        If nobody can take over in order, leadership is given up all the same. At once if this
+        controller does not lead. It goes on to follow and to vote.
         """
         ...

@@ -13,6 +13,7 @@
     replication   fetch, divergence, truncation, high watermark      (follow: the fetching side)
     reads     linearizable reads, many to a round
     resign    giving up, and what successors do about it
+    transfer  handing over to one of them, with nothing left undone
     trust     a voter whose log has lost what it acknowledged
     voters    who votes, with which disk
 
@@ -36,7 +37,8 @@ How to drive it (the shell: controller/quorum/driver.py; the simulator: tests/si
        SendResponse, SendRecords    answer `call`; SendRecords adds the batches from `start_offset`
                          on as they are in the log (committed or not), up to `max_bytes`
        Tell              to the state machine: Commit, Claim, Renounce in order; AcceptProposal,
-                         RefuseProposal, AnswerRead, RefuseRead to whoever waits
+                         RefuseProposal, AnswerRead, RefuseRead, RefuseTransfer, HandOver to
+                         whoever waits
     3. Who asked and went away: RequestDropped(call).
 
 Messages may be lost, repeated, delayed and reordered; only what a stream delivers should arrive in

@@ -113,6 +113,7 @@ class ProposalRefusal(Enum):
     NOT_LEADER = "not leader"
     LOG_MOVED = "log moved"
     OVERLOADED = "overloaded"
+    HANDING_OVER = "handing over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,49 @@ class RefuseRead:
     call: int
 
 
+class TransferRefusal(Enum):
+    NOT_LEADER = "this controller does not lead"
+    UNDER_WAY = "another transfer is under way"
+    NOT_A_VOTER = "there is no such voter to hand over to"
+    SILENT = "it has not been heard of"
+    RECOVERING = "its log is not whole again yet"
+    LAGGING = "it is behind the log"
+    TIMED_OUT = "it did not catch up in time"
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseTransfer:
+    """Leadership was not handed over. If this voter led, it goes on, but for NOT_LEADER."""
+
+    call: int
+    why: TransferRefusal
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """This voter leads no more; `successor` has all of the log, and stands. It may yet fail."""
+
+    call: int
+    successor: NodeId
+
+
 Write = SaveQuorumState | AppendRecords | AppendControl | AppendFetched | Truncate
 """To this voter's disk."""
 
 Send = SendRequest | SendResponse | SendRecords
 """To another voter."""
 
-Tell = Commit | Claim | Renounce | AcceptProposal | RefuseProposal | AnswerRead | RefuseRead
+Tell = (
+    Commit
+    | Claim
+    | Renounce
+    | AcceptProposal
+    | RefuseProposal
+    | AnswerRead
+    | RefuseRead
+    | RefuseTransfer
+    | HandOver
+)
 """To the state machine above, and to those that wait."""
 
 Effect = Write | Send | Tell

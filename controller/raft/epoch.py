@@ -7,7 +7,15 @@ pre-votes and fetches, which are questions: they must not move who answers them 
 from dataclasses import replace
 
 from controller.raft import follow
-from controller.raft.effects import Effects, RefuseRead, Renounce, SaveQuorumState, SendResponse
+from controller.raft.effects import (
+    Effects,
+    RefuseRead,
+    RefuseTransfer,
+    Renounce,
+    SaveQuorumState,
+    SendResponse,
+    TransferRefusal,
+)
 from controller.raft.events import Event, Moment, RequestReceived, ResponseReceived
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
@@ -95,9 +103,13 @@ def leave(state: RaftState, epoch: Epoch, leader: NodeId) -> Effects:
     if not isinstance(role, Leader):
         return ()
     answer = FetchResponse(refusal=Refusal.NOT_LEADER_OR_FOLLOWER, epoch=epoch, leader=leader)
+    transfer: Effects = ()
+    if role.transfer is not None:
+        transfer = (RefuseTransfer(role.transfer.call, TransferRefusal.NOT_LEADER),)
     return (
         *(SendResponse(parked.call, answer) for parked in role.parked),
         *(RefuseRead(read.call) for read in role.reads),
+        *transfer,
         Renounce(state.epoch),
     )
 

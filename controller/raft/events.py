@@ -82,8 +82,17 @@ class ReadRequested:
 class ResignRequested:
     epoch: Epoch
     """Of the leadership to give up; of an earlier one, nothing happens."""
-    successor: NodeId | None = None
-    """Preferred, if it is caught up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """Somebody wants this leader to hand over. Answered by one HandOver or RefuseTransfer."""
+
+    call: int
+    epoch: Epoch
+    """Of the leadership to give up."""
+    target: NodeId | None
+    """None: the most caught up."""
 
 
 Event = (
@@ -97,6 +106,7 @@ Event = (
     | LogFlushed
     | ReadRequested
     | ResignRequested
+    | TransferRequested
 )
 
 

@@ -7,7 +7,7 @@ on_time       ──▶ Begin again to those that do not fetch; parked fetches t
 
 from dataclasses import replace
 
-from controller.raft import replication, resign
+from controller.raft import replication, resign, transfer
 from controller.raft.effects import AppendControl, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.messages import BeginQuorumEpochRequest
@@ -69,7 +69,9 @@ def _voters_to_write(state: RaftState) -> VoterSet | None:
 def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
     if moment.now_ms >= quorum_until_ms(state, role):
         return resign.give_up(state, role, moment)
-    state, answered = replication.answer_due(state, role, moment)
+    state, failed = transfer.on_time(state, role, moment)
+    assert isinstance(state.role, Leader)
+    state, answered = replication.answer_due(state, state.role, moment)
     assert isinstance(state.role, Leader)
     role = state.role
     heartbeat_ms = state.config.fetch_timeout_ms // 2
@@ -86,7 +88,7 @@ def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
             progress.append(replace(each, begin_ms=moment.now_ms + heartbeat_ms))
             sent.append(SendRequest(each.node_id, begin))
     role = replace(role, progress=tuple(progress))
-    return replace(state, role=role), (*answered, *sent)
+    return replace(state, role=role), (*failed, *answered, *sent)
 
 
 def on_begin_failed(state: RaftState, to: NodeId, moment: Moment) -> RaftState:
@@ -95,9 +97,10 @@ def on_begin_failed(state: RaftState, to: NodeId, moment: Moment) -> RaftState:
     return _announce_again(state, to, moment, backoff_ms)
 
 
-def on_follower_lost(state: RaftState, follower: NodeId, moment: Moment) -> RaftState:
+def on_follower_lost(state: RaftState, follower: NodeId, moment: Moment) -> Step:
     """Its stream broke. If it comes back as another process, it must hear who leads."""
-    return _announce_again(state, follower, moment, state.config.retry_backoff_ms)
+    state, failed = transfer.on_follower_lost(state, follower)
+    return _announce_again(state, follower, moment, state.config.retry_backoff_ms), failed
 
 
 def _announce_again(state: RaftState, to: NodeId, moment: Moment, backoff_ms: int) -> RaftState:

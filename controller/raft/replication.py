@@ -151,6 +151,8 @@ def on_proposal(state: RaftState, event: ProposalMade) -> Step:
     role, end = state.role, state.log.end_offset
     if not isinstance(role, Leader) or not role.claimed or event.epoch != state.epoch:
         return state, (RefuseProposal(event.call, ProposalRefusal.NOT_LEADER, end),)
+    if role.transfer is not None:
+        return state, (RefuseProposal(event.call, ProposalRefusal.HANDING_OVER, end),)
     if event.base_offset != end:
         return state, (RefuseProposal(event.call, ProposalRefusal.LOG_MOVED, end),)
     if end - state.high_watermark >= UNCOMMITTED_MAX:

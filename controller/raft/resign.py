@@ -22,7 +22,7 @@ def on_requested(state: RaftState, event: ResignRequested, moment: Moment) -> St
     role = state.role
     if not isinstance(role, Leader) or event.epoch != state.epoch or not state.others:
         return state, ()
-    return give_up(state, role, moment, event.successor)
+    return give_up(state, role, moment)
 
 
 def give_up(

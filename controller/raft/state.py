@@ -145,6 +145,16 @@ class PendingRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """Leadership is being handed over: nothing is appended until it is, or until that fails."""
+
+    call: int
+    target: NodeId | None
+    """None: whoever has everything first."""
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leader:
     epoch_start: Offset
     """Where this leader's LeaderChange stands."""
@@ -157,6 +167,7 @@ class Leader:
     reads: tuple[PendingRead, ...] = ()
     read_round: int = 0
     """The last that was begun."""
+    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +291,8 @@ def _leader_deadline_ms(state: RaftState, role: Leader) -> int:
         deadline_ms = min(deadline_ms, each.begin_ms)
     for parked in role.parked:
         deadline_ms = min(deadline_ms, parked.deadline_ms)
+    if role.transfer is not None:
+        deadline_ms = min(deadline_ms, role.transfer.deadline_ms)
     return deadline_ms
 
 

@@ -11,6 +11,7 @@ from controller.raft import (
     reads,
     replication,
     resign,
+    transfer,
     trust,
     vote,
 )
@@ -28,6 +29,7 @@ from controller.raft.events import (
     ResponseReceived,
     StreamLost,
     TimePassed,
+    TransferRequested,
 )
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
@@ -63,10 +65,11 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     after, entered = epoch.observe(state, event, moment)
     after, effects = _dispatch(after, event, moment)
     after = trust.settle(after)
+    after, handed_over = transfer.proceed(after, moment)
     _check(state, after)
     if isinstance(event, TimePassed):
         assert after.next_deadline_ms > moment.now_ms, "a deadline that has come moves"
-    return after, _one_save(entered + effects)
+    return after, _one_save(entered + effects + handed_over)
 
 
 def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
@@ -86,13 +89,15 @@ def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
         case StreamLost(peer):
             if isinstance(state.role, Follower) and state.role.leader == peer:
                 return follow.lose_leader(state, state.role, moment), ()
-            return leadership.on_follower_lost(state, peer, moment), ()
+            return leadership.on_follower_lost(state, peer, moment)
         case RequestDropped(call):
             return replication.on_dropped(state, call), ()
         case ReadRequested(call):
             return reads.on_read(state, call)
         case ResignRequested():
             return resign.on_requested(state, event, moment)
+        case TransferRequested():
+            return transfer.on_requested(state, event, moment)
     assert_never(event)
 
 
@@ -196,6 +201,8 @@ def _check(before: RaftState, after: RaftState) -> None:
         if isinstance(before.role, Leader):
             assert leads or isinstance(after.role, Resigned), "a leader leads, or resigns"
             assert after.truncations == before.truncations, "a leader never cuts its log"
+            if before.role.transfer is not None:
+                assert after.log is before.log, "nothing is appended while leadership moves"
         elif leads:
             assert not isinstance(before.role, Resigned), "an epoch is led once"
     if after.recovering is not None:

@@ -111,3 +111,14 @@ def test_a_single_cut_link_disturbs_nobody() -> None:
         world.until(world.now_ms + 30_000)
         assert leader.leads
         assert leader.state.epoch == epoch
+
+
+def test_leadership_is_handed_over_among_crashes_cuts_and_pauses() -> None:
+    """Scenario 12: whoever gives up has committed all that it took, and nothing stale is read."""
+    handed_over = 0
+    for seed in range(12):
+        faults = Faults(misfortune_every_ms=200.0, proposal_every_ms=25.0, transfer=True)
+        world = World(seed, faults)
+        world.run(15_000)
+        handed_over += world.clients.handed_over
+    assert handed_over > 20

@@ -3,9 +3,16 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from controller.raft.effects import AcceptProposal, AnswerRead, RefuseProposal, RefuseRead
-from controller.raft.events import ProposalMade, ReadRequested
-from klamm.ids import Offset
+from controller.raft.effects import (
+    AcceptProposal,
+    AnswerRead,
+    HandOver,
+    RefuseProposal,
+    RefuseRead,
+    RefuseTransfer,
+)
+from controller.raft.events import ProposalMade, ReadRequested, TransferRequested
+from klamm.ids import NodeId, Offset
 
 if TYPE_CHECKING:
     from tests.sim.quorum.node import Node
@@ -31,7 +38,9 @@ class Clients:
         self.world = world
         self.accepted = 0
         self.answered_reads = 0
+        self.handed_over = 0
         self._asked: dict[tuple[int, int, int], Asked] = {}
+        self._transfers: set[tuple[int, int, int]] = set()
         self._call = 1_000_000
 
     def propose(self, node: "Node", count: int) -> None:
@@ -54,6 +63,22 @@ class Clients:
         asked = Asked(len(self.world.invariants.committed))
         self._asked[node.id, node.incarnation, call] = asked
         node.happen(ReadRequested(call))
+
+    def transfer(self, node: "Node", target: NodeId | None) -> None:
+        """Ask who leads to hand over."""
+        assert node.state is not None
+        call = self._call = self._call + 1
+        self._transfers.add((node.id, node.incarnation, call))
+        node.happen(TransferRequested(call, node.state.epoch, target))
+
+    def transferred(self, node: "Node", effect: HandOver | RefuseTransfer) -> None:
+        """One answer each; and who gives up has committed all that it took."""
+        self._transfers.remove((node.id, node.incarnation, effect.call))
+        assert node.state is not None
+        if isinstance(effect, HandOver):
+            self.handed_over += 1
+            open_ = node.state.log.end_offset - node.state.high_watermark
+            assert open_ == 0, f"node {node.id} hands over with {open_} records not committed"
 
     def told(self, node: "Node", effect: Told) -> None:
         asked = self._asked.pop((node.id, node.incarnation, effect.call))

@@ -51,6 +51,7 @@ class Faults:
     crash_soon_after: str = ""
     """Requests of this type bring a crash of one of their ends a moment later, by `crash_soon`."""
     crash_soon: float = 0.0
+    transfer: bool = False
 
 
 REQUESTS = ("VoteRequest", "BeginQuorumEpochRequest", "EndQuorumEpochRequest", "FetchRequest")
@@ -80,6 +81,7 @@ def swarm(rng: random.Random) -> Faults:
         slow_disk=rng.random() < 0.2,
         crash_soon_after=rng.choice(("", "", *REQUESTS)),
         crash_soon=rng.choice((0.0003, 0.003, 0.03)),
+        transfer=rng.random() < 0.5,
     )
     return replace(faults, fetch_timeout_ms=2 * faults.election_timeout_ms)
 

@@ -14,8 +14,10 @@ from controller.raft.effects import (
     Claim,
     Commit,
     Effect,
+    HandOver,
     RefuseProposal,
     RefuseRead,
+    RefuseTransfer,
     Renounce,
     SaveQuorumState,
     SendRecords,
@@ -205,6 +207,8 @@ class Node:
                 pass
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self.world.clients.told(self, effect)
+            case RefuseTransfer() | HandOver():
+                self.world.clients.transferred(self, effect)
 
     def _append(self, effect: AppendRecords | AppendControl | AppendFetched) -> None:
         match effect:

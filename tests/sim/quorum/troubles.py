@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from controller.raft.effects import AppendControl, AppendRecords, Commit, Effect, SendResponse
 from controller.raft.messages import Request, VoteResponse
+from klamm.ids import NodeId
 from tests.sim.quorum.faults import CALM
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Troubles:
         self.kinds += ["pause", "pause"] if self.faults.pause else []
         self.kinds += ["fill_disk"] if self.faults.full_disk else []
         self.kinds += ["slow_disk"] if self.faults.slow_disk else []
+        self.kinds += ["transfer", "transfer"] if self.faults.transfer else []
 
     def go_on(self) -> None:
         """From now until there is peace."""
@@ -88,6 +90,13 @@ class Troubles:
     def _pause(self, victim: "Node") -> None:
         victim.paused = victim.state is not None
         self.world.after(self.rng.uniform(10, 4_000), victim.resume)
+
+    def _transfer(self, victim: "Node") -> None:
+        """Whoever leads is asked to hand over: to the victim, be it fit or not, or to anybody."""
+        target = self.rng.choice((None, NodeId(victim.id)))
+        for node in self.world.nodes:
+            if node.leads and not node.paused:
+                self.world.clients.transfer(node, target)
 
     def after_effect(self, node: "Node", effect: Effect) -> None:
         """Crash it, at the worst moments more often than at others."""

@@ -1,13 +1,22 @@
 """Three voters with real sockets and files: elect, commit, survive, refuse."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from controller.quorum.port import LogMovedError
-from klamm.errors import CommitUnknownError, NotControllerError, StartError, UnreachableError
-from klamm.ids import Epoch, Offset
+from klamm.errors import (
+    ApiError,
+    CommitUnknownError,
+    ErrorCode,
+    NotControllerError,
+    OverloadedError,
+    StartError,
+    UnreachableError,
+)
+from klamm.ids import Epoch, NodeId, Offset
 from klamm.log.records import NewRecord
 from tests.unit.quorum.nodes import Member, Members, members
 
@@ -106,6 +115,62 @@ async def test_resigning_hands_over_within_moments(tmp_path: Path) -> None:
         assert second.machine.epoch is not None
         assert first.machine.turns[-1].startswith("renounce")
         await group.write(second, b"y")
+
+
+async def test_a_transfer_goes_where_it_is_sent_and_every_write_has_one_outcome(
+    tmp_path: Path,
+) -> None:
+    """Writes go on all the while; what was taken is kept, and what was refused is not there."""
+    async with members(tmp_path) as group:
+        first = await group.active()
+        await group.write(first, b"before")
+        outcomes: dict[bytes, str] = {}
+
+        async def writing() -> None:
+            number = 0
+            while first.machine.epoch is not None:
+                number += 1
+                value = str(number).encode()
+                try:
+                    await group.write(first, value)
+                    outcomes[value] = "kept"
+                except (NotControllerError, OverloadedError):
+                    outcomes[value] = "refused"
+                    await asyncio.sleep(0)
+
+        load = asyncio.create_task(writing())
+        await first.machine.until(lambda: len(first.machine.values) > 5)
+        target = next(each for each in group.all if each is not first)
+        done = await first.node.transfer(target.node_id, 5_000)
+        await load
+        assert (done.former, done.leader) == (first.node_id, target.node_id)
+        assert done.epoch == target.machine.epoch
+        await group.write(target, b"after")
+        kept = [value for value, outcome in outcomes.items() if outcome == "kept"]
+        assert target.machine.values == [b"before", *kept, b"after"]
+        # Again, it is done already; and one who does not lead says who does.
+        again = await target.node.transfer(target.node_id, 5_000)
+        assert (again.former, again.epoch) == (target.node_id, done.epoch)
+        with pytest.raises(NotControllerError) as refused:
+            await first.node.transfer(first.node_id, 5_000)
+        assert refused.value.leader == target.node_id
+
+
+async def test_a_transfer_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        epoch = active.machine.epoch
+        with pytest.raises(ApiError, match="controller 9 is no voter; 1, 2, 3 are") as refused:
+            await active.node.transfer(NodeId(9), 5_000)
+        assert refused.value.code is ErrorCode.VOTER_NOT_FOUND
+        target = next(each for each in group.all if each is not active)
+        await target.kill()
+        await group.write(active, b"without it")
+        with pytest.raises(ApiError, match=f"controller {target.node_id} cannot") as refused:
+            await active.node.transfer(target.node_id, 5_000)
+        assert refused.value.code is ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
+        await group.write(active, b"still here")
+        assert active.machine.epoch == epoch
 
 
 async def test_a_single_voter_leads_itself(tmp_path: Path) -> None:

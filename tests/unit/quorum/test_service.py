@@ -163,7 +163,10 @@ async def test_the_quorum_is_described(tmp_path: Path) -> None:
             await each.machine.until(lambda each=each: each.machine.end == end)  # type: ignore[misc]
         async with calling(active) as stub:
             await fetch(stub.Fetch(), observing(Offset(end), epoch=active.node.epoch))
-            answer = await stub.DescribeQuorum(pb.DescribeQuorumRequest())
+            async with asyncio.timeout(5):
+                answer = await stub.DescribeQuorum(pb.DescribeQuorumRequest())
+                while min(each.log_end_offset for each in answer.current_voters) < end:
+                    answer = await stub.DescribeQuorum(pb.DescribeQuorumRequest())
         assert (answer.leader_id, answer.high_watermark) == (active.node_id, end)
         assert answer.responder_role == "leader"
         assert [each.node_id for each in answer.current_voters] == [1, 2, 3]

@@ -90,6 +90,8 @@ def _event(event: "ev.Event | _Flush") -> str:
             return "is asked for a linearizable read"
         case ev.ResignRequested():
             return "is asked to resign"
+        case ev.TransferRequested(target=target):
+            return f"is asked to hand over to {'anybody' if target is None else target}"
     return type(event).__name__
 
 
@@ -115,6 +117,12 @@ def _effect(effect: fx.Effect) -> str:
             return f"claims epoch {epoch} at {end}"
         case fx.Renounce(epoch):
             return f"renounces epoch {epoch}"
+        case fx.RefuseProposal(why=why):
+            return f"refuses the proposal: {why.value}"
+        case fx.RefuseTransfer(why=why):
+            return f"refuses to hand over: {why.value}"
+        case fx.HandOver(successor=successor):
+            return f"has handed over to {successor}"
         case fx.AnswerRead(index=index):
             return f"answers the read: {index}"
     return ""

@@ -62,6 +62,33 @@ def resign() -> Conversation:
     return world
 
 
+def transfer() -> Conversation:
+    world = led(5)
+    leader = leader_of(world)
+    world.note(f"{leader} is to hand over while a write is under way, and is asked for another")
+    world.propose("under way")
+    world.transfer(NodeId(3))
+    world.propose("too late")
+    world.run(world.now_ms + 20)
+    return world
+
+
+def transfer_refused() -> Conversation:
+    world = led(8)
+    leader = leader_of(world)
+    target = next(each for each in world.disks if each != leader)
+    world.note(f"{leader} cannot hear {target}, has a write under way, and is to hand over to it")
+    world.cut = {(target, leader)}
+    world.propose("under way")
+    world.transfer(target)
+    world.run(world.now_ms + 10)
+    world.note(f"the stream with {target} breaks: {leader} goes on, and takes writes again")
+    world._step(leader, ev.StreamLost(target))
+    world.propose("taken")
+    world.run(world.now_ms + 8)
+    return world
+
+
 def diverged() -> Conversation:
     world = led(6)
     leader = leader_of(world)
@@ -113,6 +140,8 @@ CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
     "leader-killed": leader_killed,
     "one-bad-link": one_bad_link,
     "resign": resign,
+    "transfer": transfer,
+    "transfer-refused": transfer_refused,
     "diverged": diverged,
     "reads": reads,
 }

@@ -15,6 +15,7 @@ from controller.raft.messages import (
     FetchedBatch,
     FetchRequest,
     FetchResponse,
+    Refusal,
     VoteRequest,
     VoteResponse,
 )
@@ -35,6 +36,7 @@ from tests.unit.raft.test_world import heal, shake
 from tests.unit.raft.voter import (
     EPOCH,
     FOLLOWER,
+    LOG,
     LOST,
     NOW,
     RESIGNED,
@@ -221,14 +223,6 @@ class TrustsAtOnce(Forgetful):
         pass
 
 
-class ForgetsItsVote(Forgetful):
-    """Planted: a lost vote file is taken for a new one, of the log's last epoch (as Kafka does)."""
-
-    def forget(self, victim: NodeId) -> None:
-        log = self.disks[victim].chain()
-        self.disks[victim].saved = SavedState(epoch=max(log.last_epoch, Epoch(0)))
-
-
 def run(kind: type[Forgetful], seed: int) -> Forgetful:
     world = kind(seed, (3, 5)[seed % 2])
     proposed = 0
@@ -257,14 +251,30 @@ def test_the_worlds_lose_something() -> None:
     assert sum(run(Forgetful, seed).losses for seed in range(4)) > 20
 
 
-@pytest.mark.parametrize("planted", [TrustsAtOnce, ForgetsItsVote])
-def test_a_planted_bug_is_found(planted: type[Forgetful]) -> None:
+def test_a_planted_bug_is_found() -> None:
     for seed in range(200):
         try:
-            run(planted, seed)
+            run(TrustsAtOnce, seed)
         except AssertionError:
             return
-    pytest.fail(f"{planted.__name__} survived")
+    pytest.fail("TrustsAtOnce survived")
+
+
+def test_a_forgotten_vote_is_not_given_twice() -> None:
+    """Two candidates of one epoch are too rare for the seeds above: by hand."""
+    request = VoteRequest(epoch=EPOCH, log_end=LOG.end)
+
+    def answered(saved: SavedState) -> VoteResponse:
+        """Voter 1 had voted for 2 in EPOCH, lost its vote file, and is asked by 3."""
+        state = restore(config(1), saved, LOG, (), NOW)
+        answer = answer_of(ask(state, 3, request)[1])
+        assert isinstance(answer, VoteResponse)
+        return answer
+
+    # As Kafka does it, of the log's last epoch: a second vote.
+    assert answered(SavedState(epoch=LOG.last_epoch)).vote_granted
+    # Above all that was promised, as our store does.
+    assert answered(SavedState(epoch=Epoch(EPOCH + STRIDE))).refusal is Refusal.FENCED_LEADER_EPOCH
 
 
 def test_an_empty_chain_may_recover_too() -> None:

@@ -75,6 +75,9 @@ class World:
         self.applied: dict[NodeId, Offset] = {}
         self.reads: dict[int, tuple[NodeId, int]] = {}
         self.reads_done = 0
+        self.transfers: set[int] = set()
+        """Asked for and not answered."""
+        self.handed_over = 0
         self.claims: list[tuple[int, NodeId, Epoch]] = []
         self.armed: dict[NodeId, tuple[int, int]] = {}
         self.loss = 0.0
@@ -153,12 +156,23 @@ class World:
                 self.reads[call] = (node, len(self.committed))
                 self._step(node, ev.ReadRequested(call))
 
+    def transfer(self, target: NodeId | None) -> None:
+        """Ask whoever leads to hand over."""
+        node = self.leader()
+        if node is None:
+            return
+        self.count += 1
+        self.transfers.add(self.count)
+        self._step(node, ev.TransferRequested(self.count, self.states[node].epoch, target))
+
     # One step, and what it orders.
 
     def _step(self, node: NodeId, event: "ev.Event | _Flush") -> None:
         if isinstance(event, _Flush):
             disk = self.disks[node]
-            if event.truncations == self.states[node].truncations:
+            # Two may be out, and the later one be done first.
+            longer = len(event.batches) > len(disk.durable)
+            if longer and event.truncations == self.states[node].truncations:
                 disk.durable = event.batches
             event = ev.LogFlushed(event.end, event.truncations)
         if not isinstance(event, ev.TimePassed) and self.states[node].next_deadline_ms <= (
@@ -222,6 +236,12 @@ class World:
                 _, known = self.reads.pop(call)
                 assert index >= known, f"a stale read: {index}, {known} were committed before"
                 self.reads_done += 1
+            case fx.RefuseTransfer(call):
+                self.transfers.remove(call)
+            case fx.HandOver(call):
+                self.transfers.remove(call)
+                self.handed_over += 1
+                assert state.high_watermark == state.log.end_offset, "given up with writes open"
             case _:
                 pass
 
