@@ -135,9 +135,12 @@ class Controller:
         )
 
     def _not_ready(self) -> list[str]:
+        reasons = self._serving.not_ready()
+        if self._quorum.recovering:
+            reasons.insert(0, f"no vote until the log is whole again: {self._quorum.recovering}")
         if self._stopping:
-            return ["the controller is stopping", *self._serving.not_ready()]
-        return self._serving.not_ready()
+            reasons.insert(0, "the controller is stopping")
+        return reasons
 
     def _run(self, name: str, task: Coroutine[object, object, None]) -> None:
         self.tasks.append(asyncio.create_task(task, name=name))

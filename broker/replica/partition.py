@@ -31,7 +31,8 @@ from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode, StorageError
 from klamm.ids import NO_EPOCH, NO_NODE, Epoch, Offset, OffsetAndEpoch, TopicId
 from klamm.ids import TopicPartition as Name
-from klamm.log.log import FoundRecord, Log
+from klamm.log.found import FoundRecord
+from klamm.log.log import Log
 from klamm.log.record_batch import (
     BatchHeader,
     assign_offsets,

@@ -89,11 +89,15 @@ class Store(Protocol):
 
     def append_fetched(self, base_offset: Offset, data: Buffer) -> None: ...
 
-    def truncate(self, to: Offset) -> None: ...
+    async def truncate(self, to: Offset) -> None: ...
 
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes: ...
 
     async def flush(self) -> Offset: ...
+
+    async def keep_bounds(self) -> None: ...
+
+    async def trust(self) -> None: ...
 
 
 class Peers(Protocol):
@@ -158,6 +162,7 @@ class QuorumDriver:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._applier.run(machine))
+                tasks.create_task(self._store.keep_bounds())
                 await self._run(tasks)
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -300,6 +305,8 @@ class QuorumDriver:
             self._peers.use(after.voters.at(after.config.voters))
         if after.truncations != before.truncations:
             self._journal.truncated(before, after)
+        if before.recovering is not None and after.recovering is None:
+            tasks.create_task(self._store.trust())
         self._journal.stepped(before, after)
         if (after.epoch, after.leader, after.high_watermark) != (
             before.epoch,
@@ -331,7 +338,7 @@ class QuorumDriver:
             case Truncate(to):
                 while self._flushing is not None:
                     await asyncio.wait([self._flushing])
-                self._store.truncate(to)
+                await self._store.truncate(to)
                 self._truncations += 1
             case Commit() | Claim() | Renounce():
                 self._applier.tell(effect)

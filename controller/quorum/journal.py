@@ -25,6 +25,11 @@ class Journal:
             log_end=state.log.end_offset,
             voters=", ".join(map(str, state.voters.ids)),
         )
+        if state.recovering is not None:
+            _log.error(
+                "this voter's log has lost what it had acknowledged: no vote until it is whole",
+                reason=state.recovering.reason,
+            )
         self._show(state)
 
     def stepped(self, before: RaftState, after: RaftState) -> None:
@@ -32,6 +37,13 @@ class Journal:
             metrics.RAFT_HIGH_WATERMARK.set(after.high_watermark)
         if after.log is not before.log:
             metrics.RAFT_LOG_END_OFFSET.set(after.log.end_offset)
+        if before.recovering is not None and after.recovering is None:
+            _log.warning(
+                "this voter's log is whole again, and has its vote back",
+                log_end=after.log.end_offset,
+                epoch=after.epoch,
+            )
+            metrics.RAFT_RECOVERING.set(0)
         if type(after.role) is type(before.role) and after.epoch == before.epoch:
             if after.leader != before.leader:
                 self._on_leader(before, after)
@@ -92,6 +104,7 @@ class Journal:
 
     def _show(self, state: RaftState) -> None:
         metrics.set_raft_state(state.role_name)
+        metrics.RAFT_RECOVERING.set(0 if state.recovering is None else 1)
         metrics.RAFT_CURRENT_EPOCH.set(state.epoch)
         voted = NO_NODE if state.voted_for is None else state.voted_for.node_id
         metrics.RAFT_CURRENT_VOTE.set(voted)

@@ -152,12 +152,17 @@ class QuorumNode:
             StartError: The log or the vote is damaged, lost or unreadable.
         """
         log_config = LogConfig(segment_bytes=config.segment_bytes)
-        store = LogStore.open(files, config.metadata_log_dir, clock, log_config)
-        for cut in store.cuts:
-            _log.warning("the metadata log's torn end was cut off", cut=cut)
+        has_peers = len(config.raft.voters.voters) > 1
+        store = LogStore.open(
+            files, config.metadata_log_dir, clock, log_config, has_peers=has_peers
+        )
+        for notice in store.notices:
+            _log.warning("found on the disk", what=notice)
         loaded = store.load()
         moment = Moment(now_ms=clock.monotonic_ms(), draw=rng.random())
-        state = restore(config.raft, loaded.saved, loaded.log, loaded.voters, moment)
+        state = restore(
+            config.raft, loaded.saved, loaded.log, loaded.voters, moment, distrust=loaded.distrust
+        )
         peers = GrpcPeers(
             me=config.raft.key,
             cluster_id=config.cluster_id,
@@ -211,6 +216,12 @@ class QuorumNode:
     @property
     def role(self) -> str:
         return self._driver.state.role_name
+
+    @property
+    def recovering(self) -> str:
+        """Why this voter has no say until its log is whole again; empty if it is."""
+        recovering = self._driver.state.recovering
+        return "" if recovering is None else recovering.reason
 
     @property
     def high_watermark(self) -> Offset:

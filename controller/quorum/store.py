@@ -1,35 +1,36 @@
 """The voter's disk: the metadata log, and the vote.
 
-    <metadata.log.dir>/__cluster_metadata-0/
-        00000000000000000000.log …      record batches, as klamm/log keeps them
-        quorum-state                    see quorum_state.py; replaced whole
+    <metadata.log.dir>/
+        quorum-bounds                       see bounds.py
+        __cluster_metadata-0/
+            00000000000000000000.log …      record batches, as klamm/log keeps them
+            quorum-state                    see quorum_state.py; replaced whole
 
 Appends write to the page cache on the loop's thread; what waits for a disk (`flush`, `save`) does
 so in another.
 """
 
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiofiles.os import wrap
 
 from controller.quorum.control import build_control_batch, describe_batches
-from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
+from controller.quorum.opening import Opened, open_disk
+from controller.quorum.quorum_state import QUORUM_STATE, format_state
 from controller.raft.effects import AppendControl, AppendRecords, SaveQuorumState
 from controller.raft.state import SavedState
 from controller.raft.voters import VoterHistory
 from klamm.clock import Clock
-from klamm.errors import CorruptLogError, StartError, StorageError
+from klamm.errors import StartError, StorageError
 from klamm.ids import Offset
-from klamm.log.checkpoint import CorruptCheckpointError, read_whole, write_atomically
+from klamm.log.checkpoint import write_atomically
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer, Files
-from klamm.log.log import Log, LogConfig
+from klamm.log.log import LogConfig
 from klamm.log.record_batch import build_batch
 from klamm.log.records import CorruptBatchError, NewRecord
-from klamm.log.recovery import OnCorruption
-
-METADATA_LOG = "__cluster_metadata-0"
 
 _SCAN_BYTES = 1024 * 1024
 
@@ -41,76 +42,56 @@ class Loaded:
     saved: SavedState
     log: EpochChain
     voters: VoterHistory
+    distrust: str | None
+    """Why this voter has no say until its log is whole again; None if it has."""
 
 
 class LogStore:
     """Made by `open`. The log's thread is the loop's."""
 
-    def __init__(self, files: Files, directory: Path, log: Log, clock: Clock) -> None:
+    def __init__(self, files: Files, opened: Opened, clock: Clock) -> None:
         self._files = files
-        self._directory = directory
-        self._log = log
+        self._opened = opened
+        self._log = opened.log
+        self._bounds = opened.bounds
+        self._epoch = opened.saved.epoch
+        self._path = opened.log.directory / QUORUM_STATE
         self._clock = clock
-        self._flush = wrap(log.flush)
+        self._flush = wrap(opened.log.flush)
         self._write = wrap(write_atomically)
         self._tail = (Offset(-1), b"")
         """The last append, and where it begins: what followers fetch next."""
 
     @classmethod
     def open(
-        cls, files: Files, metadata_log_dir: Path, clock: Clock, config: LogConfig | None = None
+        cls,
+        files: Files,
+        metadata_log_dir: Path,
+        clock: Clock,
+        config: LogConfig,
+        *,
+        has_peers: bool,
     ) -> "LogStore":
-        """Recover the log.
-
-        Raises:
-            StartError: It is damaged, or cannot be read or written.
-        """
-        directory = metadata_log_dir / METADATA_LOG
-        segment_bytes = (config or LogConfig()).segment_bytes
-        strict = LogConfig(
-            segment_bytes=segment_bytes, on_corruption=OnCorruption.REFUSE, epochs_sealed=True
-        )
-        try:
-            log = Log.open(files, directory, strict)
-            # What recovery found may stand in the page cache only.
-            log.flush()
-        except (CorruptLogError, StorageError) as error:
-            raise StartError(f"the metadata log cannot be opened: {error}.") from error
-        return cls(files, directory, log, clock)
+        """Recover log and vote; see `open_disk`."""
+        return cls(files, open_disk(files, metadata_log_dir, config, has_peers=has_peers), clock)
 
     @property
-    def cuts(self) -> tuple[str, ...]:
-        """What recovery took off the log's torn end, in words."""
-        return tuple(str(each) for each in self._log.recovery.cuts)
+    def notices(self) -> tuple[str, ...]:
+        """What was lost, cut or replaced on this disk, in words."""
+        return self._opened.notices
 
     def load(self) -> Loaded:
         """Vote, epochs and voters.
 
         Raises:
-            StartError: The vote is lost or damaged, or older than the log: this voter might vote
-                twice in one epoch.
+            StartError: A Voters record makes no sense.
         """
-        path = self._directory / QUORUM_STATE
-        chain = self._log.epochs
-        try:
-            data = read_whole(self._files, path)
-            saved = SavedState() if data is None else parse_state(data)
-        except (CorruptCheckpointError, ValueError, OSError) as error:
-            raise StartError(
-                f"{path} cannot be read ({error}): this voter may have forgotten a vote. "
-                + _WHAT_TO_DO
-            ) from error
-        if data is None and chain.end_offset > 0:
-            raise StartError(
-                f"{path} is not there, and the metadata log beside it is not empty: this voter "
-                "may have forgotten a vote. " + _WHAT_TO_DO
-            )
-        if chain.last_epoch > saved.epoch:
-            raise StartError(
-                f"{path} is of epoch {saved.epoch}, and the metadata log beside it of epoch "
-                f"{chain.last_epoch}: the file is an old copy. " + _WHAT_TO_DO
-            )
-        return Loaded(saved=saved, log=chain, voters=self._voters())
+        return Loaded(
+            saved=self._opened.saved,
+            log=self._log.epochs,
+            voters=self._voters(),
+            distrust=self._opened.distrust,
+        )
 
     def append_records(self, effect: AppendRecords) -> None:
         """Write a proposal as one batch. Durable after the next `flush`."""
@@ -134,8 +115,9 @@ class LogStore:
         """Write batches as the leader sent them."""
         self._append(base_offset, data)
 
-    def truncate(self, to: Offset) -> None:
+    async def truncate(self, to: Offset) -> None:
         """Remove what stands at `to` and after it; durable once this returns."""
+        await self._writing(self._bounds.lower(to))
         end = self._log.truncate_to(to)
         assert end == to, f"asked to cut at {to}, which lies in the batch that begins at {end}"
         self._tail = (Offset(-1), b"")
@@ -150,7 +132,16 @@ class LogStore:
     async def flush(self) -> Offset:
         """Make durable what was appended before the call; its end offset."""
         end: Offset = await self._flush()
+        self._bounds.reached(end, self._epoch)
         return end
+
+    async def keep_bounds(self) -> None:
+        """Write down now and then how far the log is durable, until cancelled."""
+        await self._bounds.keep()
+
+    async def trust(self) -> None:
+        """The log is whole again: write it down."""
+        await self._writing(self._bounds.trust())
 
     async def save(self, effect: SaveQuorumState) -> None:
         """Replace quorum-state; durable once this returns.
@@ -158,14 +149,32 @@ class LogStore:
         Raises:
             StorageError: The disk failed; which of the two it holds is not known.
         """
-        try:
-            await self._write(self._files, self._directory / QUORUM_STATE, format_state(effect))
-        except OSError as error:
-            raise StorageError(f"cannot write {self._directory / QUORUM_STATE}: {error}") from error
+        await self._writing(self._bounds.promise(effect.epoch))
+        await self._writing(self._write(self._files, self._path, format_state(effect)))
+        self._epoch = effect.epoch
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close.
+
+        Raises:
+            StorageError: The disk failed; this was no clean close.
+        """
         self._log.close()
+        if self._log.has_failed:
+            return
+        bounds = self._bounds.bounds
+        try:
+            self._bounds.write_now(
+                replace(bounds, end_offset=self._log.end_offset, epoch=self._epoch)
+            )
+        except OSError as error:
+            raise StorageError(f"cannot write beside {self._log.directory}: {error}") from error
+
+    async def _writing(self, what: Awaitable[None]) -> None:
+        try:
+            await what
+        except OSError as error:
+            raise StorageError(f"cannot write in {self._log.directory}: {error}") from error
 
     def _append(self, base_offset: Offset, batches: Buffer) -> None:
         self._log.append(batches)
@@ -183,9 +192,3 @@ class LogStore:
         except (CorruptBatchError, ValueError, StorageError) as error:
             raise StartError(f"the metadata log cannot be read at {at}: {error}.") from error
         return found
-
-
-_WHAT_TO_DO = (
-    "Restore the file, or empty the directory, so that the node fetches everything anew and "
-    "stays without a vote until it is admitted again."
-)

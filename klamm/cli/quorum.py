@@ -121,6 +121,7 @@ def replicas_json(answer: "quorum.DescribeQuorumResponse") -> list[dict[str, Any
             "last_fetch_timestamp": each.last_fetch_timestamp_ms,
             "last_caught_up_timestamp": each.last_caught_up_timestamp_ms,
             "status": role,
+            "recovering": each.recovering,
         }
         for role, each in rows
     ]
@@ -154,7 +155,7 @@ def replication_text(replicas: list[dict[str, Any]], *, human_readable: bool) ->
             str(each["lag"]),
             show(each["last_fetch_timestamp"]),
             show(each["last_caught_up_timestamp"]),
-            each["status"],
+            each["status"] + (" (recovering, no vote)" if each["recovering"] else ""),
         )
         for each in replicas
     ]

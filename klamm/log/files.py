@@ -18,6 +18,10 @@ from typing import Protocol
 Buffer = bytes | bytearray | memoryview
 
 
+REWRITE_BYTES = 1024 * 1024
+"""Held in memory at once while a file is written again."""
+
+
 class File(Protocol):
     """One open file, written at its end only."""
 
@@ -32,6 +36,10 @@ class File(Protocol):
 
     def read_at(self, position: int, size: int) -> bytes:
         """Up to `size` bytes; fewer only at the end of the file."""
+        ...
+
+    def rewrite(self, position: int, size: int) -> None:
+        """Write again what stands there, where it stands, so that the next sync is for it too."""
         ...
 
     def truncate(self, size: int) -> None:
@@ -82,9 +90,10 @@ class Files(Protocol):
 class SystemFile:
     """A file of the operating system."""
 
-    __slots__ = ("_fd", "_size")
+    __slots__ = ("_fd", "_path", "_size")
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._size = os.fstat(self._fd).st_size
 
@@ -108,6 +117,20 @@ class SystemFile:
         if len(data) == size or not data or position + len(data) >= self._size:
             return data
         return data + self.read_at(position + len(data), size - len(data))
+
+    def rewrite(self, position: int, size: int) -> None:
+        # Linux appends what is written to a file opened with O_APPEND, wherever it should go.
+        fd = os.open(self._path, os.O_WRONLY)
+        try:
+            while size > 0:
+                data = self.read_at(position, min(size, REWRITE_BYTES))
+                if not data:
+                    return
+                written = os.pwrite(fd, data, position)
+                position += written
+                size -= written
+        finally:
+            os.close(fd)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)

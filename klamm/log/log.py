@@ -18,7 +18,6 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from klamm.errors import ApiError, ErrorCode, StorageError
@@ -27,39 +26,13 @@ from klamm.log import checkpoint
 from klamm.log.checkpoint import EpochStart
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer, Files
+from klamm.log.found import FoundRecord, found
 from klamm.log.index import POSITION_MAX, RELATIVE_OFFSET_MAX
+from klamm.log.log_config import LogConfig as LogConfig
 from klamm.log.record_batch import BatchHeader, read_header, read_records
 from klamm.log.records import CorruptBatchError, Record
 from klamm.log.recovery import OnCorruption, Recoverer, Recovery
 from klamm.log.segment import Segment
-
-SEGMENT_BYTES = 1024 * 1024 * 1024
-INDEX_INTERVAL_BYTES = 4_096
-INDEX_BYTES_MAX = 10 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogConfig:
-    segment_bytes: int = SEGMENT_BYTES
-    """A new segment begins before this is exceeded, unless one batch alone exceeds it."""
-    index_interval_bytes: int = INDEX_INTERVAL_BYTES
-    index_bytes_max: int = INDEX_BYTES_MAX
-    """Of a segment's offset index; a new segment begins when it is full."""
-    on_corruption: OnCorruption = OnCorruption.TRUNCATE
-    """What to do about damage that is no torn tail. With REFUSE a segment is made durable
-    before the next one begins, so that a crash can tear only the last."""
-    epochs_sealed: bool = False
-    """Batches repeat their epoch under their checksum, and one that does otherwise is damaged:
-    the metadata log. See `epoch_is_sealed_or_bare`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundRecord:
-    """A record, as a lookup by time names it."""
-
-    offset: Offset
-    timestamp_ms: int
-    leader_epoch: Epoch
 
 
 class Log:
@@ -141,6 +114,11 @@ class Log:
     @property
     def log_start_offset(self) -> Offset:
         return self._bases[0]
+
+    @property
+    def has_failed(self) -> bool:
+        """A write or a sync failed: what the disk holds is not known."""
+        return self._failure is not None
 
     @property
     def epochs(self) -> EpochChain:
@@ -242,7 +220,7 @@ class Log:
                         continue
                     for record in self._open_batch(segment, position, header):
                         if record.timestamp_ms >= timestamp_ms:
-                            return _found(record, header)
+                            return found(record, header)
         return None
 
     def youngest_record(self) -> FoundRecord | None:
@@ -253,7 +231,7 @@ class Log:
             at = youngest.youngest_batch()
             for position, header in youngest.walk(at) if at is not None else ():
                 records = self._open_batch(youngest, position, header)
-                return _found(max(records, key=lambda each: each.timestamp_ms), header)
+                return found(max(records, key=lambda each: each.timestamp_ms), header)
         return None
 
     def flush(self) -> Offset:
@@ -273,6 +251,22 @@ class Log:
             with self._writing("sync"):
                 self._sync_up_to(end)
             return end
+
+    def rewrite_end(self, durable_end: Offset) -> None:
+        """Write again what `open` found in the active segment from `durable_end` on.
+
+        It may stand in the page cache only, and not be known there as unwritten: after an fsync
+        that failed in an earlier process. The next `flush` makes it durable in truth.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        self._check()
+        active = self._active
+        start = max(durable_end, active.base_offset)
+        with self._writing("write again"):
+            if start < active.end_offset:
+                active.rewrite(active.position_of(start))
 
     def checkpoint(self) -> Offset:
         """Flush, and write leader-epoch-checkpoint. May run in another thread.
@@ -490,11 +484,3 @@ class Log:
 
     def _open_batch(self, segment: Segment, position: int, header: BatchHeader) -> list[Record]:
         return read_records(segment.read(position, position + header.size_bytes))
-
-
-def _found(record: Record, header: BatchHeader) -> FoundRecord:
-    return FoundRecord(
-        offset=record.offset,
-        timestamp_ms=record.timestamp_ms,
-        leader_epoch=Epoch(header.leader_epoch),
-    )

@@ -242,6 +242,10 @@ class Segment:
                 file.close()
         self.indexes_unsynced = True
 
+    def rewrite(self, position: int) -> None:
+        """Write again what stands from `position` on. Not durable before `sync`."""
+        self._file.rewrite(position, self._file.size - position)
+
     def sync(self) -> None:
         """Return once all batches written so far would survive a power cut."""
         self._file.sync()

@@ -94,6 +94,9 @@ RAFT_CURRENT_EPOCH = _gauge(_C, "raft_current_epoch", _RAFT + "current-epoch", "
 RAFT_CURRENT_VOTE = _gauge(
     _C, "raft_current_vote", _RAFT + "current-vote", "Whom this voter voted for, or -1."
 )
+RAFT_RECOVERING = _gauge(
+    _C, "raft_recovering", "", "1 while this voter has no vote, since its log lost records."
+)
 RAFT_HIGH_WATERMARK = _gauge(
     _C, "raft_high_watermark", _RAFT + "high-watermark", "End of what is committed."
 )

@@ -22,7 +22,17 @@ from random import Random
 from klamm.log.files import Buffer
 
 SECTOR_BYTES = 512
-OPERATIONS = ("open", "append", "read", "truncate", "sync", "rename", "remove", "sync_directory")
+OPERATIONS = (
+    "open",
+    "append",
+    "rewrite",
+    "read",
+    "truncate",
+    "sync",
+    "rename",
+    "remove",
+    "sync_directory",
+)
 
 
 @dataclass(slots=True)
@@ -42,8 +52,8 @@ class Fault:
 class Inode:
     content: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
-    changes: list[bytes | int] = field(default_factory=list)
-    """Since the last sync: bytes appended, or a size truncated to."""
+    changes: list["Change"] = field(default_factory=list)
+    """Since the last sync: bytes written at a position, or a size truncated to."""
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """From, to: pages that a failed sync has dropped."""
 
@@ -57,14 +67,19 @@ class Inode:
 
     def drop_unsynced(self) -> None:
         """A sync has failed: what it was for is in memory only, and no longer known as dirty."""
-        size = len(self.durable)
         for change in self.changes:
-            if isinstance(change, int):
-                size = min(size, change)
-            else:
-                self.dropped.append((size, size + len(change)))
-                size += len(change)
+            if not isinstance(change, int):
+                position, data = change
+                self.dropped.append((position, position + len(data)))
         self.changes.clear()
+
+    def rewrite(self, start: int, end: int) -> None:
+        """Pages that were dropped are known as unwritten again."""
+        self.changes.append((start, bytes(self.content[start:end])))
+        kept: list[tuple[int, int]] = []
+        for low, high in self.dropped:
+            kept += [(low, min(high, start)), (max(low, end), high)]
+        self.dropped = [(low, high) for low, high in kept if low < high]
 
     def crash(self, rng: Random) -> None:
         content = bytearray(self.durable)
@@ -72,14 +87,19 @@ class Inode:
         for change in self.changes[:survive]:
             _apply(content, change)
         torn = self.changes[survive] if survive < len(self.changes) else 0
-        if isinstance(torn, bytes) and rng.random() < 0.7:
-            content += torn[: rng.randint(0, len(torn))]
-            if rng.random() < 0.3:
+        if not isinstance(torn, int) and rng.random() < 0.7:
+            position, data = torn
+            at_end = position >= len(content)
+            _apply(content, (position, data[: rng.randint(0, len(data))]))
+            if at_end and rng.random() < 0.3:
                 content += rng.randbytes(-len(content) % SECTOR_BYTES)
         self.content, self.durable = content, bytes(content)
         self.changes.clear()
         self.dropped.clear()
 
+
+Change = tuple[int, bytes] | int
+"""Bytes, and where; or a size truncated to."""
 
 NameChange = tuple[Path, Inode | None]
 """A name that now stands for a file, or for none. A rename is two, in one step."""
@@ -315,10 +335,14 @@ class SimFile:
         self._step("append")
         written = bytes(data[: self._files.room(len(data))])
         if written:
+            self._inode.changes.append((len(self._inode.content), written))
             self._inode.content += written
-            self._inode.changes.append(written)
         if len(written) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def rewrite(self, position: int, size: int) -> None:
+        self._step("rewrite")
+        self._inode.rewrite(position, position + size)
 
     def read_at(self, position: int, size: int) -> bytes:
         self._step("read")
@@ -350,8 +374,10 @@ class PowerCutError(Exception):
     """Not an OSError: nobody may handle it; the test that set the moment catches it."""
 
 
-def _apply(content: bytearray, change: bytes | int) -> None:
+def _apply(content: bytearray, change: Change) -> None:
     if isinstance(change, int):
         del content[change:]
-    else:
-        content += change
+        return
+    position, data = change
+    content += bytes(max(0, position - len(content)))
+    content[position : position + len(data)] = data

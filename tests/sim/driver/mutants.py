@@ -46,12 +46,11 @@ def _save_without_fsync() -> list[Patch]:
     """Written and renamed, never synced."""
 
     async def save(self: Any, effect: Any) -> None:
-        path = self._directory / store.QUORUM_STATE
-        beside = path.with_name("quorum-state.tmp")
+        beside = self._path.with_name("quorum-state.tmp")
         file = self._files.open(beside)
         file.truncate(0)
-        file.append(store._format(effect))
-        self._files.rename(beside, path)
+        file.append(store.format_state(effect))
+        self._files.rename(beside, self._path)
 
     return [(LogStore, "save", save)]
 

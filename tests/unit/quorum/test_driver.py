@@ -62,7 +62,13 @@ class FakeStore:
     def append_fetched(self, base_offset: Offset, data: Buffer) -> None:
         raise AssertionError("not a follower's test")
 
-    def truncate(self, to: Offset) -> None:
+    async def truncate(self, to: Offset) -> None:
+        raise AssertionError("not a follower's test")
+
+    async def keep_bounds(self) -> None:
+        pass
+
+    async def trust(self) -> None:
         raise AssertionError("not a follower's test")
 
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:

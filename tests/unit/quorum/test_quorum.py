@@ -180,12 +180,14 @@ async def test_a_single_voter_leads_itself(tmp_path: Path) -> None:
         assert await active.node.read_index(1_000) == end
 
 
-async def test_a_forgotten_vote_is_refused(tmp_path: Path) -> None:
+async def test_a_forgotten_vote_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    """kraft.md 7.2 (11): it might vote twice in one epoch."""
     async with members(tmp_path) as group:
         await group.write(await group.active(), b"x")
         victim = group.all[0]
         await victim.machine.until(lambda: victim.machine.end > 0)
         await victim.kill()
+        (victim.directory / "quorum-bounds").unlink()
         state = victim.directory / "__cluster_metadata-0" / "quorum-state"
         text = state.read_text()
         bare = re.sub(',"crc32c":"[0-9a-f]+"', "", text)
@@ -194,13 +196,50 @@ async def test_a_forgotten_vote_is_refused(tmp_path: Path) -> None:
             (text.replace('"data_version":1', '"data_version":7'), "its checksum"),
             (bare.replace('"data_version":1', '"data_version":7'), "data_version is 7"),
             (re.sub('"leaderEpoch":[0-9]+', '"leaderEpoch":0', bare), "an old copy"),
-            ("{", "cannot be read"),
+            ("{", "no JSON"),
         ):
             state.unlink(missing_ok=True)
             if damage is not None:
                 state.write_text(damage)
             with pytest.raises(StartError, match=sentence):
                 victim.open(group.ports)
+
+
+async def test_a_forgotten_vote_costs_one_election(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await group.write(active, b"x")
+        victim = next(each for each in group.all if each is not active)
+        await victim.kill()
+        (victim.directory / "__cluster_metadata-0" / "quorum-state").unlink()
+        await victim.restart(group.ports)
+        await victim.machine.until(lambda: victim.machine.values == [b"x"])
+        await victim.node.wait_leader(1_000, 20_000)
+        assert victim.node.epoch > 1_000
+        assert victim.node.recovering == ""
+
+
+async def test_a_damaged_log_is_fetched_again_and_has_no_vote_until_then(tmp_path: Path) -> None:
+    """Scenario 30, over real sockets and files."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        for each in (b"a", b"b", b"c"):
+            await group.write(active, each)
+        victim = next(each for each in group.all if each is not active)
+        await victim.machine.until(lambda: victim.machine.values == [b"a", b"b", b"c"])
+        await victim.kill()
+        log = victim.directory / "__cluster_metadata-0" / "00000000000000000000.log"
+        whole = log.read_bytes()
+        log.write_bytes(whole[:70] + bytes([whole[70] ^ 1]) + whole[71:])
+        await victim.restart(group.ports)
+        assert "damaged at byte 0" in victim.node.recovering
+        described = await victim.node.describe(0)
+        assert described.responder_recovering == victim.node.recovering
+        await victim.machine.until(lambda: victim.machine.values == [b"a", b"b", b"c"])
+        await group.write(active, b"d")
+        await victim.machine.until(lambda: victim.machine.values[-1] == b"d")
+        assert victim.node.recovering == ""
+        assert log.read_bytes().startswith(whole)
 
 
 async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:

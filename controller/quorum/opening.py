@@ -1,0 +1,183 @@
+"""What a voter finds on its disk, and what of it can be believed.
+
+    quorum-bounds ─▶ log ─▶ vote ─▶ what is believed is made durable again ─▶ Opened
+
+A torn end is cut, and said. Damage with whole batches behind it, or a log that ends before it was
+known to be durable, has lost what this voter acknowledged: it is cut off after that was written
+down, and everything from there on is fetched anew by a voter that has no say until it is whole
+(controller/raft/trust.py). A vote that is lost, damaged or an old copy is replaced by the first
+epoch that this voter has certainly never voted in. Where neither can be known, or nobody has a
+copy, the node does not start.
+
+What the process before this one wrote may stand in the page cache only, after an fsync that failed:
+then the next fsync succeeds, and means nothing. So the log's end, from where it is known to be
+durable, and the small files are written again before they are believed (fsyncgate).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from controller.quorum.bounds import QUORUM_BOUNDS, Bounds, BoundsFile, read_bounds
+from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
+from controller.raft.state import SavedState
+from klamm.errors import CorruptLogError, StartError, StorageError
+from klamm.ids import Epoch, Offset
+from klamm.log.checkpoint import CorruptCheckpointError, read_whole, write_atomically
+from klamm.log.epochs import EpochChain
+from klamm.log.files import Files
+from klamm.log.log import Log, LogConfig
+from klamm.log.recovery import OnCorruption
+
+METADATA_LOG = "__cluster_metadata-0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """Durable, all of it."""
+
+    log: Log
+    saved: SavedState
+    bounds: BoundsFile
+    notices: tuple[str, ...]
+    """What was lost, cut or replaced: sentences for the log."""
+
+    @property
+    def distrust(self) -> str | None:
+        """Why this voter has no say; None if it has."""
+        return self.bounds.bounds.distrust or None
+
+
+def open_disk(
+    files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: bool
+) -> Opened:
+    """Recover log and vote.
+
+    Args:
+        files: The disk.
+        metadata_log_dir: Holds quorum-bounds, and the log's own directory.
+        config: Of the log; damage and epochs are seen to here.
+        has_peers: There is somebody to fetch from.
+
+    Raises:
+        StartError: Something is lost that nobody can give back, or the disk fails.
+    """
+    return _Opening(files, metadata_log_dir, config, has_peers=has_peers).run()
+
+
+class _Opening:
+    def __init__(
+        self, files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: bool
+    ) -> None:
+        self._files = files
+        self._root = metadata_log_dir
+        self._directory = metadata_log_dir / METADATA_LOG
+        self._config = replace(config, on_corruption=OnCorruption.REFUSE, epochs_sealed=True)
+        self._has_peers = has_peers
+        self._notices: list[str] = []
+        self._known: Bounds | None = None
+        self._file: BoundsFile
+
+    def run(self) -> Opened:
+        try:
+            self._files.make_directory(self._directory)
+            self._file = BoundsFile(self._files, self._root, self._read_bounds())
+            log = self._open_log()
+            saved = self._read_vote(log.epochs)
+            self._make_durable(log, saved)
+        except (OSError, StorageError) as error:
+            raise StartError(
+                f"the metadata log in {self._directory} cannot be opened: {error}."
+            ) from error
+        return Opened(log=log, saved=saved, bounds=self._file, notices=tuple(self._notices))
+
+    def _read_bounds(self) -> Bounds:
+        try:
+            self._known = read_bounds(self._files, self._root)
+        except (CorruptCheckpointError, ValueError) as error:
+            damage = f"{self._root / QUORUM_BOUNDS} is damaged: {error}"
+            self._notices.append(damage)
+            # It may have said that the log was not whole.
+            return Bounds(distrust=damage if self._has_peers else "")
+        return self._known or Bounds()
+
+    def _open_log(self) -> Log:
+        try:
+            log = Log.open(self._files, self._directory, self._config)
+        except CorruptLogError as error:
+            return self._open_damaged(error)
+        self._notices += (f"the metadata log's torn end was cut off: {each}" for each in _cuts(log))
+        known = self._file.bounds.end_offset
+        if log.end_offset < known:
+            self._lose(
+                f"the metadata log ends at offset {log.end_offset}, and was durable up to {known}"
+            )
+        return log
+
+    def _open_damaged(self, error: CorruptLogError) -> Log:
+        """Cut at the damage: what was behind it is fetched again."""
+        self._lose(f"the metadata log was damaged: {error}")
+        lenient = replace(self._config, on_corruption=OnCorruption.TRUNCATE)
+        log = Log.open(self._files, self._directory, lenient)
+        self._notices += (f"cut off, to be fetched again: {each}" for each in _cuts(log))
+        log.flush()
+        log.abandon()
+        return Log.open(self._files, self._directory, self._config)
+
+    def _lose(self, what: str) -> None:
+        """Durably, before anything is cut: a crash on the way must not make the log look whole."""
+        if not self._has_peers:
+            raise StartError(
+                f"{what}. No other voter can give it back: restore {self._directory} from a copy. "
+                f"To go on without what is lost, remove {self._root / QUORUM_BOUNDS} and what "
+                "stands behind the damage."
+            )
+        self._notices.append(f"{what}; this voter has no say until it has fetched it again")
+        self._file.write_now(replace(self._file.bounds, distrust=what))
+
+    def _read_vote(self, chain: EpochChain) -> SavedState:
+        path = self._directory / QUORUM_STATE
+        bounds = self._file.bounds
+        try:
+            data = read_whole(self._files, path)
+            if data is None and self._known is None and chain.end_offset == 0:
+                return SavedState()  # Nobody has ever started here.
+            if data is None:
+                raise ValueError("it is not there, and once was")
+            saved = parse_state(data)
+            if saved.epoch < max(chain.last_epoch, bounds.epoch):
+                raise ValueError(
+                    f"it is an old copy, of epoch {saved.epoch}; "
+                    f"{max(chain.last_epoch, bounds.epoch)} had begun"
+                )
+        except (CorruptCheckpointError, ValueError) as error:
+            return self._replace_vote(f"{path} is of no use: {error}", chain)
+        return saved
+
+    def _replace_vote(self, what: str, chain: EpochChain) -> SavedState:
+        ceiling = self._file.bounds.epoch_ceiling
+        if self._known is None or chain.last_epoch > ceiling:
+            raise StartError(
+                f"{what}. This voter may have forgotten a vote, and there is no "
+                f"{self._root / QUORUM_BOUNDS} to say in which epochs it did not vote. Restore "
+                "the file, or empty the directory, so that the node fetches everything anew and "
+                "stays without a vote until it is admitted again."
+            )
+        epoch = Epoch(ceiling + 1)
+        self._notices.append(
+            f"{what}; this voter goes on in epoch {epoch}, the first in which it has never voted"
+        )
+        self._file.write_now(self._file.bounds.promising(epoch))
+        return SavedState(epoch=epoch)
+
+    def _make_durable(self, log: Log, saved: SavedState) -> None:
+        log.rewrite_end(self._file.bounds.end_offset)
+        end: Offset = log.flush()
+        write_atomically(self._files, self._directory / QUORUM_STATE, format_state(saved))
+        bounds = replace(self._file.bounds, end_offset=end, epoch=saved.epoch)
+        if saved.epoch >= bounds.epoch_ceiling:
+            bounds = bounds.promising(saved.epoch)
+        self._file.write_now(bounds)
+
+
+def _cuts(log: Log) -> tuple[str, ...]:
+    return tuple(str(each) for each in log.recovery.cuts)
