@@ -105,13 +105,13 @@ def linearizable(operations: Sequence[Operation], initial: Hashable = None) -> b
         OverflowError: Too many are concurrent for a search to end.
     """
     head = _link(operations)
-    left = sum(each.returned != OPEN for each in operations)
+    still = _StillToCome(operations)
     done, value = 0, initial
     tried = {(done, value)}
     taken: list[tuple[_Event, Hashable]] = []
     event = head.after
     for _ in range(STEPS_MAX):
-        if left == 0:
+        if still.closed == 0:
             return True
         if event is None or event.call is not None:
             # Somebody had returned by now, or nothing else is left: the last choice was wrong.
@@ -119,23 +119,46 @@ def linearizable(operations: Sequence[Operation], initial: Hashable = None) -> b
                 return False
             event, value = taken.pop()
             done ^= 1 << event.place
-            left += event.operation.returned != OPEN
+            still.count(event.operation, 1)
             event.put_back()
             event = event.after
             continue
         operation = event.operation
-        after = operation.value if operation.is_write else value
-        next_one = (done | 1 << event.place, after)
-        if (operation.is_write or operation.value == value) and next_one not in tried:
+        fits = still.may_leave(value) if operation.is_write else operation.value == value
+        next_one = (done | 1 << event.place, operation.value)
+        if fits and next_one not in tried:
             tried.add(next_one)
             taken.append((event, value))
             done, value = next_one
-            left -= operation.returned != OPEN
+            still.count(operation, -1)
             event.lift()
             event = head.after
         else:
             event = event.after
     raise OverflowError(f"{len(operations)} operations are too many at once")
+
+
+class _StillToCome:
+    """How many operations are not in the order yet."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.closed = 0
+        self._reads: dict[Hashable, int] = {}
+        """Closed ones, by what they saw."""
+        self._writes: dict[Hashable, int] = {}
+        for each in operations:
+            self.count(each, 1)
+
+    def count(self, operation: Operation, by: int) -> None:
+        counts = self._writes if operation.is_write else self._reads
+        is_closed = operation.returned != OPEN
+        if is_closed or operation.is_write:
+            counts[operation.value] = counts.get(operation.value, 0) + by
+        self.closed += by if is_closed else 0
+
+    def may_leave(self, value: Hashable) -> bool:
+        """Is there nobody left who must see this value, or somebody who will write it again?"""
+        return not self._reads.get(value) or bool(self._writes.get(value))
 
 
 def _link(operations: Sequence[Operation]) -> _Event:

@@ -74,7 +74,7 @@ def failover_ms(seed: int, voters: int = 3) -> float:
     for node in world.nodes:
         node.start()
     world.after(0, world._propose)
-    world.until(5_000)
+    world.until(2_000)
     (leader,) = [node for node in world.nodes if node.leads]
     leader.crash()
     committed, died_ms = len(world.invariants.committed), world.now_ms

@@ -14,6 +14,8 @@ class Faults:
     """Chances are per message, per effect or per misfortune; times in milliseconds."""
 
     voters: int = 3
+    observers: int = 0
+    """Nodes that fetch and have no vote."""
     loss: float = 0.0
     repeat: float = 0.0
     delay_ms: tuple[float, float] = (0.1, 2.0)
@@ -44,6 +46,8 @@ class Faults:
     crash: bool = True
     cut: bool = True
     pause: bool = True
+    clock_rates: tuple[float, float] = (1.0, 1.0)
+    """Each machine's monotonic clock runs at a speed between these, from a zero of its own."""
     clog: bool = False
     """Links stop one by one, and come back in another order."""
     full_disk: bool = False
@@ -63,6 +67,7 @@ def swarm(rng: random.Random) -> Faults:
     """A mixture of its own for every seed."""
     faults = Faults(
         voters=rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5, 7)),
+        observers=rng.choice((0, 0, 0, 1, 2)),
         loss=rng.choice((0.0, 0.0, 0.02, 0.2)),
         repeat=rng.choice((0.0, 0.05, 0.3)),
         slow_delay_chance=rng.choice((0.0, 0.01, 0.1)),
@@ -76,6 +81,7 @@ def swarm(rng: random.Random) -> Faults:
         crash=rng.random() < 0.9,
         cut=rng.random() < 0.7,
         pause=rng.random() < 0.5,
+        clock_rates=rng.choice(((1.0, 1.0), (0.95, 1.05), (0.6, 1.6))),
         clog=rng.random() < 0.3,
         full_disk=rng.random() < 0.2,
         slow_disk=rng.random() < 0.2,
@@ -168,6 +174,21 @@ def late(rng: random.Random) -> Faults:
     )
 
 
+def clocks(rng: random.Random) -> Faults:
+    """Clocks of very different speeds, pauses longer than every timeout, and many reads."""
+    return Faults(
+        voters=rng.choice((3, 5)),
+        observers=1,
+        clock_rates=(0.4, 2.5),
+        misfortune_every_ms=500.0,
+        proposal_every_ms=40.0,
+        read_every_ms=30.0,
+        election_timeout_ms=300,
+        fetch_timeout_ms=600,
+        crash=rng.random() < 0.5,
+    )
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
@@ -175,12 +196,13 @@ PROFILES = {
     "disks": disks,
     "network": network,
     "late": late,
+    "clocks": clocks,
 }
 
-ROTATION = ("swarm", "late", "votes", "leaders", "swarm", "disks", "network", "swarm")
+ROTATION = ("swarm", "late", "votes", "leaders", "swarm", "disks", "network", "clocks")
 
 
 def of_seed(seed: int, profile: str | None = None) -> tuple[str, Faults]:
-    """The profile and the faults of a seed: half swarm, half focused, in turn; or as named."""
+    """The profile and the faults of a seed: focused or swarm, in turn; or as named."""
     profile = profile or ROTATION[seed % len(ROTATION)]
     return profile, PROFILES[profile](random.Random(f"faults {seed}"))

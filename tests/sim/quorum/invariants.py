@@ -2,11 +2,12 @@
 
      1  at most one leader an epoch                    4  a leader's log only grows
      2  a leader has all that was committed            5  what is committed stays, at its offset
-     3  a committed record is durable at a majority    6  (offset, epoch) names one record for ever
-     7  a vote is on disk before it is given, and one vote an epoch, over any crash
-     8  a follower acknowledges only what is durable    9  committed records are never truncated
-    10  a read sees all that was committed when it was asked
-Epochs and high watermarks that fall are asserted by the core itself.
+     3  a committed record is durable at a majority    6  (offset, epoch) names one record for ever,
+     7  a vote is on disk before it is given, and         and one epoch before it: logs match
+        one vote an epoch, over any crash              8  a follower acknowledges what is durable
+     9  committed records are never truncated         10  epochs and high watermarks never fall
+    11  a claim comes when all that was committed is known, and the epoch's first batch with it
+What clients may see is in clients.py.
 """
 
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class Invariants:
         """In which epoch each was first called so."""
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
-        self.records: dict[tuple[int, int], str] = {}
+        self.records: dict[tuple[int, int], tuple[int, str]] = {}
         self.applied: dict[int, int] = {}
         self.elections = 0
         self.truncations = 0
@@ -52,9 +53,7 @@ class Invariants:
         too late leads nobody.
         """
         self.elections += 1
-        end = len(self.committed)
-        while end and self.commit_epochs[end - 1] >= epoch:
-            end -= 1
+        end = self._committed_before(epoch)
         assert node.disk.end_offset >= end, (
             f"node {node.id} leads epoch {epoch} with {node.disk.end_offset} of {end} records"
         )
@@ -63,11 +62,23 @@ class Invariants:
                 f"node {node.id} leads epoch {epoch} without the last committed record"
             )
 
+    def _committed_before(self, epoch: int) -> int:
+        """Below which offset was committed in epochs before this one."""
+        end = len(self.committed)
+        while end and self.commit_epochs[end - 1] >= epoch:
+            end -= 1
+        return end
+
     def appended(self, node: "Node", batch: Batch) -> None:
+        """Log matching, by induction: the same (offset, epoch), the same record, and before it
+        the same epoch (Raft 5.3)."""
+        base = batch.base_offset
+        before = node.disk.entries[base - 1][0] if base else 0
         for index, payload in enumerate(batch.payload):
-            place = (batch.base_offset + index, batch.epoch)
-            known = self.records.setdefault(place, payload)
-            assert known == payload, f"node {node.id}: two records at {place}: {known}, {payload}"
+            place, record = (base + index, batch.epoch), (before, payload)
+            known = self.records.setdefault(place, record)
+            assert known == record, f"node {node.id}: two records at {place}: {known}, {record}"
+            before = batch.epoch
 
     def committed_to(self, node: "Node", high_watermark: int) -> None:
         """3 and 5. From where this incarnation had come to; all voters' disks are looked at."""
@@ -89,19 +100,31 @@ class Invariants:
 
     def _durable_at_majority(self, node: "Node", offset: int) -> None:
         entry = self.committed[offset]
-        nodes = node.world.nodes
+        voters = node.world.voters
         holders = [
             each.id
-            for each in nodes
+            for each in voters
             if each.disk.durable_end > offset and each.disk.entries[offset] == entry
         ]
-        assert len(holders) > len(nodes) // 2, (
+        assert len(holders) > len(voters) // 2, (
             f"node {node.id} commits {offset}, durable at {holders} only"
         )
+
+    def claimed(self, node: "Node", end_offset: int) -> None:
+        """11. Who claims an epoch knows everything that was committed before it."""
+        assert node.state is not None
+        assert node.machine.end == end_offset, f"node {node.id} claims before it has applied"
+        end = self._committed_before(node.state.epoch)
+        assert end_offset >= end, f"node {node.id} claims at {end_offset}, {end} are committed"
 
     def truncating(self, node: "Node", to: int) -> None:
         self.truncations += 1
         assert to >= self.applied.get(node.id, 0), f"node {node.id} truncates committed records"
+
+    def truncated(self, node: "Node") -> None:
+        """3 again: committed records stay on a majority of disks, whoever cuts its log."""
+        if self.committed:
+            self._durable_at_majority(node, len(self.committed) - 1)
 
     def crashed(self, node: "Node") -> None:
         self.applied.pop(node.id, None)
@@ -137,12 +160,3 @@ class Invariants:
                 )
             case _:
                 pass
-
-    def logs_match(self, nodes: "list[Node]") -> None:
-        """Log matching, at the end: the same (offset, epoch), the same prefix (Raft 5.3)."""
-        for one in nodes:
-            for two in nodes[: one.id]:
-                pairs = list(zip(one.disk.entries, two.disk.entries, strict=False))
-                while pairs and pairs[-1][0][0] != pairs[-1][1][0]:
-                    pairs.pop()
-                assert all(mine == theirs for mine, theirs in pairs), f"{one.id}, {two.id} differ"

@@ -41,10 +41,14 @@ from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.ids import DirectoryId, NodeId
 from tests.sim.quorum.disk import Batch, Disk
+from tests.sim.quorum.machine import Machine
 from tests.sim.quorum.network import DEATH_HEARD_MS
 
 if TYPE_CHECKING:
     from tests.sim.quorum.world import World
+
+CLOCK_GRAIN_MS = 0.001
+"""No timer is finer, so that none fires before its time."""
 
 STEPS_WITHOUT_TIME_MAX = 100
 """A deadline that has come must move when TimePassed is stepped."""
@@ -60,11 +64,14 @@ class Node:
         self.world = world
         self.id = node_id
         self.disk = Disk()
+        self.machine = Machine()
         self.state: RaftState | None = None
         self.incarnation = 0
         self.paused = False
         self.flushing = False
         self.fsync_ms = world.faults.fsync_ms
+        self.clock_base_ms = 0.0
+        self.clock_rate = 1.0
         self._waiting: list[Event] = []
         self._calls: dict[int, tuple[int, Request]] = {}
         """Requests received and not answered: who asked what."""
@@ -80,6 +87,11 @@ class Node:
             fetch_bytes_max=world.faults.fetch_bytes_max,
         )
 
+    @property
+    def now_ms(self) -> float:
+        """By this machine's monotonic clock, which agrees with no other's."""
+        return self.clock_base_ms + self.world.now_ms * self.clock_rate
+
     # ── life ─────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
@@ -87,6 +99,7 @@ class Node:
         assert self.state is None, "already running"
         saved = self.disk.saved or SavedState()
         self.paused = False
+        self.machine = Machine()
         self.state = restore(
             self.config, saved, self.disk.chain(), self.disk.voters(), self._moment()
         )
@@ -102,8 +115,10 @@ class Node:
         self._waiting.clear()
         self._calls.clear()
         self._timer_ms = -1
+        self.world.troubles.set_clock(self)
         self.disk.crash(self.world.rng)
         self.world.invariants.crashed(self)
+        self.world.clients.crashed(self)
         self.world.peer_died(self.id)
 
     def resume(self) -> None:
@@ -135,7 +150,7 @@ class Node:
         for _ in range(STEPS_WITHOUT_TIME_MAX):
             if self.state is None or self.paused:
                 return
-            if self.state.next_deadline_ms > self.world.now_ms:
+            if self.state.next_deadline_ms > self.now_ms:
                 self._set_timer()
                 return
             self._step(TimePassed())
@@ -175,10 +190,10 @@ class Node:
                 self._timer_ms = -1
                 self.wake()
 
-        self.world.after(max(0.0, at_ms - self.world.now_ms), due)
+        self.world.after(max(0.0, at_ms - self.now_ms) / self.clock_rate + CLOCK_GRAIN_MS, due)
 
     def _moment(self) -> Moment:
-        return Moment(now_ms=int(self.world.now_ms), draw=self.world.rng.random())
+        return Moment(now_ms=int(self.now_ms), draw=self.world.rng.random())
 
     # ── effects ──────────────────────────────────────────────────────────────────────────────
 
@@ -195,6 +210,7 @@ class Node:
             case Truncate(to):
                 self.world.invariants.truncating(self, to)
                 self.disk.truncate(to)
+                self.world.invariants.truncated(self)
             case SendRequest(to, request):
                 self._send_request(int(to), request)
             case SendResponse(call, response):
@@ -203,8 +219,13 @@ class Node:
                 self._answer(effect.call, self._records(effect))
             case Commit(high_watermark):
                 self.world.invariants.committed_to(self, high_watermark)
-            case Claim() | Renounce():
-                pass
+                base = self.machine.end
+                self.machine.apply(self.disk.entries[base:high_watermark], base)
+                self.world.clients.committed(self)
+            case Claim(end_offset=end_offset):
+                self.world.invariants.claimed(self, end_offset)
+            case Renounce():
+                self.world.clients.renounced(self)
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self.world.clients.told(self, effect)
             case RefuseTransfer() | HandOver():

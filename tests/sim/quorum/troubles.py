@@ -38,6 +38,12 @@ class Troubles:
         self.kinds += ["slow_disk"] if self.faults.slow_disk else []
         self.kinds += ["transfer", "transfer"] if self.faults.transfer else []
 
+    def set_clock(self, node: "Node") -> None:
+        """A machine's clock begins anywhere when it is booted, and runs at its own speed."""
+        if self.faults.clock_rates != (1.0, 1.0):
+            node.clock_base_ms = self.rng.choice((0.0, 1e6, 1e9)) * self.rng.random()
+            node.clock_rate = self.rng.uniform(*self.faults.clock_rates)
+
     def go_on(self) -> None:
         """From now until there is peace."""
         world = self.world

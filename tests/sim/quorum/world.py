@@ -62,7 +62,8 @@ class World:
         self.invariants = Invariants()
         self.clients = Clients(self)
         self.nodes = [
-            Node(self, node_id, self.faults.voters) for node_id in range(self.faults.voters)
+            Node(self, node_id, self.faults.voters)
+            for node_id in range(self.faults.voters + self.faults.observers)
         ]
         self.troubles = Troubles(self)
         self.peaceful = False
@@ -78,6 +79,10 @@ class World:
 
     def directory_of(self, node_id: int) -> DirectoryId:
         return self.nodes[node_id].config.directory_id
+
+    @property
+    def voters(self) -> list[Node]:
+        return self.nodes[: self.faults.voters]
 
     def save(self, node: Node, saved: SavedState) -> None:
         node.disk.saved = saved
@@ -136,15 +141,18 @@ class World:
 
     def _read(self) -> None:
         self.after(self.rng.expovariate(1 / self.faults.read_every_ms), self._read)
-        leaders = [node for node in self.nodes if node.leads and not node.paused]
-        if leaders:
-            self.clients.read(self.rng.choice(leaders))
+        node = self.rng.choice(self.nodes)
+        if node.state is not None and not node.paused:
+            clients = self.clients
+            kinds = (clients.read, clients.read, clients.read, clients.follow, clients.look)
+            self.rng.choice(kinds)(node)
 
     # ── running ──────────────────────────────────────────────────────────────────────────────
 
     def run(self, trouble_ms: float = 60_000.0) -> None:
         """Trouble, then peace, then progress."""
         for node in self.nodes:
+            self.troubles.set_clock(node)
             self.after(self.rng.uniform(0, 50), lambda node=node: self.troubles.restart(node))
         self.troubles.go_on()
         self.after(0, self._propose)
@@ -154,7 +162,7 @@ class World:
         committed = len(self.invariants.committed)
         self.until(self.now_ms + HEAL_MS)
         self.check_progress(committed)
-        self.invariants.logs_match(self.nodes)
+        self.clients.check()
 
     def check_progress(self, committed_before: int) -> None:
         """25: a leader, commits, and the same log everywhere but for its last moments."""
