@@ -14,7 +14,7 @@ Who leads claims after its own LeaderChange has committed, and knows everything 
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from uuid import UUID
 
@@ -113,6 +113,11 @@ class DecisionLog:
         self._ledger = self._ledger.commit(delta, image)
 
     # ── the quorum's state machine ───────────────────────────────────────────────────────────
+
+    async def on_snapshot(
+        self, snapshot_id: OffsetAndEpoch, pieces: Iterator[tuple[memoryview, ...]]
+    ) -> None:
+        raise AssertionError("no snapshot is written yet")
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
         self._loader.load(b"".join(batches), LOG_END)

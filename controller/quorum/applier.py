@@ -1,5 +1,6 @@
 """Delivers what is committed to the state machine, in order, and then wakes those that wait.
 
+    LoadSnapshot ─▶ on_snapshot(its batches); what was to be delivered before it is passed over
     Commit(hw) ─▶ on_commit(batches up to hw) ─▶ wait_committed returns
     Claim      ─▶ on_claim
     Renounce   ─▶ on_renounce                 ─▶ wait_committed of that epoch: CommitUnknownError
@@ -10,13 +11,13 @@ A task of its own, so that replaying a long log at the start does not keep the c
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from controller.quorum.port import StateMachine
-from controller.raft.effects import Claim, Commit, Renounce
-from klamm.errors import CommitUnknownError
-from klamm.ids import Epoch, Offset
-from klamm.log.record_batch import iter_batches
+from controller.raft.effects import Claim, Commit, LoadSnapshot, Renounce
+from klamm.errors import CommitUnknownError, StorageError
+from klamm.ids import Epoch, Offset, OffsetAndEpoch
+from klamm.log.record_batch import iter_batches, verify_checksum
 
 APPLY_BYTES = 128 * 1024
 """Delivered at a time; then others get their turn."""
@@ -25,23 +26,33 @@ COMMIT_WAITS_MAX = 16_384
 """Callers that wait for a commit."""
 
 ReadBelow = Callable[[Offset, int, Offset], bytes]
+ReadChunk = Callable[[OffsetAndEpoch, int, int], bytes]
+
+Todo = LoadSnapshot | Commit | Claim | Renounce
 
 
 class Applier:
-    def __init__(self, read: ReadBelow, start: Offset) -> None:
-        """`read(start, max_bytes, up_to)` gives whole batches of the log."""
+    def __init__(self, read: ReadBelow, read_chunk: ReadChunk, start: Offset) -> None:
+        """`read(start, max_bytes, up_to)` gives whole batches of the log.
+
+        `read_chunk(snapshot_id, position, max_bytes)` gives bytes of a snapshot.
+        """
         self.applied = start
         """The state machine has seen all below."""
         self._read = read
-        self._todo: deque[Commit | Claim | Renounce] = deque()
+        self._read_chunk = read_chunk
+        self._todo: deque[Todo] = deque()
+        self._loads = 0
+        """Snapshots among `_todo`: what stands before them may be gone from the log."""
         self._wake = asyncio.Event()
         self._reign: Epoch | None = None
         """The epoch that the state machine believes to lead."""
         self._waits: list[tuple[Offset, int, Epoch, asyncio.Future[None]]] = []
         self._wait_count = 0
 
-    def tell(self, what: Commit | Claim | Renounce) -> None:
+    def tell(self, what: Todo) -> None:
         self._todo.append(what)
+        self._loads += isinstance(what, LoadSnapshot)
         self._wake.set()
 
     async def run(self, machine: StateMachine) -> None:
@@ -72,8 +83,13 @@ class Applier:
         """Nothing more will be delivered: nobody can know what becomes of it."""
         self._fail_waits("the node stops")
 
-    async def _deliver(self, machine: StateMachine, what: Commit | Claim | Renounce) -> None:
+    async def _deliver(self, machine: StateMachine, what: Todo) -> None:
         match what:
+            case LoadSnapshot(snapshot_id):
+                self._loads -= 1
+                await self._load(machine, snapshot_id)
+            case Claim() if self._loads:
+                pass  # Nobody saw it lead, and it does so no more.
             case Commit(high_watermark):
                 await self._apply(machine, high_watermark)
             case Claim(epoch, end_offset):
@@ -87,7 +103,7 @@ class Applier:
                     self._fail_waits(f"epoch {epoch} ended")
 
     async def _apply(self, machine: StateMachine, high_watermark: Offset) -> None:
-        while self.applied < high_watermark:
+        while self.applied < high_watermark and not self._loads:
             data = self._read(self.applied, APPLY_BYTES, high_watermark)
             batches = tuple(iter_batches(data))
             assert batches, f"nothing to read at {self.applied}, below {high_watermark}"
@@ -96,6 +112,37 @@ class Applier:
             self._wake_waits()
             if self.applied < high_watermark:
                 await asyncio.sleep(0)
+
+    async def _load(self, machine: StateMachine, snapshot_id: OffsetAndEpoch) -> None:
+        if self._loads:
+            return
+        assert self._reign is None, "a leader never loads a snapshot"
+        try:
+            await machine.on_snapshot(snapshot_id, self._pieces(snapshot_id))
+        except _SupersededError:
+            return
+        self.applied = snapshot_id.offset
+
+    def _pieces(self, snapshot_id: OffsetAndEpoch) -> Iterator[tuple[memoryview, ...]]:
+        """Its batches, as many at a time as APPLY_BYTES hold; one at the least."""
+        position, want = 0, APPLY_BYTES
+        while chunk := self._read_chunk(snapshot_id, position, want):
+            pairs = tuple(iter_batches(chunk))
+            if not pairs:
+                if len(chunk) < want:
+                    break
+                want *= 2
+                continue
+            for header, view in pairs:
+                if not verify_checksum(view):
+                    raise StorageError(f"snapshot {snapshot_id}: damaged at {position}")
+                position += header.size_bytes
+            want = APPLY_BYTES
+            yield tuple(view for _, view in pairs)
+            if self._loads:
+                raise _SupersededError
+        if chunk or position == 0:
+            raise StorageError(f"snapshot {snapshot_id}: nothing whole at {position}")
 
     def _wake_waits(self) -> None:
         while self._waits and self._waits[0][0] <= self.applied:
@@ -110,3 +157,7 @@ class Applier:
                     CommitUnknownError(f"{why} before offset {end_offset} was known committed")
                 )
         self._waits.clear()
+
+
+class _SupersededError(Exception):
+    """A later snapshot has been installed, and this one may be gone."""

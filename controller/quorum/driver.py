@@ -13,34 +13,42 @@ while one is out shares the next.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from controller.quorum.applier import Applier
 from controller.quorum.journal import Journal
+from controller.quorum.outside import Peers, Store
 from controller.quorum.port import LogMovedError, StateMachine
 from controller.raft.effects import (
+    AbandonDownload,
     AcceptProposal,
     AnswerRead,
+    AppendChunk,
     AppendControl,
     AppendFetched,
     AppendRecords,
     Claim,
     Commit,
+    DeleteSnapshot,
     Effect,
     HandOver,
+    InstallSnapshot,
+    LoadSnapshot,
     ProposalRefusal,
     RefuseProposal,
     RefuseRead,
     RefuseTransfer,
     Renounce,
     SaveQuorumState,
+    SendChunk,
     SendRecords,
     SendRequest,
     SendResponse,
     TransferRefusal,
+    TrimLog,
     Truncate,
+    VerifySnapshot,
 )
 from controller.raft.events import (
     Event,
@@ -50,17 +58,18 @@ from controller.raft.events import (
     ReadRequested,
     RequestDropped,
     RequestReceived,
+    SnapshotDamaged,
+    SnapshotVerified,
     TimePassed,
     TransferRequested,
 )
-from controller.raft.messages import Request, Response
+from controller.raft.messages import Refusal, Request, Response
 from controller.raft.state import NEVER_MS, RaftState
 from controller.raft.step import step
-from controller.raft.voters import ReplicaKey, VoterSet
+from controller.raft.voters import ReplicaKey
 from klamm.clock import Clock
 from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError
-from klamm.ids import NO_NODE, Epoch, NodeId, Offset
-from klamm.log.files import Buffer
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.telemetry import metrics
 
@@ -75,45 +84,11 @@ SLEEP_MS_MAX = 60_000
 PROPOSALS_TIMED_MAX = 4_096
 """Proposals whose time to commit is measured at once."""
 
+SnapshotEffect = (
+    AppendChunk | AbandonDownload | VerifySnapshot | InstallSnapshot | TrimLog | DeleteSnapshot
+)
+
 _T = TypeVar("_T")
-
-
-class Store(Protocol):
-    """The voter's disk. `flush` and `save` wait for it; the others write to the page cache."""
-
-    async def save(self, effect: SaveQuorumState) -> None: ...
-
-    def append_records(self, effect: AppendRecords) -> None: ...
-
-    def append_control(self, effect: AppendControl) -> None: ...
-
-    def append_fetched(self, base_offset: Offset, data: Buffer) -> None: ...
-
-    async def truncate(self, to: Offset) -> None: ...
-
-    def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes: ...
-
-    async def flush(self) -> Offset: ...
-
-    async def keep_bounds(self) -> None: ...
-
-    async def trust(self) -> None: ...
-
-
-class Peers(Protocol):
-    """The other voters. What becomes of a request comes back as an event."""
-
-    def bind(self, post: Callable[[Event], None]) -> None:
-        """Whom to tell: ResponseReceived, RequestFailed, StreamLost."""
-        ...
-
-    def use(self, voters: VoterSet) -> None:
-        """These are the voters from now on, and where they are."""
-        ...
-
-    def send(self, effect: SendRequest) -> None:
-        """Does not wait."""
-        ...
 
 
 class QuorumDriver:
@@ -136,7 +111,9 @@ class QuorumDriver:
         self._clock = clock
         self._rng = rng
         self._journal = Journal(clock)
-        self._applier = Applier(store.read, state.high_watermark)
+        self._applier = Applier(store.read, store.read_chunk, state.log.start_offset)
+        if state.snapshots:
+            self._applier.tell(LoadSnapshot(state.snapshots[-1].snapshot_id))
         self._facts: deque[Event] = deque()
         """What has happened and cannot be refused; bounded by what is out."""
         self._asked: deque[Event] = deque()
@@ -259,6 +236,10 @@ class QuorumDriver:
         """Whole batches of the log."""
         return self._store.read(start, max_bytes, up_to)
 
+    def read_chunk(self, snapshot_id: OffsetAndEpoch, position: int, max_bytes: int) -> bytes:
+        """Bytes of a snapshot; none if it is not there."""
+        return self._store.read_chunk(snapshot_id, position, max_bytes)
+
     # The turn of one event.
 
     def _next_event(self) -> Event | None:
@@ -296,15 +277,15 @@ class QuorumDriver:
         after, effects = step(before, event, moment)
         self.state = after
         for effect in effects:
-            await self._carry_out(effect)
+            await self._carry_out(effect, tasks)
         if self._unflushed and self._flushing is None:
             self._flushing = tasks.create_task(self._flush(tasks))
         if after is before:
             return
         if after.voters is not before.voters:
             self._peers.use(after.voters.at(after.config.voters))
-        if after.truncations != before.truncations:
-            self._journal.truncated(before, after)
+        if after.truncations != before.truncations or after.download is not before.download:
+            self._journal.moved(before, after)
         if before.recovering is not None and after.recovering is None:
             tasks.create_task(self._store.trust())
         self._journal.stepped(before, after)
@@ -315,9 +296,9 @@ class QuorumDriver:
         ):
             self._change()
 
-    async def _carry_out(self, effect: Effect) -> None:
+    async def _carry_out(self, effect: Effect, tasks: asyncio.TaskGroup) -> None:
         match effect:
-            case SendRecords() | SendResponse():
+            case SendRecords() | SendResponse() | SendChunk():
                 self._answer(effect)
             case SendRequest():
                 self._peers.send(effect)
@@ -336,10 +317,11 @@ class QuorumDriver:
             case SaveQuorumState():
                 await self._store.save(effect)
             case Truncate(to):
-                while self._flushing is not None:
-                    await asyncio.wait([self._flushing])
+                await self._flushed()
                 await self._store.truncate(to)
                 self._truncations += 1
+            case LoadSnapshot():
+                self._applier.tell(effect)
             case Commit() | Claim() | Renounce():
                 self._applier.tell(effect)
                 self._measure(effect)
@@ -350,14 +332,53 @@ class QuorumDriver:
             case HandOver(call, successor):
                 _resolve(self._transfers.get(call), successor)
             case _:
+                await self._carry_out_snapshot(effect, tasks)
+
+    async def _carry_out_snapshot(self, effect: SnapshotEffect, tasks: asyncio.TaskGroup) -> None:
+        match effect:
+            case AppendChunk():
+                self._store.append_chunk(effect)
+            case AbandonDownload(snapshot_id):
+                self._store.abandon(snapshot_id)
+            case VerifySnapshot(snapshot_id):
+                tasks.create_task(self._verify(snapshot_id))
+            case InstallSnapshot(snapshot_id):
+                await self._flushed()
+                await self._store.install(snapshot_id)
+                self._truncations += 1
+            case TrimLog(to):
+                await self._flushed()
+                self._store.trim(to)
+            case DeleteSnapshot(snapshot_id):
+                self._store.delete(snapshot_id)
+            case _:
                 assert_never(effect)
 
-    def _answer(self, effect: SendRecords | SendResponse) -> None:
+    async def _verify(self, snapshot_id: OffsetAndEpoch) -> None:
+        voters = await self._store.verify(snapshot_id)
+        if voters is None:
+            self._journal.damaged(snapshot_id)
+            self.post(SnapshotDamaged(snapshot_id))
+        else:
+            self.post(SnapshotVerified(snapshot_id=snapshot_id, voters=voters))
+
+    async def _flushed(self) -> None:
+        """No fsync of the log is under way."""
+        while self._flushing is not None:
+            await asyncio.wait([self._flushing])
+
+    def _answer(self, effect: SendRecords | SendResponse | SendChunk) -> None:
         future = self._requests.get(effect.call)
         if future is None or future.done():
             return
         if isinstance(effect, SendResponse):
             future.set_result(effect.response)
+            return
+        if isinstance(effect, SendChunk):
+            answer = effect.response
+            chunk = self._store.read_chunk(answer.snapshot_id, answer.position, effect.max_bytes)
+            refusal = Refusal.NONE if chunk else Refusal.SNAPSHOT_NOT_FOUND
+            future.set_result(replace(answer, refusal=refusal, data=chunk, length=len(chunk)))
             return
         end = self.state.log.end_offset
         data = self._store.read(effect.start_offset, effect.max_bytes, end)

@@ -1,8 +1,8 @@
 """What a step changed, as log lines and metrics: one line for each turn of a voter's life."""
 
-from controller.raft.state import Follower, Leader, RaftState
+from controller.raft.state import Download, Follower, Leader, RaftState
 from klamm.clock import Clock
-from klamm.ids import NO_NODE
+from klamm.ids import NO_NODE, OffsetAndEpoch
 from klamm.telemetry import logs, metrics
 
 _log = logs.logger("controller.quorum")
@@ -57,13 +57,48 @@ class Journal:
             self._on_leader(before, after)
         self._tell_turn(before, after)
 
-    def truncated(self, before: RaftState, after: RaftState) -> None:
-        _log.info(
-            "log truncated, a new leader has another end",
-            log_end=after.log.end_offset,
-            records=before.log.end_offset - after.log.end_offset,
-            epoch=after.epoch,
+    def moved(self, before: RaftState, after: RaftState) -> None:
+        """The log was truncated, or a download has begun, gone on or ended."""
+        if after.truncations == before.truncations:
+            self._tell_download(before.download, after.download)
+        elif after.log.start != before.log.start:
+            _log.info(
+                "snapshot installed, the log goes on from it",
+                snapshot=after.log.start.offset,
+                snapshot_epoch=after.log.start.epoch,
+                log_end_before=before.log.end_offset,
+            )
+        else:
+            _log.info(
+                "log truncated, a new leader has another end",
+                log_end=after.log.end_offset,
+                records=before.log.end_offset - after.log.end_offset,
+                epoch=after.epoch,
+            )
+
+    def damaged(self, snapshot_id: OffsetAndEpoch) -> None:
+        _log.warning(
+            "a downloaded snapshot is damaged; it is fetched again",
+            snapshot=snapshot_id.offset,
+            snapshot_epoch=snapshot_id.epoch,
         )
+
+    def _tell_download(self, before: Download | None, after: Download | None) -> None:
+        if after is None:
+            if before is not None:
+                _log.info("snapshot download given up", snapshot=before.snapshot_id.offset)
+        elif before is None or before.snapshot_id != after.snapshot_id:
+            _log.info(
+                "the leader's log begins above ours: snapshot download begun",
+                snapshot=after.snapshot_id.offset,
+                snapshot_epoch=after.snapshot_id.epoch,
+            )
+        elif after.complete and not before.complete:
+            _log.info(
+                "snapshot downloaded",
+                snapshot=after.snapshot_id.offset,
+                size_bytes=after.size_bytes,
+            )
 
     def _tell_turn(self, before: RaftState, after: RaftState) -> None:
         # Campaigns that come to nothing are many when a quorum is down: not one line each.

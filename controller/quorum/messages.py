@@ -14,6 +14,8 @@ from controller.raft.messages import (
     EndQuorumEpochResponse,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     Refusal,
     Request,
     Response,
@@ -32,11 +34,21 @@ EPOCH_MAX = 2**31 - 2
 OFFSET_MAX = 2**62
 DIRECTORY_ID_BYTES = 16
 
+SNAPSHOT_BYTES_MAX = 2**40
+
 WireRequest = (
-    pb.VoteRequest | pb.BeginQuorumEpochRequest | pb.EndQuorumEpochRequest | pb.FetchRequest
+    pb.VoteRequest
+    | pb.BeginQuorumEpochRequest
+    | pb.EndQuorumEpochRequest
+    | pb.FetchRequest
+    | pb.FetchSnapshotRequest
 )
 WireResponse = (
-    pb.VoteResponse | pb.BeginQuorumEpochResponse | pb.EndQuorumEpochResponse | pb.FetchResponse
+    pb.VoteResponse
+    | pb.BeginQuorumEpochResponse
+    | pb.EndQuorumEpochResponse
+    | pb.FetchResponse
+    | pb.FetchSnapshotResponse
 )
 
 
@@ -52,6 +64,14 @@ def request_to_wire(request: Request, caller: pb.Caller) -> WireRequest:
                 max_wait_ms=request.max_wait_ms,
                 read_round=request.read_round,
                 recovering=request.recovering,
+            )
+        case FetchSnapshotRequest():
+            return pb.FetchSnapshotRequest(
+                caller=caller,
+                epoch=request.epoch,
+                snapshot_id=end_to_wire(request.snapshot_id),
+                position=request.position,
+                max_bytes=request.max_bytes,
             )
         case VoteRequest():
             return pb.VoteRequest(
@@ -83,6 +103,14 @@ def request_from_wire(wire: WireRequest) -> Request:
                 max_wait_ms=wire.max_wait_ms,
                 read_round=wire.read_round,
                 recovering=wire.recovering,
+            )
+        case pb.FetchSnapshotRequest():
+            _check(wire.position <= SNAPSHOT_BYTES_MAX, "position", wire.position)
+            return FetchSnapshotRequest(
+                epoch=epoch,
+                snapshot_id=log_end(wire.snapshot_id),
+                position=wire.position,
+                max_bytes=wire.max_bytes,
             )
         case pb.VoteRequest():
             end = log_end(wire.log_end)
@@ -119,6 +147,17 @@ def response_to_wire(response: Response) -> WireResponse:
             if response.snapshot_id is not None:
                 wire.snapshot_id.CopyFrom(end_to_wire(response.snapshot_id))
             return wire
+        case FetchSnapshotResponse():
+            chunk = response.data
+            return pb.FetchSnapshotResponse(
+                error=error,
+                epoch=response.epoch,
+                leader_id=response.leader,
+                snapshot_id=end_to_wire(response.snapshot_id),
+                size_bytes=response.size_bytes,
+                position=response.position,
+                chunk=chunk if isinstance(chunk, bytes) else b"",
+            )
         case VoteResponse():
             disk = response.directory_id
             return pb.VoteResponse(
@@ -148,6 +187,18 @@ def response_from_wire(wire: WireResponse) -> Response:
     match wire:
         case pb.FetchResponse():
             return _fetch_response(wire, refusal, epoch, leader)
+        case pb.FetchSnapshotResponse():
+            _check(wire.size_bytes <= SNAPSHOT_BYTES_MAX, "size_bytes", wire.size_bytes)
+            return FetchSnapshotResponse(
+                refusal=refusal,
+                epoch=epoch,
+                leader=leader,
+                snapshot_id=log_end(wire.snapshot_id),
+                size_bytes=wire.size_bytes,
+                position=wire.position,
+                length=len(wire.chunk),
+                data=wire.chunk,
+            )
         case pb.VoteResponse():
             return VoteResponse(
                 refusal=refusal,
@@ -187,7 +238,7 @@ def _fetch_response(
         log_start_offset=Offset(wire.log_start_offset),
         log_end_offset=_log_end_offset(wire),
         diverging=log_end(wire.diverging) if wire.HasField("diverging") else None,
-        snapshot_id=log_end(wire.snapshot_id) if wire.HasField("snapshot_id") else None,
+        snapshot_id=_snapshot_id(wire.snapshot_id) if wire.HasField("snapshot_id") else None,
         read_round=wire.read_round,
         batches=batches,
         data=data,
@@ -222,6 +273,13 @@ def log_end(wire: pb.OffsetAndEpoch) -> OffsetAndEpoch:
     _check(0 <= wire.offset <= OFFSET_MAX, "offset", wire.offset)
     _check(NO_EPOCH <= wire.epoch <= EPOCH_MAX, "epoch", wire.epoch)
     return OffsetAndEpoch(epoch=Epoch(wire.epoch), offset=Offset(wire.offset))
+
+
+def _snapshot_id(wire: pb.OffsetAndEpoch) -> OffsetAndEpoch:
+    """Of a snapshot that somebody may be told of: (0, 0) never is (row 108)."""
+    found = log_end(wire)
+    _check(found.offset > 0 and found.epoch >= 0, "snapshot_id", found)
+    return found
 
 
 def _epoch(epoch: int) -> Epoch:

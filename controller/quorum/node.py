@@ -23,15 +23,17 @@ from controller.quorum.port import (
     PROPOSAL_BYTES_MAX,
     PROPOSAL_RECORDS_MAX,
     Peer,
+    SnapshotPoint,
     StateMachine,
     Transferred,
 )
 from controller.quorum.service import QuorumService
 from controller.quorum.store import LogStore
 from controller.raft.effects import TransferRefusal
-from controller.raft.events import Moment, ResignRequested
-from controller.raft.state import RaftConfig, restore
-from controller.raft.voters import Voter, VoterSet
+from controller.raft.events import Moment, ResignRequested, SnapshotWritten, TrimRequested
+from controller.raft.snapshots import Creation, may_create
+from controller.raft.state import HeldSnapshot, RaftConfig, restore
+from controller.raft.voters import Voter, VoterSet, voters_at
 from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
 from klamm.config.listeners import format_address
@@ -127,7 +129,7 @@ class QuorumNode:
         self._observers = observers
         self._clock = clock
         self._rng = rng
-        self._service = QuorumService(self, driver, observers)
+        self._service = QuorumService(self, driver, observers, clock)
 
     @classmethod
     def open(
@@ -161,7 +163,13 @@ class QuorumNode:
         loaded = store.load()
         moment = Moment(now_ms=clock.monotonic_ms(), draw=rng.random())
         state = restore(
-            config.raft, loaded.saved, loaded.log, loaded.voters, moment, distrust=loaded.distrust
+            config.raft,
+            loaded.saved,
+            loaded.log,
+            loaded.voters,
+            moment,
+            snapshots=loaded.snapshots,
+            distrust=loaded.distrust,
         )
         peers = GrpcPeers(
             me=config.raft.key,
@@ -234,6 +242,37 @@ class QuorumNode:
     @property
     def log_end(self) -> OffsetAndEpoch:
         return self._driver.state.log.end
+
+    @property
+    def snapshots(self) -> tuple[HeldSnapshot, ...]:
+        return self._driver.state.snapshots
+
+    def snapshot_point(self, end_offset: Offset) -> SnapshotPoint | None:
+        """See `Quorum`."""
+        state = self._driver.state
+        if end_offset <= state.log.start_offset:
+            return None
+        if end_offset > state.high_watermark:
+            raise ValueError(f"{end_offset} is not committed, {state.high_watermark} is")
+        epoch = state.log.epoch_at(Offset(end_offset - 1))
+        snapshot_id = OffsetAndEpoch(epoch=epoch, offset=end_offset)
+        if may_create(state, snapshot_id) is Creation.NEEDLESS:
+            return None
+        if not self._store.ends_batch(end_offset):
+            raise ValueError(f"{end_offset} lies within a batch")
+        voters = voters_at(state.voter_history, end_offset)
+        return SnapshotPoint(snapshot_id=snapshot_id, voters=voters)
+
+    def snapshot_written(self, snapshot_id: OffsetAndEpoch, size_bytes: int) -> None:
+        """See `Quorum`."""
+        self._driver.post(SnapshotWritten(snapshot_id=snapshot_id, size_bytes=size_bytes))
+
+    def trim(self, to: OffsetAndEpoch) -> bool:
+        """See `Quorum`."""
+        if self._service.downloads.any_before(to):
+            return False
+        self._driver.post(TrimRequested(to))
+        return True
 
     @property
     def peers(self) -> tuple[Peer, ...]:

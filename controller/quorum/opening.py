@@ -1,6 +1,6 @@
 """What a voter finds on its disk, and what of it can be believed.
 
-    quorum-bounds ─▶ log ─▶ vote ─▶ what is believed is made durable again ─▶ Opened
+    quorum-bounds ─▶ log, snapshots ─▶ vote ─▶ what is believed is made durable again ─▶ Opened
 
 A torn end is cut, and said. Damage with whole batches behind it, or a log that ends before it was
 known to be durable, has lost what this voter acknowledged: it is cut off after that was written
@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.quorum.bounds import QUORUM_BOUNDS, Bounds, BoundsFile, read_bounds
+from controller.quorum.installs import Found, reconcile
 from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
 from controller.raft.state import SavedState
 from klamm.errors import CorruptLogError, StartError, StorageError
@@ -27,6 +28,7 @@ from klamm.log.epochs import EpochChain
 from klamm.log.files import Files
 from klamm.log.log import Log, LogConfig
 from klamm.log.recovery import OnCorruption
+from klamm.log.snapshot import SnapshotFiles
 
 METADATA_LOG = "__cluster_metadata-0"
 
@@ -38,6 +40,9 @@ class Opened:
     log: Log
     saved: SavedState
     bounds: BoundsFile
+    snapshots: SnapshotFiles
+    found: Found
+    """Log and snapshots, fitted to each other."""
     notices: tuple[str, ...]
     """What was lost, cut or replaced: sentences for the log."""
 
@@ -76,19 +81,28 @@ class _Opening:
         self._notices: list[str] = []
         self._known: Bounds | None = None
         self._file: BoundsFile
+        self._snapshots = SnapshotFiles(files, self._directory)
+        self._found: Found
 
     def run(self) -> Opened:
         try:
             self._files.make_directory(self._directory)
             self._file = BoundsFile(self._files, self._root, self._read_bounds())
             log = self._open_log()
-            saved = self._read_vote(log.epochs)
+            saved = self._read_vote(self._found.log)
             self._make_durable(log, saved)
         except (OSError, StorageError) as error:
             raise StartError(
                 f"the metadata log in {self._directory} cannot be opened: {error}."
             ) from error
-        return Opened(log=log, saved=saved, bounds=self._file, notices=tuple(self._notices))
+        return Opened(
+            log=log,
+            saved=saved,
+            bounds=self._file,
+            snapshots=self._snapshots,
+            found=self._found,
+            notices=tuple(self._notices),
+        )
 
     def _read_bounds(self) -> Bounds:
         try:
@@ -104,8 +118,14 @@ class _Opening:
         try:
             log = Log.open(self._files, self._directory, self._config)
         except CorruptLogError as error:
-            return self._open_damaged(error)
+            log = self._open_damaged(error)
+            self._found = reconcile(self._snapshots, log)
+            self._notices += self._found.notices
+            return log
         self._notices += (f"the metadata log's torn end was cut off: {each}" for each in _cuts(log))
+        # A snapshot may stand for what the log has not, or no more: that is not lost.
+        self._found = reconcile(self._snapshots, log)
+        self._notices += self._found.notices
         known = self._file.bounds.end_offset
         if log.end_offset < known:
             self._lose(

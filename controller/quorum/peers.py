@@ -1,7 +1,8 @@
 """The other voters over gRPC: unary calls, and one stream of fetches to the leader.
 
     SendRequest ─▶ Vote, Begin, End   one call each, request_timeout_ms
-                └▶ Fetch              the stream to that peer; opened if there is none
+                ├▶ Fetch              the stream to that peer; opened if there is none
+                └▶ FetchSnapshot      another stream, while it lasts
 
 A stream that ends, for whatever reason, is told to the core at once: the kernel knows of a killed
 process within a millisecond. Connections are kept up before they are needed, so that an election
@@ -27,6 +28,8 @@ from controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
     FetchRequest,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     Refusal,
     Request,
     VoteRequest,
@@ -43,6 +46,7 @@ _log = logs.logger("controller.quorum")
 
 Post = Callable[[Event], None]
 Connect = Callable[[str], grpc.aio.Channel]
+SnapshotCall = grpc.aio.StreamStreamCall[pb.FetchSnapshotRequest, pb.FetchSnapshotResponse]
 FetchCall = grpc.aio.StreamStreamCall[pb.FetchRequest, pb.FetchResponse]
 
 
@@ -99,6 +103,9 @@ class GrpcPeers:
                 assert isinstance(wire, pb.FetchRequest)
                 timeout_ms = request.max_wait_ms + self._timeout_ms
                 peer.fetch(request, wire, timeout_ms / 1_000, self._spawn)
+            case FetchSnapshotRequest() as request:
+                assert isinstance(wire, pb.FetchSnapshotRequest)
+                self._spawn(peer.fetch_snapshot(request, wire, self._timeout_ms / 1_000))
             case _:
                 self._spawn(peer.call(effect.request, wire, self._timeout_ms / 1_000))
 
@@ -164,6 +171,8 @@ class _Peer:
         self._channel = channel
         self.stub: pb_grpc.QuorumServiceAsyncStub = pb_grpc.QuorumServiceStub(self._channel)
         self._stream: _FetchStream | None = None
+        self._snapshot: SnapshotCall | None = None
+        """Left open between chunks."""
         self._strange = False
 
     async def call(self, request: Request, wire: WireRequest, timeout_s: float) -> None:
@@ -204,6 +213,31 @@ class _Peer:
         stream.busy = True
         spawn(stream.exchange(request, wire, timeout_s))
 
+    async def fetch_snapshot(
+        self, request: FetchSnapshotRequest, wire: pb.FetchSnapshotRequest, timeout_s: float
+    ) -> None:
+        """One chunk; a stream that fails is opened anew for the next."""
+        call = self._snapshot or self.stub.FetchSnapshot()
+        self._snapshot = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await call.write(wire)
+                answer = await call.read()
+            if not isinstance(answer, pb.FetchSnapshotResponse):
+                raise ValueError("the stream of a snapshot ended")
+            response = response_from_wire(answer)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError, ValueError) as error:
+            _log.debug("no chunk of a snapshot", peer=self.node_id, why=str(error))
+            call.cancel()
+            self._post(RequestFailed(self.node_id, request))
+            return
+        assert isinstance(response, FetchSnapshotResponse)
+        if response.position + response.length < response.size_bytes and self._snapshot is None:
+            self._snapshot = call
+        else:
+            await call.done_writing()
+        self._post(ResponseReceived(self.node_id, request, response))
+
     def _tell_strangeness(self, refusal: Refusal) -> None:
         """Once, and not with each of the calls that go on."""
         strange = refusal in (Refusal.INCONSISTENT_CLUSTER_ID, Refusal.INVALID_VOTER_KEY)
@@ -228,6 +262,8 @@ class _Peer:
     async def close(self) -> None:
         if self._stream is not None:
             self._stream.abandon()
+        if self._snapshot is not None:
+            self._snapshot.cancel()
         await self._channel.close()
 
 

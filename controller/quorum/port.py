@@ -3,6 +3,8 @@
     active controller ──propose(epoch, base_offset, records)──▶ Quorum ──▶ the log, on a majority
                       ◀──on_commit, on_claim, on_renounce──────        StateMachine
 
+    load     on_snapshot(id, …)      instead of all batches below its end: at the start, or if this
+                                     controller was away for too long
     follow   on_commit(batches)      every controller, all committed batches, in order, once each
     claim    on_claim(epoch, end)    this controller leads, and has seen all that is committed
     renounce on_renounce(epoch)      it does not lead any more
@@ -10,10 +12,12 @@
 Every failure is definite (nothing was appended) or indefinite (it may commit yet): klamm/errors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.raft.state import HeldSnapshot
+from controller.raft.voters import VoterSet
 from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
@@ -57,8 +61,32 @@ class Transferred:
     """From the request until the new leader's first record was committed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPoint:
+    """Where a snapshot may be written."""
+
+    snapshot_id: OffsetAndEpoch
+    voters: VoterSet
+    """As of there; they stand in the header."""
+
+
 class StateMachine(Protocol):
     """The active controller. Called from one task, in the order of the log; must not block."""
+
+    async def on_snapshot(
+        self, snapshot_id: OffsetAndEpoch, pieces: Iterator[tuple[memoryview, ...]]
+    ) -> None:
+        """The state is from now on what this snapshot says, and on_commit goes on at its end.
+
+        Never while this controller leads. It replaces the state as a whole, at the end of
+        `pieces`; until then, and if they raise, what was before stands.
+
+        Args:
+            snapshot_id: What it includes.
+            pieces: Its batches, header and footer among them; checksums are right. Reads the
+                disk, so let others have their turn between two of them.
+        """
+        ...
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
         """Whole batches that are committed, control batches among them; each once, no gap."""
@@ -108,6 +136,30 @@ class Quorum(Protocol):
 
     @property
     def log_end(self) -> OffsetAndEpoch: ...
+
+    @property
+    def snapshots(self) -> tuple[HeldSnapshot, ...]:
+        """What is held, the oldest first."""
+        ...
+
+    def snapshot_point(self, end_offset: Offset) -> SnapshotPoint | None:
+        """What a snapshot of all below `end_offset` has to say; None if none is needed there.
+
+        Raises:
+            ValueError: That is not committed, or lies within a batch.
+        """
+        ...
+
+    def snapshot_written(self, snapshot_id: OffsetAndEpoch, size_bytes: int) -> None:
+        """One is whole, durable and under its name in the log's directory."""
+        ...
+
+    def trim(self, to: OffsetAndEpoch) -> bool:
+        """Let the log begin at this snapshot; older ones, and whole segments, go soon.
+
+        False if somebody downloads an older one: later, then.
+        """
+        ...
 
     @property
     def peers(self) -> tuple[Peer, ...]:

@@ -2,7 +2,8 @@
 
     Vote, Begin, End, a voter's Fetch ─▶ driver.request ─▶ the core answers, at once or when there
                                                            is something to say
-    an observer's Fetch ─▶ served here, by any controller, from what is committed
+    FetchSnapshot ─▶ likewise, a chunk to each request
+    an observer's Fetch, FetchSnapshot ─▶ served here, by any controller, from what is committed
 
 A caller of another cluster, or one that means another node, is told so by name.
 """
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc.aio
 
+from controller.quorum.downloads import DOWNLOADS_MAX, Downloads, observe
 from controller.quorum.messages import (
     WireRequest,
     end_to_wire,
@@ -23,6 +25,8 @@ from controller.quorum.messages import (
 from controller.quorum.observers import Observers
 from controller.quorum.port import Quorum
 from controller.raft.events import StreamLost
+from controller.raft.snapshots import needed
+from klamm.clock import Clock
 from klamm.errors import DefiniteError, OverloadedError
 from klamm.ids import NO_NODE, NodeId, Offset
 from klamm.rpc.status import CompactedError
@@ -48,13 +52,17 @@ _Answer = TypeVar(
     pb.BeginQuorumEpochResponse,
     pb.EndQuorumEpochResponse,
     pb.FetchResponse,
+    pb.FetchSnapshotResponse,
 )
 
 
 class QuorumService(pb_grpc.QuorumServiceServicer):
     """Serves while the driver runs."""
 
-    def __init__(self, quorum: Quorum, driver: "QuorumDriver", observers: Observers) -> None:
+    def __init__(
+        self, quorum: Quorum, driver: "QuorumDriver", observers: Observers, clock: Clock
+    ) -> None:
+        self.downloads = Downloads(clock)
         self._quorum = quorum
         self._driver = driver
         self._observers = observers
@@ -103,16 +111,22 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
                 del self._streams[voter]
                 self._driver.post(StreamLost(voter))
 
-    async def FetchSnapshot(
-        self, request: pb.FetchSnapshotRequest, context: object
-    ) -> pb.FetchSnapshotResponse:
-        """No snapshot is written yet: the log is kept whole."""
-        refused = self._strangeness(request.caller)
-        return pb.FetchSnapshotResponse(
-            error=refused or pb.QUORUM_ERROR_SNAPSHOT_NOT_FOUND,
-            epoch=self._quorum.epoch,
-            leader_id=self._quorum.leader,
-        )
+    async def FetchSnapshot(  # type: ignore[override]  # as Fetch
+        self,
+        request_iterator: object,
+        context: "grpc.aio.ServicerContext[pb.FetchSnapshotRequest, pb.FetchSnapshotResponse]",
+    ) -> None:
+        """A snapshot: one chunk to each request, in order, until the caller leaves."""
+        if self.downloads.streams >= DOWNLOADS_MAX:
+            await context.read()
+            await context.write(self._refused_chunk(pb.QUORUM_ERROR_OVERLOADED))
+            return
+        self.downloads.streams += 1
+        try:
+            while isinstance(request := await context.read(), pb.FetchSnapshotRequest):
+                await context.write(await self._fetch_snapshot(request))
+        finally:
+            self.downloads.streams -= 1
 
     async def ReadIndex(
         self, request: pb.ReadIndexRequest, context: object
@@ -172,11 +186,34 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         except ValueError:
             return self._refused(pb.QUORUM_ERROR_INVALID_REQUEST)
 
+    async def _fetch_snapshot(self, request: pb.FetchSnapshotRequest) -> pb.FetchSnapshotResponse:
+        refused = self._strangeness(request.caller)
+        if refused is not None:
+            return self._refused_chunk(refused)
+        try:
+            self.downloads.asked(log_end(request.snapshot_id), self._quorum)
+            if request.observer:
+                return observe(self._quorum, request, self._driver.read_chunk)
+        except ValueError:
+            return self._refused_chunk(pb.QUORUM_ERROR_INVALID_REQUEST)
+        return await self._ask(request, pb.FetchSnapshotResponse)
+
+    def _refused_chunk(self, error: pb.QuorumError.ValueType) -> pb.FetchSnapshotResponse:
+        return pb.FetchSnapshotResponse(
+            error=error, epoch=self._quorum.epoch, leader_id=self._quorum.leader
+        )
+
     async def _observe(self, request: pb.FetchRequest) -> pb.FetchResponse:
         """Committed records from the fetcher's end on."""
         end = log_end(request.log_end)
         log = self._driver.state.log
         self._observers.fetched(replica_key(request.caller), end.offset, self._quorum)
+        wanted = needed(self._driver.state, end)
+        if wanted is not None:
+            answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)
+            answer.log_start_offset = self._quorum.log_start_offset
+            answer.snapshot_id.CopyFrom(end_to_wire(wanted))
+            return answer
         comparable = log.start_offset < end.offset <= self._quorum.high_watermark
         if comparable and not log.agrees_with(end):
             answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)

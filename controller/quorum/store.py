@@ -4,33 +4,38 @@
         quorum-bounds                       see bounds.py
         __cluster_metadata-0/
             00000000000000000000.log …      record batches, as klamm/log keeps them
+            …-….checkpoint                  snapshots, see installs.py
             quorum-state                    see quorum_state.py; replaced whole
 
 Appends write to the page cache on the loop's thread; what waits for a disk (`flush`, `save`) does
 so in another.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from aiofiles.os import wrap
 
 from controller.quorum.control import build_control_batch, describe_batches
+from controller.quorum.installs import Installs, voter_entry, voters_of
 from controller.quorum.opening import Opened, open_disk
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
-from controller.raft.effects import AppendControl, AppendRecords, SaveQuorumState
-from controller.raft.state import SavedState
-from controller.raft.voters import VoterHistory
+from controller.raft.effects import AppendChunk, AppendControl, AppendRecords, SaveQuorumState
+from controller.raft.state import HeldSnapshot, SavedState
+from controller.raft.voters import VoterHistory, VoterSet
 from klamm.clock import Clock
 from klamm.errors import StartError, StorageError
-from klamm.ids import Offset
+from klamm.ids import Offset, OffsetAndEpoch
 from klamm.log.checkpoint import write_atomically
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer, Files
 from klamm.log.log import LogConfig
-from klamm.log.record_batch import build_batch
+from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
+from klamm.log.snapshot import format_name
 
 _SCAN_BYTES = 1024 * 1024
 
@@ -42,6 +47,7 @@ class Loaded:
     saved: SavedState
     log: EpochChain
     voters: VoterHistory
+    snapshots: tuple[HeldSnapshot, ...]
     distrust: str | None
     """Why this voter has no say until its log is whole again; None if it has."""
 
@@ -53,6 +59,8 @@ class LogStore:
         self._files = files
         self._opened = opened
         self._log = opened.log
+        self.snapshots = opened.snapshots
+        self._installs = Installs(opened.snapshots)
         self._bounds = opened.bounds
         self._epoch = opened.saved.epoch
         self._path = opened.log.directory / QUORUM_STATE
@@ -88,8 +96,9 @@ class LogStore:
         """
         return Loaded(
             saved=self._opened.saved,
-            log=self._log.epochs,
+            log=self._opened.found.log,
             voters=self._voters(),
+            snapshots=self._opened.found.held,
             distrust=self._opened.distrust,
         )
 
@@ -129,6 +138,61 @@ class LogStore:
             return tail
         return self._log.read(start, max_bytes, up_to)
 
+    def ends_batch(self, offset: Offset) -> bool:
+        """Does a batch of the log end just before `offset`?"""
+        data = self._log.read(Offset(offset - 1), 1)
+        return any(header.next_offset == offset for header, _ in iter_batches(data))
+
+    # Snapshots.
+
+    def append_chunk(self, effect: AppendChunk) -> None:
+        """Of a download; written to the page cache."""
+        assert isinstance(effect.data, bytes)
+        with _disk("write", effect.snapshot_id):
+            self._installs.append(effect.snapshot_id, effect.position, effect.data)
+
+    def abandon(self, snapshot_id: OffsetAndEpoch) -> None:
+        """Forget a download."""
+        with _disk("remove", snapshot_id):
+            self._installs.abandon(snapshot_id)
+
+    async def verify(self, snapshot_id: OffsetAndEpoch) -> VoterSet | None:
+        """Make a download durable; the voters in its header, or None if it is damaged."""
+        return await self._installs.verify(snapshot_id)
+
+    async def install(self, snapshot_id: OffsetAndEpoch) -> None:
+        """Put a download in the place of the log. Durable once this returns.
+
+        With its name it counts: a crash from there on ends, at the next start, as if this had.
+        """
+        await self._writing(self._bounds.lower(snapshot_id.offset))
+        with _disk("install", snapshot_id):
+            self._installs.finish(snapshot_id)
+            self._log.truncate_fully_and_start_at(snapshot_id.offset, snapshot_id.epoch)
+            self._delete_before(snapshot_id)
+        self._bounds.reached(snapshot_id.offset, self._epoch)
+        self._tail = (Offset(-1), b"")
+
+    def trim(self, to: OffsetAndEpoch) -> None:
+        """Begin the log at a snapshot: older ones, and whole segments below it, go."""
+        with _disk("trim to", to):
+            self._delete_before(to)
+            self._log.delete_before(to.offset)
+
+    def delete(self, snapshot_id: OffsetAndEpoch) -> None:
+        with _disk("remove", snapshot_id):
+            self.snapshots.delete(snapshot_id)
+
+    def read_chunk(self, snapshot_id: OffsetAndEpoch, position: int, max_bytes: int) -> bytes:
+        """Empty if there is no such snapshot, or it ends there."""
+        with _disk("read", snapshot_id):
+            return self.snapshots.read(snapshot_id, position, max_bytes)
+
+    def _delete_before(self, snapshot_id: OffsetAndEpoch) -> None:
+        for each in self.snapshots.list():
+            if each.offset < snapshot_id.offset:
+                self.snapshots.delete(each)
+
     async def flush(self) -> Offset:
         """Make durable what was appended before the call; its end offset."""
         end: Offset = await self._flush()
@@ -159,6 +223,8 @@ class LogStore:
         Raises:
             StorageError: The disk failed; this was no clean close.
         """
+        with _disk("remove", "downloads"):
+            self._installs.close()
         self._log.close()
         if self._log.has_failed:
             return
@@ -181,10 +247,14 @@ class LogStore:
         self._tail = (base_offset, bytes(batches))
 
     def _voters(self) -> VoterHistory:
-        """All Voters records of the log. Reads the whole of it."""
+        """Of the latest snapshot, and of the log behind it."""
         found: VoterHistory = ()
         at, end = self._log.log_start_offset, self._log.end_offset
         try:
+            for latest in self._opened.found.held[-1:]:
+                voters = voters_of(partial(self.read_chunk, latest.snapshot_id))
+                found = (voter_entry(latest.snapshot_id, voters),)
+                at = latest.snapshot_id.offset
             while at < end:
                 for batch in describe_batches(self._log.read(at, _SCAN_BYTES)):
                     found += batch.voters
@@ -192,3 +262,12 @@ class LogStore:
         except (CorruptBatchError, ValueError, StorageError) as error:
             raise StartError(f"the metadata log cannot be read at {at}: {error}.") from error
         return found
+
+
+@contextmanager
+def _disk(verb: str, what: OffsetAndEpoch | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        name = what if isinstance(what, str) else format_name(what)
+        raise StorageError(f"cannot {verb} {name}: {error}") from error

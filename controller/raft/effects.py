@@ -6,9 +6,9 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from controller.raft.messages import FetchResponse, Request, Response
+from controller.raft.messages import FetchResponse, FetchSnapshotResponse, Request, Response
 from controller.raft.voters import ReplicaKey, VoterSet
-from klamm.ids import Epoch, NodeId, Offset
+from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,53 @@ class Truncate:
     to: Offset
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendChunk:
+    """Of a snapshot that is being downloaded; at position 0 the download begins (again)."""
+
+    snapshot_id: OffsetAndEpoch
+    position: int
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonDownload:
+    """Forget the chunks of this snapshot, and a check of them that is under way."""
+
+    snapshot_id: OffsetAndEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySnapshot:
+    """All chunks are there: look at each byte, make them durable, and say what is so. Beside."""
+
+    snapshot_id: OffsetAndEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshot:
+    """Durably and at once: the downloaded snapshot has its name, and the log is empty behind it.
+
+    A crash on the way leaves the old log and snapshots, or this one; never a part of each.
+    """
+
+    snapshot_id: OffsetAndEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class TrimLog:
+    """The log begins at this snapshot from now on; older snapshots and segments may go."""
+
+    to: OffsetAndEpoch
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSnapshot:
+    """Nobody will ask for it."""
+
+    snapshot_id: OffsetAndEpoch
+
+
 @dataclass(frozen=True, slots=True)
 class SendRequest:
     to: NodeId
@@ -77,6 +124,22 @@ class SendRecords:
     response: FetchResponse
     start_offset: Offset
     max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendChunk:
+    """Answer with `response`, and in it the snapshot's bytes from its position on."""
+
+    call: int
+    response: FetchSnapshotResponse
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSnapshot:
+    """The state is what this snapshot says; commits go on from its end. Never to a leader."""
+
+    snapshot_id: OffsetAndEpoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +229,27 @@ class HandOver:
     successor: NodeId
 
 
-Write = SaveQuorumState | AppendRecords | AppendControl | AppendFetched | Truncate
+Write = (
+    SaveQuorumState
+    | AppendRecords
+    | AppendControl
+    | AppendFetched
+    | Truncate
+    | AppendChunk
+    | AbandonDownload
+    | VerifySnapshot
+    | InstallSnapshot
+    | TrimLog
+    | DeleteSnapshot
+)
 """To this voter's disk."""
 
-Send = SendRequest | SendResponse | SendRecords
+Send = SendRequest | SendResponse | SendRecords | SendChunk
 """To another voter."""
 
 Tell = (
-    Commit
+    LoadSnapshot
+    | Commit
     | Claim
     | Renounce
     | AcceptProposal

@@ -125,7 +125,8 @@ def _end_pre_vote(state: RaftState, moment: Moment) -> Step:
     again_ms = follow.hurry(state, moment)
     if role.leader == NO_NODE:
         return replace(state, role=Unattached(deadline_ms=again_ms)), ()
-    return follow.fetch(state, Follower(leader=role.leader, lost=True, deadline_ms=again_ms))
+    role = Follower(leader=role.leader, lost=True, deadline_ms=again_ms)
+    return follow.fetch(state, role, moment)
 
 
 def _become_candidate(state: RaftState, moment: Moment) -> Step:
@@ -151,7 +152,7 @@ def _look_around(state: RaftState, moment: Moment) -> Step:
     if isinstance(state.role, Follower):
         leader = state.role.leader
         role = Follower(leader=leader, lost=True, deadline_ms=deadline_ms)
-        return follow.fetch(state, role)
+        return follow.fetch(state, role, moment)
     state = replace(state, role=Unattached(deadline_ms=deadline_ms))
     if not state.others:
         return replace(state, role=Unattached(deadline_ms=NEVER_MS)), ()

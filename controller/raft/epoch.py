@@ -6,7 +6,7 @@ pre-votes and fetches, which are questions: they must not move who answers them 
 
 from dataclasses import replace
 
-from controller.raft import follow
+from controller.raft import download, follow
 from controller.raft.effects import (
     Effects,
     RefuseRead,
@@ -22,6 +22,7 @@ from controller.raft.messages import (
     BeginQuorumEpochResponse,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
     Refusal,
     VoteRequest,
 )
@@ -34,7 +35,9 @@ Step = tuple[RaftState, Effects]
 def observe(state: RaftState, event: Event, moment: Moment) -> Step:
     """Take into account what a message tells of epochs and leaders, before it is looked at."""
     match event:
-        case RequestReceived(request=VoteRequest(pre_vote=True) | FetchRequest()):
+        case RequestReceived(
+            request=VoteRequest(pre_vote=True) | FetchRequest() | FetchSnapshotRequest()
+        ):
             return state, ()
         case RequestReceived(sender=sender, request=BeginQuorumEpochRequest(epoch=epoch)):
             return _seen(state, epoch, sender.node_id, moment, leader_speaks=True)
@@ -87,14 +90,16 @@ def become_follower(state: RaftState, epoch: Epoch, leader: NodeId, moment: Mome
     left = leave(state, epoch, leader)
     deadline_ms = moment.now_ms + state.config.fetch_timeout_ms
     entered: Effects = ()
+    abandoned: Effects = ()
     later = epoch > state.epoch
     role = Follower(leader=leader, deadline_ms=deadline_ms)
     state = replace(state, epoch=epoch, voted_for=None if later else state.voted_for, role=role)
     if later:
         # Within an epoch the leader is not saved: a vote given is what must not be forgotten.
         entered = (save(state),)
-    state, fetch = follow.fetch(state, role)
-    return state, (*entered, *left, *fetch)
+        state, abandoned = download.drop(state)
+    state, fetch = follow.fetch(state, role, moment)
+    return state, (*entered, *left, *abandoned, *fetch)
 
 
 def leave(state: RaftState, epoch: Epoch, leader: NodeId) -> Effects:
@@ -130,6 +135,6 @@ def on_begin_request(
     assert isinstance(role, Follower), "an announced leader is followed"
     effects: Effects = ()
     if role.lost or role.fetch is None:
-        state, effects = follow.fetch(state, replace(role, lost=False))
+        state, effects = follow.fetch(state, replace(role, lost=False), moment)
     answer = BeginQuorumEpochResponse(epoch=state.epoch, leader=role.leader)
     return state, (SendResponse(call, answer), *effects)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from controller.raft.messages import Request, Response
-from controller.raft.voters import ReplicaKey
-from klamm.ids import Epoch, NodeId, Offset
+from controller.raft.voters import ReplicaKey, VoterSet
+from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,37 @@ class TransferRequested:
     """None: the most caught up."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotWritten:
+    """This node's own, of its own state: whole, durable, and under its name."""
+
+    snapshot_id: OffsetAndEpoch
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrimRequested:
+    """Retention has it that the log may begin at this snapshot."""
+
+    to: OffsetAndEpoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotVerified:
+    """A downloaded snapshot is whole, sound and durable, and bears no name yet."""
+
+    snapshot_id: OffsetAndEpoch
+    voters: VoterSet
+    """As its header names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDamaged:
+    """A downloaded snapshot is not what it should be."""
+
+    snapshot_id: OffsetAndEpoch
+
+
 Event = (
     RequestReceived
     | RequestDropped
@@ -107,6 +138,10 @@ Event = (
     | ReadRequested
     | ResignRequested
     | TransferRequested
+    | SnapshotWritten
+    | TrimRequested
+    | SnapshotVerified
+    | SnapshotDamaged
 )
 
 

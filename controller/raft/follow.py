@@ -9,7 +9,7 @@ One fetch is out at a time.
 
 from dataclasses import replace
 
-from controller.raft import trust
+from controller.raft import download, trust
 from controller.raft.effects import AppendFetched, Commit, Effects, SendRequest, Truncate
 from controller.raft.events import Moment
 from controller.raft.messages import FetchRequest, FetchResponse, Refusal
@@ -23,8 +23,10 @@ HURRY_MS = 15
 Step = tuple[RaftState, Effects]
 
 
-def fetch(state: RaftState, role: Follower) -> Step:
+def fetch(state: RaftState, role: Follower, moment: Moment) -> Step:
     """Ask the leader for more, if all that we have is durable; else LogFlushed will."""
+    if state.download is not None and not state.download.complete:
+        return download.ask(state, role, state.download, moment)
     if state.flushed < state.log.end_offset:
         return replace(state, role=replace(role, fetch=None, retry_ms=NEVER_MS)), ()
     request = FetchRequest(
@@ -47,7 +49,7 @@ def on_flushed(state: RaftState, role: Follower, moment: Moment) -> Step:
         return state, ()
     if not role.lost:
         role = replace(role, deadline_ms=moment.now_ms + state.config.fetch_timeout_ms)
-    return fetch(state, role)
+    return fetch(state, role, moment)
 
 
 def on_response(
@@ -69,24 +71,29 @@ def on_response(
             return retry_later(state, role, moment), ()
         case _:
             return lose_leader(state, role, moment), ()
-    state = trust.heard(replace(state, attempts=0), response)
-    role = replace(
-        role,
-        lost=False,
-        fetch=None,
-        deadline_ms=moment.now_ms + state.config.fetch_timeout_ms,
-        read_round=max(role.read_round, response.read_round),
-    )
-    if response.snapshot_id is not None or not _continues(state, response):
+    state, role = hear(trust.heard(state, response), role, moment)
+    role = replace(role, read_round=max(role.read_round, response.read_round))
+    if response.snapshot_id is not None:
+        return download.begin(state, role, response.snapshot_id, moment)
+    if not _continues(state, response):
         return retry_later(state, role, moment), ()
+    state, abandoned = download.drop(state)
     if response.diverging is not None:
         state, effects = _truncate(state, response.diverging)
     else:
         state, effects = _append(state, response)
         state, committed = _learn_high_watermark(state, response.high_watermark)
         effects += committed
-    state, asked = fetch(state, role)
-    return state, effects + asked
+    state, asked = fetch(state, role, moment)
+    return state, abandoned + effects + asked
+
+
+def hear(state: RaftState, role: Follower, moment: Moment) -> tuple[RaftState, Follower]:
+    """The leader has answered: it lives, and nothing is out."""
+    deadline_ms = moment.now_ms + state.config.fetch_timeout_ms
+    return replace(state, attempts=0), replace(
+        role, lost=False, fetch=None, deadline_ms=deadline_ms
+    )
 
 
 def lose_leader(state: RaftState, role: Follower, moment: Moment) -> RaftState:

@@ -4,6 +4,7 @@
     BeginQuorumEpoch    leader → voters         I lead
     EndQuorumEpoch      leader → voters         I lead no more; these are my successors
     Fetch               follower → leader       replication by pull (KIP-595)
+    FetchSnapshot       follower → leader       what the log does not reach back to (KIP-630)
 
 Who asks, and whether it reached the right node of the right cluster, is the shell's to see to.
 """
@@ -119,5 +120,42 @@ class FetchResponse:
     """The batches' bytes, which go to the disk as they are."""
 
 
-Request = VoteRequest | BeginQuorumEpochRequest | EndQuorumEpochRequest | FetchRequest
-Response = VoteResponse | BeginQuorumEpochResponse | EndQuorumEpochResponse | FetchResponse
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSnapshotRequest:
+    """The next chunk of a snapshot, from a byte on."""
+
+    epoch: Epoch
+    snapshot_id: OffsetAndEpoch
+    position: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchSnapshotResponse:
+    refusal: Refusal = Refusal.NONE
+    epoch: Epoch
+    leader: NodeId
+    snapshot_id: OffsetAndEpoch
+    size_bytes: int = 0
+    """Of the whole snapshot."""
+    position: int = 0
+    length: int = 0
+    """Bytes in this chunk."""
+    data: object = None
+    """The chunk, which goes to the disk as it is."""
+
+
+Request = (
+    VoteRequest
+    | BeginQuorumEpochRequest
+    | EndQuorumEpochRequest
+    | FetchRequest
+    | FetchSnapshotRequest
+)
+Response = (
+    VoteResponse
+    | BeginQuorumEpochResponse
+    | EndQuorumEpochResponse
+    | FetchResponse
+    | FetchSnapshotResponse
+)

@@ -10,7 +10,7 @@ of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own 
 
 from dataclasses import replace
 
-from controller.raft import reads
+from controller.raft import reads, snapshots
 from controller.raft.effects import (
     AcceptProposal,
     AppendRecords,
@@ -31,7 +31,7 @@ from controller.raft.state import (
     RaftState,
 )
 from controller.raft.voters import ReplicaKey
-from klamm.ids import OffsetAndEpoch
+from klamm.ids import Epoch, OffsetAndEpoch
 
 PARKED_MAX = 64
 """Fetches that one leader holds back."""
@@ -46,17 +46,18 @@ def on_fetch(
     state: RaftState, call: int, sender: ReplicaKey, request: FetchRequest, moment: Moment
 ) -> Step:
     role = state.role
-    refusal = _refusal(state, request)
+    refusal = refusal_of(state, request.epoch)
     if refusal is not Refusal.NONE or not isinstance(role, Leader):
         answer = FetchResponse(refusal=refusal, epoch=state.epoch, leader=state.leader)
         return state, (SendResponse(call, answer),)
-    agrees = state.log.agrees_with(request.log_end)
+    snapshot_id = snapshots.needed(state, request.log_end)
+    agrees = snapshot_id is None and state.log.agrees_with(request.log_end)
     state = _note(state, role, sender, request, moment, agrees=agrees)
     state, committed = advance(state)
     state, released = _release(state)
     state, confirmed = reads.confirm(state)
     if not agrees:
-        answer = _diverging(state, request.log_end)
+        answer = _diverging(state, request.log_end, snapshot_id)
         return state, (*committed, *released, *confirmed, SendResponse(call, answer))
     parked = ParkedFetch(
         call=call,
@@ -70,10 +71,11 @@ def on_fetch(
     return state, (*committed, *released, *confirmed, *answered)
 
 
-def _refusal(state: RaftState, request: FetchRequest) -> Refusal:
-    if request.epoch < state.epoch:
+def refusal_of(state: RaftState, epoch: Epoch) -> Refusal:
+    """Why whoever is in `epoch` is not answered as by its leader."""
+    if epoch < state.epoch:
         return Refusal.FENCED_LEADER_EPOCH
-    if request.epoch > state.epoch:
+    if epoch > state.epoch:
         return Refusal.UNKNOWN_LEADER_EPOCH
     if not isinstance(state.role, Leader):
         return Refusal.NOT_LEADER_OR_FOLLOWER
@@ -252,10 +254,11 @@ def _answer(state: RaftState, parked: ParkedFetch) -> SendRecords | SendResponse
     )
 
 
-def _diverging(state: RaftState, end: OffsetAndEpoch) -> FetchResponse:
+def _diverging(
+    state: RaftState, end: OffsetAndEpoch, snapshot_id: OffsetAndEpoch | None
+) -> FetchResponse:
     role = state.role
     assert isinstance(role, Leader)
-    below = end.offset < state.log.start_offset
     return FetchResponse(
         epoch=state.epoch,
         leader=state.config.me,
@@ -263,6 +266,6 @@ def _diverging(state: RaftState, end: OffsetAndEpoch) -> FetchResponse:
         log_start_offset=state.log.start_offset,
         log_end_offset=state.log.end_offset,
         read_round=role.read_round,
-        diverging=None if below else state.log.end_of(end.epoch),
-        snapshot_id=state.log.start if below else None,
+        diverging=state.log.end_of(end.epoch) if snapshot_id is None else None,
+        snapshot_id=snapshot_id,
     )

@@ -14,7 +14,7 @@ back with a vote for itself may have led that epoch, so it never leads it again:
 from dataclasses import dataclass, replace
 
 from controller.raft.events import Moment
-from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
+from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchSnapshotRequest
 from controller.raft.voters import BOOTSTRAP, ReplicaKey, VoterHistory, VoterSet
 from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
@@ -72,7 +72,7 @@ class Follower:
     """When to ask for pre-votes, unless the leader is heard before."""
     lost: bool = False
     """The stream to the leader broke, or it said goodbye; it was not heard since."""
-    fetch: FetchRequest | None = None
+    fetch: FetchRequest | FetchSnapshotRequest | None = None
     """The one that is out."""
     retry_ms: int = NEVER_MS
     """When to fetch again after a failure."""
@@ -197,6 +197,31 @@ Role = Unattached | Follower | Prospective | Candidate | Leader | Resigned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSnapshot:
+    """On this replica's disk: the state when the log ended there."""
+
+    snapshot_id: OffsetAndEpoch
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """A snapshot on its way from the leader of `epoch`."""
+
+    snapshot_id: OffsetAndEpoch
+    epoch: Epoch
+    chunk_bytes: int
+    """To ask for next."""
+    position: int = 0
+    """All below is here."""
+    size_bytes: int = 0
+    """0 until the first chunk has said so."""
+    asked_ms: int = 0
+    complete: bool = False
+    """All is here, and is being verified."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SavedState:
     """What the quorum-state file says."""
 
@@ -221,6 +246,9 @@ class RaftState:
     """Campaigns since a leader was last heard: each waits longer."""
     recovering: Recovering | None = None
     """This voter has no say: it neither votes nor stands."""
+    snapshots: tuple[HeldSnapshot, ...] = ()
+    """By offset. The log begins at the first, or lower; all are of committed records."""
+    download: Download | None = None
     disks: tuple[ReplicaKey, ...] = ()
     """Disks that the log does not name yet, for the next Voters record: the first that each voter
     has shown to this process. Another one of the same id is a stranger already."""
@@ -312,6 +340,7 @@ def restore(
     voters: VoterHistory,
     moment: Moment,
     *,
+    snapshots: tuple[HeldSnapshot, ...] = (),
     distrust: str | None = None,
 ) -> RaftState:
     """The voter as it comes back from its disk. Its next_deadline_ms is near.
@@ -320,11 +349,15 @@ def restore(
         config: Who this is.
         saved: The quorum-state file; the default if there was none, and no log either.
         log: What stood in the log and is durable.
-        voters: The Voters records in the log.
+        voters: The Voters records in the latest snapshot, and in the log behind it.
         moment: Now.
+        snapshots: What else stands there, by offset; the log has the end of each, or begins there.
         distrust: In words, if the log is known to have lost what this voter had acknowledged.
     """
     assert log.last_epoch <= saved.epoch, "the log is of a later epoch than the vote"
+    ids = [each.snapshot_id for each in snapshots]
+    assert log.start_offset == 0 or log.start in ids, f"no snapshot at {log.start}"
+    assert not ids or ids[-1].offset <= log.end_offset, "a snapshot beyond the log's end"
     soon_ms = moment.within(1, 1 + STARTUP_JITTER_MS)
     if len(config.voters.voters) == 1 and not voters:
         soon_ms = moment.now_ms
@@ -342,8 +375,9 @@ def restore(
         voted_for=saved.voted_for,
         log=log,
         flushed=log.end_offset,
-        high_watermark=log.start_offset,
+        high_watermark=snapshots[-1].snapshot_id.offset if snapshots else log.start_offset,
         voter_history=((BOOTSTRAP, config.voters), *voters),
         role=role,
+        snapshots=snapshots,
         recovering=None if distrust is None else Recovering(reason=distrust),
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from controller.raft import (
+    download,
     election,
     epoch,
     follow,
@@ -11,6 +12,7 @@ from controller.raft import (
     reads,
     replication,
     resign,
+    snapshots,
     transfer,
     trust,
     vote,
@@ -27,15 +29,21 @@ from controller.raft.events import (
     RequestReceived,
     ResignRequested,
     ResponseReceived,
+    SnapshotDamaged,
+    SnapshotVerified,
+    SnapshotWritten,
     StreamLost,
     TimePassed,
     TransferRequested,
+    TrimRequested,
 )
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     VoteRequest,
     VoteResponse,
 )
@@ -64,6 +72,9 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     """
     after, entered = epoch.observe(state, event, moment)
     after, effects = _dispatch(after, event, moment)
+    if after.download is not None and after.download.epoch != after.epoch:
+        after, abandoned = download.drop(after)
+        effects += abandoned
     after = trust.settle(after)
     after, handed_over = transfer.proceed(after, moment)
     _check(state, after)
@@ -98,6 +109,14 @@ def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
             return resign.on_requested(state, event, moment)
         case TransferRequested():
             return transfer.on_requested(state, event, moment)
+        case SnapshotWritten():
+            return snapshots.on_written(state, event)
+        case TrimRequested():
+            return snapshots.on_trim(state, event)
+        case SnapshotVerified():
+            return download.on_verified(state, event, moment)
+        case SnapshotDamaged():
+            return download.on_damaged(state, event, moment)
     assert_never(event)
 
 
@@ -106,6 +125,8 @@ def _on_request(state: RaftState, event: RequestReceived, moment: Moment) -> Ste
     match request:
         case FetchRequest():
             return replication.on_fetch(state, call, sender, request, moment)
+        case FetchSnapshotRequest():
+            return snapshots.on_request(state, call, sender, request, moment)
         case VoteRequest():
             return vote.on_request(state, call, sender, request, moment)
         case BeginQuorumEpochRequest():
@@ -120,6 +141,8 @@ def _on_response(state: RaftState, event: ResponseReceived, moment: Moment) -> S
     match request, response:
         case FetchRequest(), FetchResponse():
             return follow.on_response(state, sender, request, response, moment)
+        case FetchSnapshotRequest(), FetchSnapshotResponse():
+            return download.on_response(state, sender, request, response, moment)
         case VoteRequest(), VoteResponse():
             return election.on_vote_response(state, sender, request, response, moment)
         case EndQuorumEpochRequest(), _:
@@ -134,6 +157,11 @@ def _on_failed(state: RaftState, event: RequestFailed, moment: Moment) -> Step:
             role = state.role
             if isinstance(role, Follower) and role.leader == event.to and role.fetch == request:
                 return follow.lose_leader(state, role, moment), ()
+            return state, ()
+        case FetchSnapshotRequest():
+            role = state.role
+            if isinstance(role, Follower) and role.leader == event.to and role.fetch == request:
+                return download.on_failed(state, role, moment), ()
             return state, ()
         case VoteRequest():
             return election.on_vote_failed(state, event.to, request, moment)
@@ -156,7 +184,7 @@ def _on_time(state: RaftState, moment: Moment) -> Step:
         case Resigned():
             return resign.on_time(state, role, moment)
         case Follower() if moment.now_ms < role.deadline_ms:
-            return follow.fetch(state, role)
+            return follow.fetch(state, role, moment)
     return election.on_time(state, moment)
 
 
@@ -194,6 +222,9 @@ def _check(before: RaftState, after: RaftState) -> None:
     assert after.high_watermark >= before.high_watermark, "the high watermark never falls"
     assert after.high_watermark <= after.log.end_offset
     assert after.flushed <= after.log.end_offset
+    if after.log is not before.log and after.log.start_offset > 0:
+        starts = any(each.snapshot_id == after.log.start for each in after.snapshots)
+        assert starts, "the log begins at a snapshot"
     assert after.log.last_epoch <= after.epoch
     leads = isinstance(after.role, Leader)
     if after.epoch == before.epoch:

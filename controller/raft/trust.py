@@ -31,6 +31,7 @@ from dataclasses import replace
 
 from controller.raft.messages import FetchResponse
 from controller.raft.state import END_UNKNOWN, Follower, RaftState, Recovering
+from klamm.ids import Epoch
 
 
 def heard(state: RaftState, response: FetchResponse) -> RaftState:
@@ -49,11 +50,17 @@ def settle(state: RaftState) -> RaftState:
     recovering = state.recovering
     if recovering is None or recovering.epoch != state.epoch:
         return state
-    start = state.log.start_of(state.epoch)
     whole = (
         isinstance(state.role, Follower)
         and state.flushed >= recovering.target
-        and start is not None
-        and state.high_watermark > start
+        and _has_committed(state, state.epoch)
     )
     return replace(state, recovering=None) if whole else state
+
+
+def _has_committed(state: RaftState, epoch: Epoch) -> bool:
+    """Is a record of this epoch known to be committed?"""
+    if state.log.start.epoch == epoch:
+        return True  # A snapshot ends with one.
+    start = state.log.start_of(epoch)
+    return start is not None and state.high_watermark > start

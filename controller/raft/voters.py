@@ -82,6 +82,18 @@ VoterHistory = tuple[tuple[Offset, VoterSet], ...]
 committed or not); the first is what was configured, at BOOTSTRAP."""
 
 
+def start_at(history: VoterHistory, start: Offset) -> VoterHistory:
+    """The history without what was replaced before `start`: the log begins there from now on."""
+    before = [entry for entry in history[1:] if entry[0] < start]
+    later = tuple(entry for entry in history[1:] if entry[0] >= start)
+    return (history[0], *before[-1:], *later)
+
+
+def voters_at(history: VoterHistory, end: Offset) -> VoterSet:
+    """Who voted when the log ended at `end`."""
+    return [voters for offset, voters in history if offset < end][-1]
+
+
 def truncate(history: VoterHistory, to: Offset) -> VoterHistory:
     """The history without the records at `to` and after it."""
     return tuple(entry for entry in history if entry[0] < to)

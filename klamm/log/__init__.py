@@ -9,6 +9,7 @@
     record_batch   PURE  header of 61 bytes, checksum, build and read a batch
     records        PURE  one record: varints, headers, control records
     compression    PURE  gzip, snappy, lz4, zstd, within a limit of output
+    snapshot       whole states beside a log, a file each: write, verify, name, read in chunks
     epochs         PURE  where each leader's epoch begins: what reconciles two logs
     checkpoint     small files replaced whole: write, sync, rename, sync the directory
     files          the port through which every byte reaches a disk; the simulator's seam

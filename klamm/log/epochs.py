@@ -93,6 +93,23 @@ class EpochChain:
         kept = bisect_right(self.starts, to - 1)
         return EpochChain(self.start, self.epochs[:kept], self.starts[:kept], to)
 
+    def start_at(self, start: OffsetAndEpoch) -> "EpochChain":
+        """The chain without the records below `start`, whose epoch is that of the last of them."""
+        assert self.start_offset <= start.offset <= self.end_offset, f"{start} is not in the log"
+        if start.offset == self.end_offset:
+            return self.begin_at(start)
+        first = bisect_right(self.starts, start.offset) - 1
+        assert first >= 0, f"nothing is known of offset {start.offset}"
+        starts = (start.offset, *self.starts[first + 1 :])
+        return EpochChain(start, self.epochs[first:], starts, self.end_offset)
+
+    def holds(self, end: OffsetAndEpoch) -> bool:
+        """Does this log have the record before `end`, in just that epoch?"""
+        if end.offset == self.start_offset:
+            return end == self.start
+        inside = self.start_offset < end.offset <= self.end_offset
+        return inside and self.epoch_at(Offset(end.offset - 1)) == end.epoch
+
     def begin_at(self, start: OffsetAndEpoch) -> "EpochChain":
         """An empty chain that goes on from `start`, such as a snapshot's id."""
         return EpochChain(start=start, end_offset=start.offset)

@@ -29,8 +29,8 @@ from klamm.log.files import Buffer, Files
 from klamm.log.found import FoundRecord, found
 from klamm.log.index import POSITION_MAX, RELATIVE_OFFSET_MAX
 from klamm.log.log_config import LogConfig as LogConfig
-from klamm.log.record_batch import BatchHeader, read_header, read_records
-from klamm.log.records import CorruptBatchError, Record
+from klamm.log.record_batch import BatchHeader, headers_in_order, read_records
+from klamm.log.records import Record
 from klamm.log.recovery import OnCorruption, Recoverer, Recovery
 from klamm.log.segment import Segment
 
@@ -148,7 +148,7 @@ class Log:
             StorageError: The disk failed, now or before.
         """
         self._check()
-        headers = self._headers_of(batches)
+        headers = headers_in_order(batches, self._end_offset, self._last_epoch)
         try:
             if self._fits(headers, len(batches)):
                 self._active.append(batches, headers)
@@ -307,6 +307,24 @@ class Log:
             self._set_end(offset)
         return offset
 
+    def delete_before(self, offset: Offset) -> None:
+        """Remove the segments whose records are all below `offset`; never the active one.
+
+        The first one first, so that a crash leaves the log's end. Needs no sync: a segment that
+        comes back does no harm.
+        """
+        self._check()
+        count = min(bisect_right(self._bases, offset), len(self._bases)) - 1
+        if count <= 0:
+            return
+        with self._disk, self._writing("remove segments of"):
+            for segment in self._segments[:count]:
+                segment.remove()
+            chain, base = self.epochs, self._bases[count]
+            epoch = chain.epoch_at(Offset(base - 1))
+            del self._segments[:count], self._bases[:count]
+            self._chain = chain.start_at(OffsetAndEpoch(epoch=epoch, offset=base))
+
     def truncate_fully_and_start_at(self, offset: Offset, epoch: Epoch = NO_EPOCH) -> None:
         """Drop everything and go on from `offset`. Durable once it returns.
 
@@ -358,26 +376,6 @@ class Log:
     def _poison(self, verb: str, error: OSError) -> StorageError:
         self._failure = f"cannot {verb} {self._active.path}: {error}"
         return StorageError(self._failure)
-
-    def _headers_of(self, batches: Buffer) -> list[BatchHeader]:
-        """The batches' headers, once they prove to be whole and to come next."""
-        headers: list[BatchHeader] = []
-        position, size = 0, len(batches)
-        offset: int = self._end_offset
-        epoch: int = self._last_epoch
-        while position < size:
-            header = read_header(batches, position)
-            if header is None:
-                raise CorruptBatchError(f"a batch cut short after {position} bytes")
-            if header.base_offset != offset:
-                raise CorruptBatchError(f"offset {header.base_offset}, {offset} comes next")
-            if header.leader_epoch < epoch:
-                raise CorruptBatchError(f"epoch {header.leader_epoch}, after {epoch}")
-            headers.append(header)
-            offset += header.last_offset_delta + 1
-            epoch = header.leader_epoch
-            position += header.size_bytes
-        return headers
 
     def _fits(self, headers: list[BatchHeader], size_bytes: int) -> bool:
         """May the batches go into the active segment?"""

@@ -200,6 +200,31 @@ def iter_batches(
         start = end
 
 
+def headers_in_order(
+    batches: bytes | bytearray | memoryview, offset: int, epoch: int
+) -> list[BatchHeader]:
+    """The batches' headers, once they prove to be whole, from `offset` on, and not before `epoch`.
+
+    Raises:
+        CorruptBatchError: They are not.
+    """
+    headers: list[BatchHeader] = []
+    position, size = 0, len(batches)
+    while position < size:
+        header = read_header(batches, position)
+        if header is None:
+            raise CorruptBatchError(f"a batch cut short after {position} bytes")
+        if header.base_offset != offset:
+            raise CorruptBatchError(f"offset {header.base_offset}, {offset} comes next")
+        if header.leader_epoch < epoch:
+            raise CorruptBatchError(f"epoch {header.leader_epoch}, after {epoch}")
+        headers.append(header)
+        offset += header.last_offset_delta + 1
+        epoch = header.leader_epoch
+        position += header.size_bytes
+    return headers
+
+
 def assign_offsets(
     buffer: bytearray | memoryview, base_offset: Offset, leader_epoch: Epoch
 ) -> Offset:

@@ -473,12 +473,15 @@ class FetchSnapshotRequest(_message.Message):
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    OBSERVER_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """The epoch that the fetcher is in."""
     position: _builtins.int
     """Byte position of the chunk."""
     max_bytes: _builtins.int
     """At most so many bytes."""
+    observer: _builtins.bool
+    """True: the fetcher is no voter, and its epoch means nothing."""
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who asks whom."""
@@ -495,10 +498,11 @@ class FetchSnapshotRequest(_message.Message):
         snapshot_id: Global___OffsetAndEpoch | None = ...,
         position: _builtins.int = ...,
         max_bytes: _builtins.int = ...,
+        observer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "max_bytes", b"max_bytes", "position", b"position", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "epoch", b"epoch", "max_bytes", b"max_bytes", "observer", b"observer", "position", b"position", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -516,6 +520,7 @@ class FetchSnapshotResponse(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused."""
     epoch: _builtins.int
@@ -528,6 +533,10 @@ class FetchSnapshotResponse(_message.Message):
     """Byte position of the chunk."""
     chunk: _builtins.bytes
     """The chunk."""
+    @_builtins.property
+    def snapshot_id(self) -> Global___OffsetAndEpoch:
+        """Of which snapshot."""
+
     def __init__(
         self,
         *,
@@ -537,10 +546,11 @@ class FetchSnapshotResponse(_message.Message):
         size_bytes: _builtins.int = ...,
         position: _builtins.int = ...,
         chunk: _builtins.bytes = ...,
+        snapshot_id: Global___OffsetAndEpoch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "position", b"position", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "position", b"position", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

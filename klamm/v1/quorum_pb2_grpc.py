@@ -55,7 +55,7 @@ class QuorumServiceStub:
                 request_serializer=klamm_dot_v1_dot_quorum__pb2.FetchRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_quorum__pb2.FetchResponse.FromString,
                 _registered_method=True)
-        self.FetchSnapshot = channel.unary_unary(
+        self.FetchSnapshot = channel.stream_stream(
                 '/klamm.v1.QuorumService/FetchSnapshot',
                 request_serializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotResponse.FromString,
@@ -106,8 +106,11 @@ class QuorumServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def FetchSnapshot(self, request, context):
-        """One chunk of a snapshot.
+    def FetchSnapshot(self, request_iterator, context):
+        """A snapshot in chunks, on a stream: each request is answered by one chunk, from its position
+        on. The fetcher says how large, so that a chunk takes about a tenth of a second on any link,
+        and goes on where it was after a broken stream. Voters are served by the leader only;
+        observers by any controller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -151,7 +154,7 @@ def add_QuorumServiceServicer_to_server(servicer, server):
                     request_deserializer=klamm_dot_v1_dot_quorum__pb2.FetchRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_quorum__pb2.FetchResponse.SerializeToString,
             ),
-            'FetchSnapshot': grpc.unary_unary_rpc_method_handler(
+            'FetchSnapshot': grpc.stream_stream_rpc_method_handler(
                     servicer.FetchSnapshot,
                     request_deserializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_quorum__pb2.FetchSnapshotResponse.SerializeToString,
@@ -287,7 +290,7 @@ class QuorumService:
             _registered_method=True)
 
     @staticmethod
-    def FetchSnapshot(request,
+    def FetchSnapshot(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -297,8 +300,8 @@ class QuorumService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/klamm.v1.QuorumService/FetchSnapshot',
             klamm_dot_v1_dot_quorum__pb2.FetchSnapshotRequest.SerializeToString,

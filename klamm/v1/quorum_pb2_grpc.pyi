@@ -44,8 +44,12 @@ class QuorumServiceStub:
     responder holds back until there is something to say or max_wait_ms is over. Voters are
     served by the leader only; observers by any controller, with committed records only.
     """
-    FetchSnapshot: _grpc.UnaryUnaryMultiCallable[_quorum_pb2.FetchSnapshotRequest, _quorum_pb2.FetchSnapshotResponse]
-    """One chunk of a snapshot."""
+    FetchSnapshot: _grpc.StreamStreamMultiCallable[_quorum_pb2.FetchSnapshotRequest, _quorum_pb2.FetchSnapshotResponse]
+    """A snapshot in chunks, on a stream: each request is answered by one chunk, from its position
+    on. The fetcher says how large, so that a chunk takes about a tenth of a second on any link,
+    and goes on where it was after a broken stream. Voters are served by the leader only;
+    observers by any controller.
+    """
     ReadIndex: _grpc.UnaryUnaryMultiCallable[_quorum_pb2.ReadIndexRequest, _quorum_pb2.ReadIndexResponse]
     """The leader's high watermark, once a majority has confirmed that it still leads: what a
     linearizable read must include. A controller that does not lead refuses.
@@ -69,8 +73,12 @@ class QuorumServiceAsyncStub(QuorumServiceStub):
     responder holds back until there is something to say or max_wait_ms is over. Voters are
     served by the leader only; observers by any controller, with committed records only.
     """
-    FetchSnapshot: _aio.UnaryUnaryMultiCallable[_quorum_pb2.FetchSnapshotRequest, _quorum_pb2.FetchSnapshotResponse]  # type: ignore[assignment]
-    """One chunk of a snapshot."""
+    FetchSnapshot: _aio.StreamStreamMultiCallable[_quorum_pb2.FetchSnapshotRequest, _quorum_pb2.FetchSnapshotResponse]  # type: ignore[assignment]
+    """A snapshot in chunks, on a stream: each request is answered by one chunk, from its position
+    on. The fetcher says how large, so that a chunk takes about a tenth of a second on any link,
+    and goes on where it was after a broken stream. Voters are served by the leader only;
+    observers by any controller.
+    """
     ReadIndex: _aio.UnaryUnaryMultiCallable[_quorum_pb2.ReadIndexRequest, _quorum_pb2.ReadIndexResponse]  # type: ignore[assignment]
     """The leader's high watermark, once a majority has confirmed that it still leads: what a
     linearizable read must include. A controller that does not lead refuses.
@@ -119,10 +127,14 @@ class QuorumServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def FetchSnapshot(
         self,
-        request: _quorum_pb2.FetchSnapshotRequest,
+        request_iterator: _MaybeAsyncIterator[_quorum_pb2.FetchSnapshotRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_quorum_pb2.FetchSnapshotResponse, _abc.Awaitable[_quorum_pb2.FetchSnapshotResponse]]:
-        """One chunk of a snapshot."""
+    ) -> _typing.Union[_abc.Iterator[_quorum_pb2.FetchSnapshotResponse], _abc.AsyncIterator[_quorum_pb2.FetchSnapshotResponse]]:
+        """A snapshot in chunks, on a stream: each request is answered by one chunk, from its position
+        on. The fetcher says how large, so that a chunk takes about a tenth of a second on any link,
+        and goes on where it was after a broken stream. Voters are served by the leader only;
+        observers by any controller.
+        """
 
     @_abc_1.abstractmethod
     def ReadIndex(

@@ -1,13 +1,13 @@
-"""One voter's disk: durable epoch and vote, and a log whose tail may not have arrived yet."""
+"""One voter's disk: durable epoch and vote, snapshots, a log whose tail may not be there yet."""
 
 import random
 from dataclasses import dataclass, field
 
 from controller.raft.messages import FetchedBatch
-from controller.raft.state import SavedState
+from controller.raft.state import HeldSnapshot, SavedState
 from controller.raft.voters import VoterHistory, VoterSet
-from klamm.ids import Epoch, Offset
-from klamm.log.epochs import EpochChain
+from klamm.ids import Epoch, Offset, OffsetAndEpoch
+from klamm.log.epochs import NOTHING_BEFORE, EpochChain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +34,51 @@ class Batch:
         )
 
 
+Entry = tuple[int, str]
+"""Epoch and payload."""
+
+Token = tuple[int, Entry]
+"""A piece of a snapshot's bytes: an offset, and what stood there."""
+
+TOKEN_BYTES = 16 * 1024
+"""So that a snapshot of some dozen records takes several chunks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    tokens: tuple[Token, ...]
+    voters: VoterSet
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.tokens) * TOKEN_BYTES
+
+    def entries(self) -> list[Entry]:
+        """The state, as all that had led to it."""
+        found = sorted(self.tokens)
+        offsets = [offset for offset, _ in found]
+        assert offsets == list(range(len(found))), "a snapshot that is none"
+        return [entry for _, entry in found]
+
+
 @dataclass(slots=True)
 class Disk:
     saved: SavedState | None = None
+    start: OffsetAndEpoch = NOTHING_BEFORE
+    """Where the log begins."""
+    snapshots: dict[OffsetAndEpoch, Snapshot] = field(default_factory=dict)
+    unsynced: OffsetAndEpoch | None = None
+    """The snapshot that an install has not made durable."""
+    parts: dict[OffsetAndEpoch, tuple[Token, ...]] = field(default_factory=dict)
+    """Downloads under way."""
+    durable_parts: set[OffsetAndEpoch] = field(default_factory=set)
     batches: list[Batch] = field(default_factory=list)
+    """From the log's start on."""
     durable_end: int = 0
     """What is below would survive a power cut."""
     is_full: bool = False
-    entries: list[tuple[int, str]] = field(default_factory=list)
-    """(epoch, payload) by offset: the same records again, flat."""
+    entries: list[Entry] = field(default_factory=list)
+    """By offset, from 0 on: what the latest snapshot or the records say."""
     starts: dict[int, int] = field(default_factory=dict)
     """Base offset → place in `batches`."""
 
@@ -64,21 +100,71 @@ class Disk:
         assert self.end_offset == to, "a truncation within a batch"
         self.durable_end = min(self.durable_end, to)
 
+    def trim(self, to: OffsetAndEpoch) -> None:
+        """Begin the log at this snapshot; older ones go."""
+        assert to in self.snapshots, f"no snapshot {to}"
+        kept = [each for each in self.batches if each.end_offset > to.offset]
+        assert not kept or kept[0].base_offset == to.offset, "a snapshot's end within a batch"
+        self.start = to
+        self._keep(kept)
+        for each in [each for each in self.snapshots if each.offset < to.offset]:
+            del self.snapshots[each]
+
+    def install(self, snapshot_id: OffsetAndEpoch, voters: VoterSet) -> None:
+        """The download is the state, and the log begins behind it."""
+        snapshot = Snapshot(tokens=self.parts.pop(snapshot_id), voters=voters)
+        if snapshot_id not in self.durable_parts:
+            self.unsynced = snapshot_id
+        self.durable_parts.clear()
+        self.snapshots = {snapshot_id: snapshot}
+        self.entries = snapshot.entries()
+        assert self.end_offset == snapshot_id.offset, "a snapshot with another end"
+        self.start = snapshot_id
+        self._keep([])
+        self.durable_end = self.end_offset
+
+    def _keep(self, batches: list[Batch]) -> None:
+        self.batches = batches
+        self.starts = {each.base_offset: place for place, each in enumerate(batches)}
+
+    def held(self) -> tuple[HeldSnapshot, ...]:
+        ids = sorted(self.snapshots, key=lambda each: each.offset)
+        return tuple(
+            HeldSnapshot(snapshot_id=each, size_bytes=self.snapshots[each].size_bytes)
+            for each in ids
+        )
+
     def flush(self, end_offset: int) -> None:
         self.durable_end = max(self.durable_end, min(end_offset, self.end_offset))
 
     def crash(self, rng: random.Random) -> None:
         """Keep what was synced, and by chance some of the rest, from the front."""
+        self.parts.clear()
+        self.durable_parts.clear()
+        if self.unsynced is not None:
+            del self.snapshots[self.unsynced]
+            self.unsynced = None
         kept = rng.choice((self.durable_end, self.end_offset, rng.randint(0, self.end_offset)))
         self.truncate(self._whole(max(kept, self.durable_end)))
+        self._reconcile()
         self.durable_end = self.end_offset
+
+    def _reconcile(self) -> None:
+        """A snapshot of what was committed, and not yet durable in this log, takes its place."""
+        held = self.held()
+        if held and held[-1].snapshot_id.offset > self.end_offset:
+            latest = held[-1].snapshot_id
+            self.snapshots = {latest: self.snapshots[latest]}
+            self.entries = self.snapshots[latest].entries()
+            self.start = latest
+            self._keep([])
 
     def _whole(self, to: int) -> int:
         """The last end of a batch that is not above `to`."""
         for batch in reversed(self.batches):
             if batch.end_offset <= to:
                 return batch.end_offset
-        return 0
+        return self.start.offset
 
     def read(self, start: int, bytes_max: int) -> list[Batch]:
         """Batches from `start` on; a hundred bytes a record, and one batch in any case."""
@@ -94,18 +180,22 @@ class Disk:
         return found
 
     def chain(self) -> EpochChain:
-        """As recovery finds it: from the batches, and nothing else."""
+        """As recovery finds it: from the start, the batches, and nothing else."""
         counts: dict[int, int] = {}
         for batch in self.batches:
             counts[batch.epoch] = counts.get(batch.epoch, 0) + len(batch.payload)
-        chain = EpochChain()
+        chain = EpochChain().begin_at(self.start)
         for epoch, count in counts.items():
             chain = chain.append(Epoch(epoch), count)
         return chain
 
     def voters(self) -> VoterHistory:
-        return tuple(
+        """As the latest snapshot says, and the log behind it."""
+        latest = self.held()[-1:]
+        end = latest[0].snapshot_id.offset if latest else Offset(0)
+        said = tuple((Offset(end - 1), self.snapshots[each.snapshot_id].voters) for each in latest)
+        return said + tuple(
             (Offset(each.end_offset - 1), each.voters)
             for each in self.batches
-            if each.voters is not None
+            if each.voters is not None and each.base_offset >= end
         )

@@ -41,6 +41,13 @@ class Faults:
     read_every_ms: float = 200.0
     fetch_bytes_max: int = 20_000
     """A record is taken for a hundred."""
+    snapshot_every_ms: float = 2_000.0
+    """On each node."""
+    trim_every_ms: float = 4_000.0
+    chunk_damage: float = 0.0
+    """Of each chunk of a snapshot."""
+    crash_at_install: float = 0.0
+    """Of each step of a download's end, to be the last of this incarnation."""
     election_timeout_ms: int = 1_000
     fetch_timeout_ms: int = 2_000
     crash: bool = True
@@ -77,6 +84,9 @@ def swarm(rng: random.Random) -> Faults:
         misfortune_every_ms=rng.choice((300.0, 1_000.0, 3_000.0)),
         proposal_every_ms=rng.choice((25.0, 80.0, 300.0)),
         proposal_records=rng.choice((1, 3, 20)),
+        snapshot_every_ms=rng.choice((500.0, 2_000.0, 1e9)),
+        trim_every_ms=rng.choice((1_000.0, 5_000.0)),
+        chunk_damage=rng.choice((0.0, 0.01)),
         election_timeout_ms=rng.choice((150, 500, 1_000)),
         crash=rng.random() < 0.9,
         cut=rng.random() < 0.7,
@@ -189,6 +199,29 @@ def clocks(rng: random.Random) -> Faults:
     )
 
 
+def laggards(rng: random.Random) -> Faults:
+    """Snapshots and trims all the time, long absences, crashes while one is installed."""
+    return Faults(
+        voters=rng.choice((3, 3, 5)),
+        stream_break=rng.choice((0.0, 0.02)),
+        slow_delay_chance=0.05,
+        chunk_damage=rng.choice((0.0, 0.02)),
+        crash_at_install=rng.choice((0.0, 0.1)),
+        crash_at_effect=rng.choice((0.0, 0.002)),
+        fsync_ms=rng.choice(((0.2, 4.0), (5.0, 60.0))),
+        misfortune_every_ms=600.0,
+        downtime_ms=(100.0, 6_000.0),
+        snapshot_every_ms=rng.choice((60.0, 300.0)),
+        trim_every_ms=rng.choice((100.0, 500.0)),
+        proposal_every_ms=30.0,
+        proposal_records=5,
+        fetch_bytes_max=rng.choice((300, 20_000)),
+        election_timeout_ms=150,
+        fetch_timeout_ms=300,
+        pause=rng.random() < 0.3,
+    )
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
@@ -197,9 +230,10 @@ PROFILES = {
     "network": network,
     "late": late,
     "clocks": clocks,
+    "laggards": laggards,
 }
 
-ROTATION = ("swarm", "late", "votes", "leaders", "swarm", "disks", "network", "clocks")
+ROTATION = ("laggards", "late", "votes", "leaders", "swarm", "disks", "network", "clocks")
 
 
 def of_seed(seed: int, profile: str | None = None) -> tuple[str, Faults]:

@@ -7,6 +7,8 @@
         one vote an epoch, over any crash              8  a follower acknowledges what is durable
      9  committed records are never truncated         10  epochs and high watermarks never fall
     11  a claim comes when all that was committed is known, and the epoch's first batch with it
+    12  a log begins at 0 or at the end of a snapshot that is held; none above a high watermark
+    13  a leader never loads a snapshot; what one says is what was committed, voters too
 What clients may see is in clients.py.
 """
 
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from controller.raft.messages import FetchRequest, Request, VoteRequest
 from controller.raft.state import Leader, RaftState
+from controller.raft.voters import VoterSet, voters_at
+from klamm.ids import OffsetAndEpoch
 from tests.sim.quorum.disk import Batch
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ class Invariants:
         """(epoch, payload) by offset: what any voter has called committed."""
         self.commit_epochs: list[int] = []
         """In which epoch each was first called so."""
+        self.voters: list[tuple[int, VoterSet]] = []
+        """Where committed Voters records stand, and what they say."""
+        self.installs = 0
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.records: dict[tuple[int, int], tuple[int, str]] = {}
@@ -93,6 +100,11 @@ class Invariants:
             )
         if high_watermark > known:
             assert node.state is not None
+            self.voters += [
+                (each.end_offset - 1, each.voters)
+                for each in node.disk.batches
+                if each.voters is not None and known < each.end_offset <= high_watermark
+            ]
             self.committed += entries[known:high_watermark]
             self.commit_epochs += [node.state.epoch] * (high_watermark - known)
         self.applied[node.id] = max(begin, high_watermark)
@@ -116,6 +128,38 @@ class Invariants:
         assert node.machine.end == end_offset, f"node {node.id} claims before it has applied"
         end = self._committed_before(node.state.epoch)
         assert end_offset >= end, f"node {node.id} claims at {end_offset}, {end} are committed"
+
+    def voters_below(self, end: int) -> VoterSet:
+        """As the last Voters record below `end` has it, which is committed."""
+        return [voters for offset, voters in self.voters if offset < end][-1]
+
+    def loading(self, node: "Node", snapshot_id: OffsetAndEpoch) -> None:
+        """13. The state machine is told that all up to there is as a snapshot says."""
+        assert not node.leads, f"node {node.id} leads, and loads a snapshot"
+        self.installs += 1
+        self.committed_to(node, snapshot_id.offset)
+        self.knows_voters(node)
+
+    def knows_voters(self, node: "Node") -> None:
+        """Who votes is what the log says, wherever it began to be read."""
+        state = node.state
+        assert state is not None
+        if self.voters and state.high_watermark > self.voters[0][0]:
+            known = voters_at(state.voter_history, state.high_watermark)
+            said = self.voters_below(state.high_watermark)
+            assert known == said, f"node {node.id} takes {known} for the voters, it is {said}"
+
+    def on_disk(self, node: "Node") -> None:
+        """12. When all that a step has ordered is done."""
+        state, disk = node.state, node.disk
+        assert state is not None
+        assert disk.start == state.log.start, f"node {node.id}: another start on its disk"
+        assert disk.start.offset == 0 or disk.start in disk.snapshots, (
+            f"node {node.id}: no snapshot where its log begins, {disk.start}"
+        )
+        assert all(each.offset <= state.high_watermark for each in disk.snapshots), (
+            f"node {node.id}: a snapshot of what is not committed"
+        )
 
     def truncating(self, node: "Node", to: int) -> None:
         self.truncations += 1

@@ -8,6 +8,7 @@ from uuid import UUID
 from controller.raft.effects import (
     AcceptProposal,
     AnswerRead,
+    AppendChunk,
     AppendControl,
     AppendFetched,
     AppendRecords,
@@ -20,6 +21,7 @@ from controller.raft.effects import (
     RefuseTransfer,
     Renounce,
     SaveQuorumState,
+    SendChunk,
     SendRecords,
     SendRequest,
     SendResponse,
@@ -43,6 +45,7 @@ from klamm.ids import DirectoryId, NodeId
 from tests.sim.quorum.disk import Batch, Disk
 from tests.sim.quorum.machine import Machine
 from tests.sim.quorum.network import DEATH_HEARD_MS
+from tests.sim.quorum.snapshots import carry_out, chunk
 
 if TYPE_CHECKING:
     from tests.sim.quorum.world import World
@@ -53,7 +56,7 @@ CLOCK_GRAIN_MS = 0.001
 STEPS_WITHOUT_TIME_MAX = 100
 """A deadline that has come must move when TimePassed is stepped."""
 
-NEEDS_ROOM = (SaveQuorumState, AppendRecords, AppendControl, AppendFetched)
+NEEDS_ROOM = (AppendChunk, SaveQuorumState, AppendRecords, AppendControl, AppendFetched)
 """On the disk; who finds none there ends, and says nothing of what it could not write."""
 
 
@@ -100,9 +103,18 @@ class Node:
         saved = self.disk.saved or SavedState()
         self.paused = False
         self.machine = Machine()
+        for held in self.disk.held()[-1:]:
+            self.machine.apply(self.disk.entries[: held.snapshot_id.offset], 0)
         self.state = restore(
-            self.config, saved, self.disk.chain(), self.disk.voters(), self._moment()
+            self.config,
+            saved,
+            self.disk.chain(),
+            self.disk.voters(),
+            self._moment(),
+            snapshots=self.disk.held(),
         )
+        self.world.invariants.on_disk(self)
+        self.world.invariants.knows_voters(self)
         self._set_timer()
 
     def crash(self) -> None:
@@ -178,6 +190,8 @@ class Node:
                 return
             self._carry_out(effect)
             self.world.troubles.after_effect(self, effect)
+        if self.incarnation == incarnation:
+            self.world.invariants.on_disk(self)
 
     def _set_timer(self) -> None:
         if self.state is None or self._timer_ms == self.state.next_deadline_ms:
@@ -217,6 +231,8 @@ class Node:
                 self._answer(call, response)
             case SendRecords():
                 self._answer(effect.call, self._records(effect))
+            case SendChunk():
+                self._answer(effect.call, chunk(self, effect))
             case Commit(high_watermark):
                 self.world.invariants.committed_to(self, high_watermark)
                 base = self.machine.end
@@ -230,6 +246,8 @@ class Node:
                 self.world.clients.told(self, effect)
             case RefuseTransfer() | HandOver():
                 self.world.clients.transferred(self, effect)
+            case _:
+                carry_out(self, effect)
 
     def _append(self, effect: AppendRecords | AppendControl | AppendFetched) -> None:
         match effect:
@@ -313,6 +331,11 @@ class Node:
         if isinstance(response, VoteResponse) and response.vote_granted:
             self.world.invariants.voted(self, sender, request)
         self.world.answers.pop((self.id, self.incarnation, call))(response)
+
+    @property
+    def applied(self) -> int:
+        """The state machine is taken to keep up."""
+        return 0 if self.state is None else self.state.high_watermark
 
     @property
     def leads(self) -> bool:

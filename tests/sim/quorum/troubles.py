@@ -7,7 +7,17 @@ them all: whole links, no loss, room on the disks, everybody up and awake.
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from controller.raft.effects import AppendControl, AppendRecords, Commit, Effect, SendResponse
+from controller.raft.effects import (
+    AppendControl,
+    AppendRecords,
+    Commit,
+    Effect,
+    InstallSnapshot,
+    LoadSnapshot,
+    SendResponse,
+    TrimLog,
+    VerifySnapshot,
+)
 from controller.raft.messages import Request, VoteResponse
 from klamm.ids import NodeId
 from tests.sim.quorum.faults import CALM
@@ -116,6 +126,8 @@ class Troubles:
                 chance += self.faults.crash_after_append
             case Commit() if node.leads:
                 chance += self.faults.crash_after_commit
+            case InstallSnapshot() | LoadSnapshot() | VerifySnapshot() | TrimLog():
+                chance += self.faults.crash_at_install
             case _:
                 pass
         if chance and self.rng.random() < chance:

@@ -14,12 +14,13 @@ from controller.raft.effects import Effect
 from controller.raft.events import Event
 from controller.raft.messages import Response
 from controller.raft.state import SavedState
-from klamm.ids import DirectoryId, Offset
+from klamm.ids import DirectoryId, Offset, OffsetAndEpoch
 from tests.sim.quorum.clients import Clients
 from tests.sim.quorum.faults import Faults, of_seed
 from tests.sim.quorum.invariants import Invariants
 from tests.sim.quorum.network import DEATH_HEARD_MS, Network
 from tests.sim.quorum.node import Node
+from tests.sim.quorum.snapshots import trim, write
 from tests.sim.quorum.troubles import Troubles
 
 HEAL_MS = 20_000.0
@@ -90,6 +91,9 @@ class World:
     def flush(self, node: Node, end_offset: int) -> None:
         node.disk.flush(end_offset)
 
+    def install(self, node: Node, snapshot_id: OffsetAndEpoch) -> None:
+        node.disk.install(snapshot_id, self.invariants.voters_below(snapshot_id.offset))
+
     def stream(
         self, follower: int, leader: int, *, upward: bool, deliver: Callable[[], None]
     ) -> None:
@@ -139,6 +143,15 @@ class World:
             count = self.rng.randint(1, self.faults.proposal_records)
             self.clients.propose(self.rng.choice(leaders), count)
 
+    def _snapshot(self, what: Callable[[Node], None], every_ms: float) -> None:
+        """Some node writes a snapshot, or begins its log at one."""
+        self.after(
+            self.rng.expovariate(len(self.nodes) / every_ms), lambda: self._snapshot(what, every_ms)
+        )
+        node = self.rng.choice(self.nodes)
+        if node.state is not None and not node.paused:
+            what(node)
+
     def _read(self) -> None:
         self.after(self.rng.expovariate(1 / self.faults.read_every_ms), self._read)
         node = self.rng.choice(self.nodes)
@@ -157,6 +170,8 @@ class World:
         self.troubles.go_on()
         self.after(0, self._propose)
         self.after(0, self._read)
+        self._snapshot(write, self.faults.snapshot_every_ms)
+        self._snapshot(trim, self.faults.trim_every_ms)
         self.until(trouble_ms)
         self.troubles.make_peace()
         committed = len(self.invariants.committed)

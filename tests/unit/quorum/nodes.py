@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -11,7 +11,7 @@ from controller.quorum.node import SERVICE, QuorumConfig, QuorumNode
 from controller.raft.state import RaftConfig
 from controller.raft.voters import Voter, VoterSet
 from klamm.clock import SystemClock
-from klamm.ids import DirectoryId, Epoch, NodeId, Offset
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.files import SystemFiles
 from klamm.log.record_batch import iter_batches, read_records
 from klamm.log.records import NewRecord
@@ -31,6 +31,21 @@ class Machine:
         self.epoch: Epoch | None = None
         self.turns: list[str] = []
         self.changed = asyncio.Event()
+
+    async def on_snapshot(
+        self, snapshot_id: OffsetAndEpoch, pieces: Iterator[tuple[memoryview, ...]]
+    ) -> None:
+        assert self.epoch is None, "a leader never loads a snapshot"
+        values = []
+        for piece in pieces:
+            for batch in piece:
+                for header, data in iter_batches(batch):
+                    if not header.is_control:
+                        values += [record.value or b"" for record in read_records(data)]
+            await asyncio.sleep(0)
+        self.values, self.end = values, snapshot_id.offset
+        self.turns.append(f"load {snapshot_id.offset}")
+        self._wake()
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
         for batch in batches:

@@ -9,7 +9,13 @@ from uuid import UUID
 import pytest
 
 from controller.quorum.driver import INBOX_MAX, QuorumDriver
-from controller.raft.effects import AppendControl, AppendRecords, SaveQuorumState, SendRequest
+from controller.raft.effects import (
+    AppendChunk,
+    AppendControl,
+    AppendRecords,
+    SaveQuorumState,
+    SendRequest,
+)
 from controller.raft.events import Event, Moment
 from controller.raft.messages import FetchRequest, FetchResponse, VoteRequest, VoteResponse
 from controller.raft.state import RaftConfig, SavedState, restore
@@ -86,6 +92,27 @@ class FakeStore:
         self.did.append(f"flush {self.ends[-1]}")
         end: Offset = await future
         return end
+
+    def append_chunk(self, effect: AppendChunk) -> None:
+        raise AssertionError("not a follower's test")
+
+    def abandon(self, snapshot_id: OffsetAndEpoch) -> None:
+        raise AssertionError("not a follower's test")
+
+    async def verify(self, snapshot_id: OffsetAndEpoch) -> VoterSet | None:
+        raise AssertionError("not a follower's test")
+
+    async def install(self, snapshot_id: OffsetAndEpoch) -> None:
+        raise AssertionError("not a follower's test")
+
+    def trim(self, to: OffsetAndEpoch) -> None:
+        self.did.append(f"trim {to.offset}")
+
+    def delete(self, snapshot_id: OffsetAndEpoch) -> None:
+        self.did.append(f"delete {snapshot_id.offset}")
+
+    def read_chunk(self, snapshot_id: OffsetAndEpoch, position: int, max_bytes: int) -> bytes:
+        return b""
 
     def finish(self, number: int) -> None:
         end, future = self.flushes[number]

@@ -22,6 +22,8 @@ from controller.raft.messages import (
     EndQuorumEpochResponse,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     Refusal,
     Request,
     Response,
@@ -41,6 +43,9 @@ OFFSETS = st.integers(0, 2**62).map(Offset)
 NODES = st.integers(-1, 2**31 - 1).map(NodeId)
 DISKS = st.none() | st.uuids().map(DirectoryId)
 ENDS = st.builds(OffsetAndEpoch, epoch=st.integers(-1, 2**31 - 2).map(Epoch), offset=OFFSETS)
+SNAPSHOTS = st.builds(OffsetAndEpoch, epoch=EPOCHS, offset=st.integers(1, 2**62).map(Offset))
+CHUNKS = st.binary(max_size=9)
+POSITIONS = st.integers(0, 2**40)
 REFUSALS = st.sampled_from(Refusal)
 
 REQUESTS: st.SearchStrategy[Request] = st.one_of(
@@ -59,6 +64,13 @@ REQUESTS: st.SearchStrategy[Request] = st.one_of(
         max_bytes=st.integers(0, 2**32 - 1),
         max_wait_ms=st.integers(0, 2**32 - 1),
         read_round=OFFSETS,
+    ),
+    st.builds(
+        FetchSnapshotRequest,
+        epoch=EPOCHS,
+        snapshot_id=ENDS,
+        position=POSITIONS,
+        max_bytes=st.integers(0, 2**32 - 1),
     ),
 )
 RESPONSES: st.SearchStrategy[Response] = st.one_of(
@@ -79,9 +91,19 @@ RESPONSES: st.SearchStrategy[Response] = st.one_of(
         high_watermark=OFFSETS,
         log_start_offset=OFFSETS,
         diverging=st.none() | ENDS,
-        snapshot_id=st.none() | ENDS,
+        snapshot_id=st.none() | SNAPSHOTS,
         read_round=OFFSETS,
         data=st.just(b""),
+    ),
+    st.builds(
+        lambda chunk, **fields: FetchSnapshotResponse(length=len(chunk), data=chunk, **fields),
+        chunk=CHUNKS,
+        refusal=REFUSALS,
+        epoch=EPOCHS,
+        leader=NODES,
+        snapshot_id=ENDS,
+        size_bytes=POSITIONS,
+        position=POSITIONS,
     ),
 )
 
@@ -106,6 +128,14 @@ def test_requests_there_and_back(request: Request) -> None:
 def test_responses_there_and_back(response: Response) -> None:
     wire = response_to_wire(response)
     assert response_from_wire(type(wire).FromString(wire.SerializeToString())) == response
+
+
+@pytest.mark.parametrize(("offset", "epoch"), [(0, 0), (-1, 1), (5, -1)])
+def test_nobody_is_told_of_a_snapshot_that_cannot_be(offset: int, epoch: int) -> None:
+    """Row 108."""
+    told = pb.FetchResponse(snapshot_id=pb.OffsetAndEpoch(offset=offset, epoch=epoch))
+    with pytest.raises(ValueError, match=r"snapshot_id|offset"):
+        response_from_wire(told)
 
 
 def test_batches_are_described_and_held_against_their_checksums() -> None:

@@ -51,6 +51,17 @@ async def fetch(
     return answer
 
 
+async def chunk(
+    stub: "pb_grpc.QuorumServiceAsyncStub", request: pb.FetchSnapshotRequest
+) -> pb.FetchSnapshotResponse:
+    call = stub.FetchSnapshot()
+    await call.write(request)
+    answer = await call.read()
+    assert isinstance(answer, pb.FetchSnapshotResponse)
+    await call.done_writing()
+    return answer
+
+
 @pytest.mark.parametrize(
     ("stranger", "error"),
     [
@@ -70,7 +81,7 @@ async def test_strangers_are_refused_by_name_and_change_nothing(
             await stub.BeginQuorumEpoch(pb.BeginQuorumEpochRequest(caller=stranger, epoch=99)),
             await stub.EndQuorumEpoch(pb.EndQuorumEpochRequest(caller=stranger, epoch=99)),
             await stub.ReadIndex(pb.ReadIndexRequest(caller=stranger)),
-            await stub.FetchSnapshot(pb.FetchSnapshotRequest(caller=stranger)),
+            await chunk(stub, pb.FetchSnapshotRequest(caller=stranger)),
             await fetch(stub.Fetch(), pb.FetchRequest(caller=stranger, epoch=99, log_end=end)),
             await fetch(stub.Fetch(), pb.FetchRequest(caller=stranger, observer=True)),
         ]

@@ -1,0 +1,167 @@
+"""Snapshots of the metadata log on this voter's disk: downloads, and what the log begins with.
+
+    .part ──verify, sync──▶ .part, sound ──install──▶ .checkpoint, and the log empty behind it
+
+Wherever the power goes, `reconcile` finds the old log with the old snapshots, or the new snapshot;
+if it is the new one, what is left of the old log goes, since the snapshot is of what is committed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiofiles.os import wrap
+
+from controller.quorum.control import describe_batches
+from controller.raft.state import HeldSnapshot
+from controller.raft.voters import VoterSet
+from klamm.errors import StartError, StorageError
+from klamm.ids import NO_EPOCH, Offset, OffsetAndEpoch
+from klamm.log.epochs import EpochChain
+from klamm.log.log import Log
+from klamm.log.records import CorruptBatchError
+from klamm.log.snapshot import CorruptSnapshotError, PartFile, SnapshotFiles, format_name
+
+HEADER_BYTES_MAX = 1024 * 1024
+"""Of a snapshot's first batch: voters and versions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What stands on a disk once snapshots and log fit each other."""
+
+    log: EpochChain
+    held: tuple[HeldSnapshot, ...]
+    notices: tuple[str, ...]
+    """Damaged snapshots, and where the log was cut for a sound one; in words."""
+
+
+def reconcile(snapshots: SnapshotFiles, log: Log) -> Found:
+    """Have log and snapshots fit each other, and forget what is of no use.
+
+    Raises:
+        StartError: The log begins above 0, and no sound snapshot says what was before.
+        StorageError, OSError: The disk failed.
+    """
+    snapshots.clean()
+    notes: list[str] = []
+    sound: list[OffsetAndEpoch] = []
+    for each in snapshots.list():
+        try:
+            snapshots.verify(each)
+            sound.append(each)
+        except CorruptSnapshotError as error:
+            snapshots.set_aside(each)
+            notes.append(str(error))
+    base = log.log_start_offset
+    sound = [each for each in sound if each.offset >= base]
+    if base > 0 and not sound:
+        raise StartError(
+            f"the metadata log begins at offset {base}, and no sound snapshot of what was before "
+            "is beside it. Restore one, or empty the directory, so that the node fetches "
+            "everything anew and stays without a vote until it is admitted again."
+        )
+    if sound and not _contains(log.epochs, sound[-1]):
+        latest = sound[-1]
+        if log.end_offset > 0:
+            notes.append(f"the log, which ended at {log.end_offset}, gave way to {latest}")
+        log.truncate_fully_and_start_at(latest.offset, latest.epoch)
+        log.flush()
+    chain = log.epochs
+    sound = [each for each in sound if _contains(chain, each)]
+    if chain.start_offset > 0:
+        first = sound[0]
+        at_start = first.offset == chain.start_offset
+        chain = _begun_at(chain, first) if at_start else chain.start_at(first)
+    for each in snapshots.list():
+        if each not in sound:
+            snapshots.delete(each)
+    held = tuple(HeldSnapshot(snapshot_id=each, size_bytes=snapshots.size(each)) for each in sound)
+    return Found(log=chain, held=held, notices=tuple(notes))
+
+
+def _contains(chain: EpochChain, snapshot_id: OffsetAndEpoch) -> bool:
+    """Does the log go on from there? What was before its first record it does not know."""
+    offset = snapshot_id.offset
+    if offset == chain.start_offset and chain.start.epoch == NO_EPOCH:
+        return offset > 0
+    return chain.holds(snapshot_id)
+
+
+def _begun_at(chain: EpochChain, start: OffsetAndEpoch) -> EpochChain:
+    """The chain, now that the epoch of the record before it is known."""
+    return EpochChain(start, chain.epochs, chain.starts, chain.end_offset)
+
+
+class Installs:
+    """Downloads of one voter. Called from the loop's thread."""
+
+    def __init__(self, snapshots: SnapshotFiles) -> None:
+        self._snapshots = snapshots
+        self._parts: dict[OffsetAndEpoch, PartFile] = {}
+        self._check = wrap(_check)
+
+    def append(self, snapshot_id: OffsetAndEpoch, position: int, data: bytes) -> None:
+        """A chunk, where the last one ended."""
+        if position == 0:
+            self.abandon(snapshot_id)
+            self._parts[snapshot_id] = self._snapshots.create(snapshot_id)
+        part = self._parts[snapshot_id]
+        assert part.position == position, f"a chunk at {position}, {part.position} is next"
+        part.append(data)
+
+    def abandon(self, snapshot_id: OffsetAndEpoch) -> None:
+        """Forget it; there may be nothing yet."""
+        part = self._parts.pop(snapshot_id, None)
+        if part is not None:
+            part.abandon()
+
+    async def verify(self, snapshot_id: OffsetAndEpoch) -> VoterSet | None:
+        """Its voters, once all of it is sound and durable; None if it is not, or was abandoned.
+
+        Raises:
+            StorageError: The disk failed.
+        """
+        part = self._parts.get(snapshot_id)
+        if part is None:
+            return None
+        try:
+            voters: VoterSet = await self._check(part)
+        except (CorruptSnapshotError, CorruptBatchError, ValueError):
+            return None
+        except OSError as error:
+            if self._parts.get(snapshot_id) is not part:
+                return None  # It was closed beneath us.
+            raise StorageError(f"cannot verify {format_name(snapshot_id)}: {error}") from error
+        return voters if self._parts.get(snapshot_id) is part else None
+
+    def finish(self, snapshot_id: OffsetAndEpoch) -> None:
+        """Give it its name, durably."""
+        self._parts.pop(snapshot_id).finish()
+
+    def close(self) -> None:
+        for snapshot_id in list(self._parts):
+            self.abandon(snapshot_id)
+
+
+def _check(part: PartFile) -> VoterSet:
+    part.verify()
+    part.sync()
+    return voters_of(part.read)
+
+
+def voters_of(read: Callable[[int, int], bytes]) -> VoterSet:
+    """As a snapshot's header names them; `read(position, max_bytes)` gives its bytes.
+
+    Raises:
+        ValueError: It names none.
+        CorruptBatchError: It does not begin with a whole batch.
+    """
+    batches = describe_batches(read(0, HEADER_BYTES_MAX))
+    if not batches or not batches[0].voters:
+        raise ValueError("a snapshot without voters in its header")
+    return batches[0].voters[-1][1]
+
+
+def voter_entry(snapshot_id: OffsetAndEpoch, voters: VoterSet) -> tuple[Offset, VoterSet]:
+    """As a history has it: as if the last record below the snapshot's end had said so."""
+    return Offset(snapshot_id.offset - 1), voters
