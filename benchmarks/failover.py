@@ -3,6 +3,8 @@
     python -m benchmarks.failover [--kills 20] [-o json]
 
 1. The active controller gets SIGKILL; from then until the next metadata write has committed.
+   Also without a failure: leadership is handed to another controller; from the request until
+   a write has been committed by that one.
 2. The same of etcd's leader: three nodes, its defaults, the same machine, the same run.
 3. The broker that leads most partitions gets SIGKILL; from then until a real client
    (librdkafka, its defaults but acks=all, which is one) has an acknowledged record on every
@@ -49,6 +51,34 @@ async def kill_controllers(
         took.append(time.monotonic() - began)
         await cluster.start_node(f"controller-{leader}")
         advance()
+    return took
+
+
+async def transfers(
+    cluster: LocalCluster, client: ControllerClient, count: int, advance: Advance
+) -> list[float]:
+    """Seconds from the request to hand over until the new leader's first write has committed.
+
+    The request goes on a connection of its own; the writer hears of the new leader as any client
+    does. Asked and written at once: the write waits for the new leader, and is not held up by the
+    answer to the request.
+    """
+    took: list[float] = []
+    other = ControllerClient(cluster.controller_addresses)
+    try:
+        for number in range(count):
+            await write(client, f"{3_000_000 + number}")
+            leader = (await other.describe_quorum()).quorum.leader_id
+            target = next(each for each in (1, 2, 3) if each != leader)
+            request = admin_pb2.TransferLeadershipRequest(voter_id=target)
+            began = time.monotonic()
+            answer = await other.transfer_leadership(request)
+            await write(other, f"{4_000_000 + number}")
+            took.append(time.monotonic() - began)
+            assert answer.leader_id == target
+            advance()
+    finally:
+        await other.close()
     return took
 
 
@@ -154,6 +184,7 @@ async def klamm_figures(
     assert answer.results[0].error_code == 0, answer.results[0].error_message
     rows: list[tuple[str, str, Callable[..., Awaitable[list[float]]]]] = [
         ("Klamm: controller killed → committed", "≤ 100 ms, p99 ≤ 300 ms", kill_controllers),
+        ("Klamm: leadership handed over → committed", "≤ 20 ms", transfers),
         ("Klamm: broker killed → all writable", "≤ 400 ms", kill_brokers),
     ]
     figures: list[Figure] = []

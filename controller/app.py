@@ -123,7 +123,7 @@ class Controller:
     def _add_services(self, clock: SystemClock) -> None:
         quorum, active, refusals = self._quorum, self._active, Refusals(self._quorum)
         metadata = MetadataService(quorum, active.log, clock)
-        admin = AdminService(active, refusals)
+        admin = AdminService(active, quorum, refusals)
         control = ControllerService(active, quorum, refusals)
         self._server.add(QUORUM, quorum.register)
         self._server.add(

@@ -120,10 +120,7 @@ def request_from_wire(wire: WireRequest) -> Request:
         case pb.BeginQuorumEpochRequest():
             return BeginQuorumEpochRequest(epoch=epoch)
         case pb.EndQuorumEpochRequest():
-            count = len(wire.preferred_successors)
-            _check(count <= SUCCESSORS_MAX, "preferred_successors: count", count)
-            successors = tuple(NodeId(each) for each in wire.preferred_successors)
-            return EndQuorumEpochRequest(epoch=epoch, successors=successors)
+            return EndQuorumEpochRequest(epoch=epoch, successors=_successors(wire))
     assert_never(wire)
 
 
@@ -141,6 +138,7 @@ def response_to_wire(response: Response) -> WireResponse:
                 log_end_offset=response.log_end_offset if response.log_end_offset >= 0 else None,
                 read_round=response.read_round,
                 batches=data if isinstance(data, bytes) else b"",
+                preferred_successors=response.successors,
             )
             if response.diverging is not None:
                 wire.diverging.CopyFrom(end_to_wire(response.diverging))
@@ -239,10 +237,17 @@ def _fetch_response(
         log_end_offset=_log_end_offset(wire),
         diverging=log_end(wire.diverging) if wire.HasField("diverging") else None,
         snapshot_id=_snapshot_id(wire.snapshot_id) if wire.HasField("snapshot_id") else None,
+        successors=_successors(wire),
         read_round=wire.read_round,
         batches=batches,
         data=data,
     )
+
+
+def _successors(wire: pb.EndQuorumEpochRequest | pb.FetchResponse) -> tuple[NodeId, ...]:
+    count = len(wire.preferred_successors)
+    _check(count <= SUCCESSORS_MAX, "preferred_successors: count", count)
+    return tuple(NodeId(each) for each in wire.preferred_successors)
 
 
 def _log_end_offset(wire: pb.FetchResponse) -> Offset:

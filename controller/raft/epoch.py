@@ -102,12 +102,16 @@ def become_follower(state: RaftState, epoch: Epoch, leader: NodeId, moment: Mome
     return state, (*entered, *left, *abandoned, *fetch)
 
 
-def leave(state: RaftState, epoch: Epoch, leader: NodeId) -> Effects:
+def leave(
+    state: RaftState, epoch: Epoch, leader: NodeId, successors: tuple[NodeId, ...] = ()
+) -> Effects:
     """What a leader owes to those that wait, when it is one no longer; nothing for other roles."""
     role = state.role
     if not isinstance(role, Leader):
         return ()
-    answer = FetchResponse(refusal=Refusal.NOT_LEADER_OR_FOLLOWER, epoch=epoch, leader=leader)
+    answer = FetchResponse(
+        refusal=Refusal.NOT_LEADER_OR_FOLLOWER, epoch=epoch, leader=leader, successors=successors
+    )
     transfer: Effects = ()
     if role.transfer is not None:
         transfer = (RefuseTransfer(role.transfer.call, TransferRefusal.NOT_LEADER),)

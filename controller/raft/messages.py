@@ -114,6 +114,8 @@ class FetchResponse:
     """The fetcher's log is no prefix of the leader's: cut it to here at the most."""
     snapshot_id: OffsetAndEpoch | None = None
     """The leader's log begins above the fetcher's end."""
+    successors: tuple[NodeId, ...] = ()
+    """Of a leader that has resigned, as in EndQuorumEpoch: who is to stand first."""
     read_round: int = 0
     batches: tuple[FetchedBatch, ...] = ()
     data: object = None

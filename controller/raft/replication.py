@@ -29,6 +29,7 @@ from controller.raft.state import (
     ParkedFetch,
     Progress,
     RaftState,
+    Resigned,
 )
 from controller.raft.voters import ReplicaKey
 from klamm.ids import Epoch, OffsetAndEpoch
@@ -48,7 +49,13 @@ def on_fetch(
     role = state.role
     refusal = refusal_of(state, request.epoch)
     if refusal is not Refusal.NONE or not isinstance(role, Leader):
-        answer = FetchResponse(refusal=refusal, epoch=state.epoch, leader=state.leader)
+        ending = role.ending if isinstance(role, Resigned) else None
+        answer = FetchResponse(
+            refusal=refusal,
+            epoch=state.epoch,
+            leader=state.leader,
+            successors=() if ending is None else ending.successors,
+        )
         return state, (SendResponse(call, answer),)
     snapshot_id = snapshots.needed(state, request.log_end)
     agrees = snapshot_id is None and state.log.agrees_with(request.log_end)

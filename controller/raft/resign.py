@@ -1,7 +1,10 @@
 """Giving up leadership, and what the others make of it.
 
 give_up ──▶ EndQuorumEpoch(successors, the most caught up first) ──▶ first: stands at once
-                                                                    others: wait their turn
+       └──▶ parked fetches: refused, with the same list              others: wait their turn
+
+Both say the same, as either may come first: a follower that learned no more than that its leader
+leads no more would campaign at once, against the successor.
 """
 
 from dataclasses import replace
@@ -10,8 +13,22 @@ from controller.raft import election
 from controller.raft.effects import Effects, SendRequest, SendResponse
 from controller.raft.epoch import leave
 from controller.raft.events import Moment, ResignRequested
-from controller.raft.messages import EndQuorumEpochRequest, EndQuorumEpochResponse, Refusal
-from controller.raft.state import NEVER_MS, Follower, Leader, RaftState, Resigned, Unattached
+from controller.raft.messages import (
+    EndQuorumEpochRequest,
+    EndQuorumEpochResponse,
+    FetchRequest,
+    FetchResponse,
+    Refusal,
+)
+from controller.raft.state import (
+    NEVER_MS,
+    Follower,
+    Leader,
+    Prospective,
+    RaftState,
+    Resigned,
+    Unattached,
+)
 from controller.raft.voters import ReplicaKey
 from klamm.ids import NO_NODE, NodeId
 
@@ -41,7 +58,7 @@ def give_up(
     successors = tuple(each.node_id for each in ranked)
     ending = EndQuorumEpochRequest(epoch=state.epoch, successors=successors)
     timeout_ms = state.config.election_timeout_ms
-    left = leave(state, state.epoch, NO_NODE)
+    left = leave(state, state.epoch, NO_NODE, successors)
     resigned = Resigned(
         deadline_ms=moment.within(timeout_ms, 2 * timeout_ms),
         unacked=successors,
@@ -63,27 +80,42 @@ def on_end_request(
         refusal = Refusal.FENCED_LEADER_EPOCH
         answer = EndQuorumEpochResponse(refusal=refusal, epoch=state.epoch, leader=state.leader)
         return state, (SendResponse(call, answer),)
-    state, effects = _succeed(state, sender.node_id, request, moment)
+    state, effects = _succeed(state, sender.node_id, request.successors, moment)
     answer = EndQuorumEpochResponse(epoch=state.epoch, leader=state.leader)
     return state, (*effects, SendResponse(call, answer))
 
 
+def on_fetch_refused(
+    state: RaftState,
+    sender: NodeId,
+    request: FetchRequest,
+    response: FetchResponse,
+    moment: Moment,
+) -> Step:
+    """The leader that it fetched from has resigned, and says in which order to stand."""
+    role = state.role
+    current = isinstance(role, Follower) and role.leader == sender and role.fetch == request
+    if not current or response.epoch != state.epoch:
+        return state, ()
+    return _succeed(state, sender, response.successors, moment)
+
+
 def _succeed(
-    state: RaftState, leader: NodeId, request: EndQuorumEpochRequest, moment: Moment
+    state: RaftState, leader: NodeId, successors: tuple[NodeId, ...], moment: Moment
 ) -> Step:
     role = state.role
-    if isinstance(role, Follower) and role.leader != leader:
+    if not isinstance(role, Follower | Prospective | Unattached):
         return state, ()
-    if not isinstance(role, Follower | Unattached):
+    known = NO_NODE if isinstance(role, Unattached) else role.leader
+    if known not in (leader, NO_NODE):
         return state, ()
-    me = state.config.me
-    if state.may_stand and request.successors[:1] == (me,):
+    if state.may_stand and successors[:1] == (state.config.me,):
         return election.stand(state, moment)
-    deadline_ms = moment.now_ms + _turn_ms(state, request.successors)
-    if isinstance(role, Follower):
-        role = replace(role, lost=True, fetch=None, retry_ms=NEVER_MS, deadline_ms=deadline_ms)
-        return replace(state, role=role), ()
-    return replace(state, role=Unattached(deadline_ms=deadline_ms)), ()
+    deadline_ms = moment.now_ms + _turn_ms(state, successors)
+    if known == NO_NODE:
+        return replace(state, role=Unattached(deadline_ms=deadline_ms)), ()
+    lost = Follower(leader=leader, lost=True, deadline_ms=deadline_ms)
+    return replace(state, role=lost), ()
 
 
 def _turn_ms(state: RaftState, successors: tuple[NodeId, ...]) -> int:

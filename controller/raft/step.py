@@ -139,6 +139,8 @@ def _on_request(state: RaftState, event: RequestReceived, moment: Moment) -> Ste
 def _on_response(state: RaftState, event: ResponseReceived, moment: Moment) -> Step:
     sender, request, response = event.sender, event.request, event.response
     match request, response:
+        case FetchRequest(), FetchResponse(successors=(_, *_)):
+            return resign.on_fetch_refused(state, sender, request, response, moment)
         case FetchRequest(), FetchResponse():
             return follow.on_response(state, sender, request, response, moment)
         case FetchSnapshotRequest(), FetchSnapshotResponse():

@@ -12,8 +12,10 @@ from controller.active import ActiveController
 from controller.plan.configs import AlterResult
 from controller.plan.topics import CreateResult, DeleteResult
 from controller.server import door, requests
+from controller.server.port import QuorumView
 from controller.server.refusals import Refusals
 from klamm.errors import KlammError
+from klamm.ids import NodeId
 from klamm.v1 import admin_pb2 as pb
 from klamm.v1 import records_pb2
 from klamm.v1.admin_pb2_grpc import AdminServiceServicer
@@ -27,8 +29,11 @@ NAME = "klamm.v1.AdminService"
 
 
 class AdminService(AdminServiceServicer):
-    def __init__(self, controller: ActiveController, refusals: Refusals) -> None:
+    def __init__(
+        self, controller: ActiveController, quorum: QuorumView, refusals: Refusals
+    ) -> None:
         self._controller = controller
+        self._quorum = quorum
         self._refusals = refusals
 
     async def CreateTopics(
@@ -78,6 +83,24 @@ class AdminService(AdminServiceServicer):
             await self._refusals.abort(context, error)
         return pb.IncrementalAlterConfigsResponse(
             results=map(_altered, results), committed_offset=end
+        )
+
+    async def TransferLeadership(
+        self, request: pb.TransferLeadershipRequest, context: "Context"
+    ) -> pb.TransferLeadershipResponse:
+        """Hand leadership to another controller, and answer once it leads."""
+        try:
+            door.check(door.transfer_leadership(request))
+            done = await self._quorum.transfer(
+                NodeId(request.voter_id), door.timeout_ms(request.timeout_ms)
+            )
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.TransferLeadershipResponse(
+            former_leader_id=done.former,
+            leader_id=done.leader,
+            leader_epoch=done.epoch,
+            took_ms=done.took_ms,
         )
 
 

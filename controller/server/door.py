@@ -162,6 +162,13 @@ def timeout_ms(asked: int) -> int:
     return asked or TIMEOUT_MS
 
 
+def transfer_leadership(request: admin.TransferLeadershipRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, "", ""))
+    if request.voter_id < 0:
+        found["voter_id"] = f"must be in 0..{NODE_ID_MAX}, is {request.voter_id}"
+    return found
+
+
 def _call(timeout: int, principal: str, request_id: str) -> _Found:
     if timeout > TIMEOUT_MS_MAX:
         yield "timeout_ms", f"must be in 1..{TIMEOUT_MS_MAX}, or 0, is {timeout}"

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from controller.quorum.port import Peer
+from controller.quorum.port import Peer, Transferred
 from klamm.ids import Epoch, NodeId, Offset
 from klamm.metadata.image import MetadataImage
 from klamm.v1 import quorum_pb2
@@ -59,6 +59,10 @@ class QuorumView(Protocol):
 
     async def describe(self, timeout_ms: int) -> quorum_pb2.DescribeQuorumResponse:
         """The quorum as its leader sees it; a standby asks the leader, and else says its own."""
+        ...
+
+    async def transfer(self, to: NodeId, timeout_ms: int) -> Transferred:
+        """See `controller.quorum.port.Quorum`."""
         ...
 
 

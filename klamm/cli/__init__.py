@@ -1,7 +1,8 @@
 """`klamm`: what a person types.
 
     app ── cluster    up, down, kill, stop, pause, resume, start, status
-        ├─ quorum     describe                     ╮
+        ├─ roll       every node restarted, one by one
+        ├─ quorum     describe, transfer           ╮
         ├─ brokers    list                         ├─▶ target (which cluster?) ─▶ gRPC
         ├─ topics     create, list, describe, …    │
         ├─ metadata   dump                         ╯

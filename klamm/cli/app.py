@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from klamm.cli import brokers, cluster, config, metadata, quorum, records, topics, tour
+from klamm.cli import brokers, cluster, config, metadata, quorum, records, roll, topics, tour
 from klamm.cli.outside import Outside
 from klamm.errors import KlammError, UnreachableError
 
@@ -34,6 +34,7 @@ app = typer.Typer(
     was started last. Exit status: 0 done, 1 failed, 2 wrong usage, 3 nobody to talk to.""",
 )
 cluster.add_to(app)
+roll.add_to(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(quorum.app, name="quorum")

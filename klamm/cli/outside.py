@@ -29,6 +29,10 @@ class Controllers(Protocol):
         self, request: "admin.DeleteTopicsRequest", timeout_ms: int
     ) -> "admin.DeleteTopicsResponse": ...
 
+    async def transfer_leadership(
+        self, request: "admin.TransferLeadershipRequest", timeout_ms: int
+    ) -> "admin.TransferLeadershipResponse": ...
+
     async def describe_cluster(
         self, request: "metadata.DescribeClusterRequest", timeout_ms: int
     ) -> "metadata.DescribeClusterResponse": ...

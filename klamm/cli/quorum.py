@@ -1,4 +1,4 @@
-"""`klamm quorum …`: the fields of Kafka's `kafka-metadata-quorum describe`."""
+"""`klamm quorum …`: the fields of Kafka's `kafka-metadata-quorum describe`, and who leads."""
 
 import json
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from klamm.config.listeners import format_address
 from klamm.errors import UnreachableError
 
 if TYPE_CHECKING:
+    from klamm.v1 import admin_pb2 as admin
     from klamm.v1 import metadata_pb2 as metadata
     from klamm.v1 import quorum_pb2 as quorum
 
@@ -84,6 +85,45 @@ def describe(
             typer.echo(replication_text(described["replicas"], human_readable=human_readable))
     if answer.leader_id < 0:
         raise UnreachableError("The quorum has no leader at present.")
+
+
+@app.command("transfer")
+def transfer(
+    context: typer.Context,
+    to: Annotated[int, typer.Option("--to", min=0, help="The controller that is to lead.")],
+    directory: DirOption = None,
+    controller: ControllerOption = None,
+    bootstrap_server: BootstrapOption = None,
+    timeout: TimeoutOption = TIMEOUT_S,
+    format_: OutputOption = Output.TABLE,
+) -> None:
+    """Hand the quorum's leadership to another controller: nothing is lost, no timeout passes.
+
+    Refused, and the leader stays, if that controller is no voter, is silent, or is behind.
+
+    \b
+    klamm quorum transfer --to 2
+    klamm quorum transfer --to 2 -o json | jq .took_ms
+    """
+
+    async def question(controllers: Controllers) -> "admin.TransferLeadershipResponse":
+        from klamm.v1 import admin_pb2 as admin
+
+        timeout_ms = round(timeout * 1_000)
+        request = admin.TransferLeadershipRequest(voter_id=to, timeout_ms=timeout_ms)
+        return await controllers.transfer_leadership(request, timeout_ms=timeout_ms)
+
+    where = target.find(directory, controller, bootstrap_server)
+    answer = target.ask(outside(context), where, question, timeout)
+    if format_ is Output.JSON:
+        output.write_json(output.message_json(answer))
+    elif answer.former_leader_id == answer.leader_id:
+        typer.echo(f"Controller {answer.leader_id} leads already, in epoch {answer.leader_epoch}.")
+    else:
+        typer.echo(
+            f"Controller {answer.former_leader_id} led; controller {answer.leader_id} leads epoch "
+            f"{answer.leader_epoch}, after {answer.took_ms} ms."
+        )
 
 
 def status_json(answer: "quorum.DescribeQuorumResponse") -> dict[str, Any]:

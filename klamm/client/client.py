@@ -26,7 +26,7 @@ from klamm.errors import (
     OverloadedError,
     UnreachableError,
 )
-from klamm.ids import Offset
+from klamm.ids import Epoch, NodeId, Offset
 from klamm.rpc.status import ConnectionLostError, from_call
 from klamm.rpc.stream import MessageStream
 from klamm.v1 import admin_pb2 as admin
@@ -94,6 +94,18 @@ class ControllerClient:
                 for each in resource.alterations
             ),
         )
+
+    async def transfer_leadership(
+        self, request: admin.TransferLeadershipRequest, timeout_ms: int = TIMEOUT_MS
+    ) -> admin.TransferLeadershipResponse:
+        """Safe to send twice: it says who is to lead."""
+        answer = await self._change(
+            lambda node, timeout: node.admin.TransferLeadership(request, timeout=timeout),
+            timeout_ms,
+            idempotent=True,
+        )
+        self.controllers.heard(NodeId(answer.leader_id), Epoch(answer.leader_epoch))
+        return answer
 
     # ── A broker's life ───────────────────────────────────────────────────────────────────────
 

@@ -571,3 +571,69 @@ class AlterConfigResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AlterConfigResult: _TypeAlias = AlterConfigResult  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipRequest(_message.Message):
+    """Names the controller that is to lead.
+
+    FAILED_PRECONDITION with VOTER_NOT_FOUND: it is no voter; PREFERRED_LEADER_NOT_AVAILABLE: it is
+    silent or behind, and the leader stays; REASSIGNMENT_IN_PROGRESS: another transfer is under way;
+    NEW_LEADER_ELECTED: leadership was given up, and yet another controller leads.
+    DEADLINE_EXCEEDED with COMMIT_UNKNOWN: it is not known in time who leads.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTER_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    voter_id: _builtins.int
+    """A voter's node id."""
+    timeout_ms: _builtins.int
+    """1 to 600,000; 0 means 30,000."""
+    def __init__(
+        self,
+        *,
+        voter_id: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["timeout_ms", b"timeout_ms", "voter_id", b"voter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipRequest: _TypeAlias = TransferLeadershipRequest  # noqa: Y015
+
+@_typing.final
+class TransferLeadershipResponse(_message.Message):
+    """Who leads now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMER_LEADER_ID_FIELD_NUMBER: _builtins.int
+    LEADER_ID_FIELD_NUMBER: _builtins.int
+    LEADER_EPOCH_FIELD_NUMBER: _builtins.int
+    TOOK_MS_FIELD_NUMBER: _builtins.int
+    former_leader_id: _builtins.int
+    """Who led when it was asked."""
+    leader_id: _builtins.int
+    """Who leads: the voter that was named."""
+    leader_epoch: _builtins.int
+    """The epoch that it leads."""
+    took_ms: _builtins.int
+    """From the request until the new leader's first record was committed, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        former_leader_id: _builtins.int = ...,
+        leader_id: _builtins.int = ...,
+        leader_epoch: _builtins.int = ...,
+        took_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["former_leader_id", b"former_leader_id", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "took_ms", b"took_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadershipResponse: _TypeAlias = TransferLeadershipResponse  # noqa: Y015

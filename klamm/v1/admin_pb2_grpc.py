@@ -52,6 +52,11 @@ class AdminServiceStub:
                 request_serializer=klamm_dot_v1_dot_admin__pb2.IncrementalAlterConfigsRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_admin__pb2.IncrementalAlterConfigsResponse.FromString,
                 _registered_method=True)
+        self.TransferLeadership = channel.unary_unary(
+                '/klamm.v1.AdminService/TransferLeadership',
+                request_serializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -81,6 +86,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TransferLeadership(self, request, context):
+        """Hands the leadership of the controllers' quorum over; answered once the other leads and has
+        committed its first record. Without effect if it leads already, so it is safe to send twice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +111,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.IncrementalAlterConfigs,
                     request_deserializer=klamm_dot_v1_dot_admin__pb2.IncrementalAlterConfigsRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_admin__pb2.IncrementalAlterConfigsResponse.SerializeToString,
+            ),
+            'TransferLeadership': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferLeadership,
+                    request_deserializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -184,6 +202,33 @@ class AdminService:
             '/klamm.v1.AdminService/IncrementalAlterConfigs',
             klamm_dot_v1_dot_admin__pb2.IncrementalAlterConfigsRequest.SerializeToString,
             klamm_dot_v1_dot_admin__pb2.IncrementalAlterConfigsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferLeadership(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.AdminService/TransferLeadership',
+            klamm_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
+            klamm_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
             options,
             channel_credentials,
             insecure,

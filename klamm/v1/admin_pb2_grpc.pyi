@@ -44,6 +44,10 @@ class AdminServiceStub:
     """Deletes topics; answered once they are committed."""
     IncrementalAlterConfigs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.IncrementalAlterConfigsRequest, _admin_pb2.IncrementalAlterConfigsResponse]
     """Sets or removes configs (KIP-339)."""
+    TransferLeadership: _grpc.UnaryUnaryMultiCallable[_admin_pb2.TransferLeadershipRequest, _admin_pb2.TransferLeadershipResponse]
+    """Hands the leadership of the controllers' quorum over; answered once the other leads and has
+    committed its first record. Without effect if it leads already, so it is safe to send twice.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -59,6 +63,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Deletes topics; answered once they are committed."""
     IncrementalAlterConfigs: _aio.UnaryUnaryMultiCallable[_admin_pb2.IncrementalAlterConfigsRequest, _admin_pb2.IncrementalAlterConfigsResponse]  # type: ignore[assignment]
     """Sets or removes configs (KIP-339)."""
+    TransferLeadership: _aio.UnaryUnaryMultiCallable[_admin_pb2.TransferLeadershipRequest, _admin_pb2.TransferLeadershipResponse]  # type: ignore[assignment]
+    """Hands the leadership of the controllers' quorum over; answered once the other leads and has
+    committed its first record. Without effect if it leads already, so it is safe to send twice.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes. Two levels of failure: what became of one item is a Kafka error code in the answer;
@@ -89,5 +97,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.IncrementalAlterConfigsResponse, _abc.Awaitable[_admin_pb2.IncrementalAlterConfigsResponse]]:
         """Sets or removes configs (KIP-339)."""
+
+    @_abc_1.abstractmethod
+    def TransferLeadership(
+        self,
+        request: _admin_pb2.TransferLeadershipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.TransferLeadershipResponse, _abc.Awaitable[_admin_pb2.TransferLeadershipResponse]]:
+        """Hands the leadership of the controllers' quorum over; answered once the other leads and has
+        committed its first record. Without effect if it leads already, so it is safe to send twice.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

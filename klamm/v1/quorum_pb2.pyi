@@ -412,6 +412,7 @@ class FetchResponse(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     READ_ROUND_FIELD_NUMBER: _builtins.int
     LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
+    PREFERRED_SUCCESSORS_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused."""
     epoch: _builtins.int
@@ -438,6 +439,12 @@ class FetchResponse(_message.Message):
     def snapshot_id(self) -> Global___OffsetAndEpoch:
         """The fetcher is below the log's start: fetch this snapshot."""
 
+    @_builtins.property
+    def preferred_successors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """With NOT_LEADER_OR_FOLLOWER, from a leader that has resigned: voters, who is to stand first, as
+        in EndQuorumEpoch. This may be heard before that.
+        """
+
     def __init__(
         self,
         *,
@@ -451,10 +458,11 @@ class FetchResponse(_message.Message):
         batches: _builtins.bytes = ...,
         read_round: _builtins.int = ...,
         log_end_offset: _builtins.int | None = ...,
+        preferred_successors: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "diverging", b"diverging", "log_end_offset", b"log_end_offset", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_end_offset", b"log_end_offset", "log_start_offset", b"log_start_offset", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_end_offset", b"log_end_offset", "log_start_offset", b"log_start_offset", "preferred_successors", b"preferred_successors", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_end_offset: _TypeAlias = _typing.Literal["log_end_offset"]  # noqa: Y015
     _WhichOneofArgType__log_end_offset: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset"]  # noqa: Y015

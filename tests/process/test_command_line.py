@@ -23,7 +23,12 @@ class Terminal:
     directory: Path
 
     def type(
-        self, *arguments: str, status: int = 0, stdin: str = "", here: bool = True
+        self,
+        *arguments: str,
+        status: int = 0,
+        stdin: str = "",
+        here: bool = True,
+        timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> "subprocess.CompletedProcess[str]":
         where = ("--dir", str(self.directory)) if here else ()
         done = subprocess.run(
@@ -31,7 +36,7 @@ class Terminal:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
             env={**os.environ, "KLAMM_STATE_DIR": str(self.directory / "state")},
         )
@@ -152,6 +157,26 @@ def test_a_node_is_paused_stopped_and_started(terminal: Terminal) -> None:
     assert terminal.file["brokers"][2]["pid"] is None
     terminal.type("start", "broker-3")
     assert "There is no broker-9" in terminal.type("kill", "broker-9", status=1).stderr
+
+
+def test_leadership_is_transferred_and_every_node_restarted(terminal: Terminal) -> None:
+    """Scenario 12: one after the other, and the cluster serves all the while."""
+    former = terminal.json("quorum", "describe")["leader_id"]
+    target = former % 3 + 1
+    done = terminal.json("quorum", "transfer", "--to", str(target))
+    assert (done["former_leader_id"], done["leader_id"]) == (former, target)
+    assert terminal.json("quorum", "describe")["leader_id"] == target
+    refused = terminal.type("quorum", "transfer", "--to", "9", status=1).stderr
+    assert "controller 9 is no voter; 1, 2, 3 are" in refused
+    before = {each["pid"] for kind in ("controllers", "brokers") for each in terminal.file[kind]}
+    said = terminal.type("roll", timeout_s=150).stdout.splitlines()
+    assert said[2] == f"controller-{min({1, 2, 3} - {target})} leads"
+    assert said[3] == f"controller-{target} restarted"
+    assert sorted(each for each in said if "restarted" in each) == [
+        f"{kind}-{node} restarted" for kind in ("broker", "controller") for node in (1, 2, 3)
+    ]
+    after = {each["pid"] for kind in ("controllers", "brokers") for each in terminal.file[kind]}
+    assert not before & after
 
 
 def test_a_second_cluster_in_the_same_directory_is_refused(terminal: Terminal) -> None:

@@ -4,7 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from uuid import UUID
 
-from controller.quorum.port import PROPOSAL_RECORDS_MAX, LogMovedError, Peer, StateMachine
+from controller.quorum.port import (
+    PROPOSAL_RECORDS_MAX,
+    LogMovedError,
+    Peer,
+    StateMachine,
+    Transferred,
+)
 from klamm.errors import CommitUnknownError, DefiniteError, NotControllerError
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch
@@ -126,6 +132,9 @@ class FakeQuorum:
 
     async def describe(self, timeout_ms: int) -> quorum_pb2.DescribeQuorumResponse:
         return quorum_pb2.DescribeQuorumResponse()
+
+    async def transfer(self, to: NodeId, timeout_ms: int) -> Transferred:
+        raise NotControllerError(self.leader, self.epoch)
 
     async def resign(self, timeout_ms: int) -> None: ...
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from klamm.cli.outside import Outside
-from klamm.errors import UnreachableError
+from klamm.errors import KlammError, UnreachableError
 from klamm.ids import Offset
 from klamm.v1 import admin_pb2 as admin
 from klamm.v1 import metadata_pb2 as metadata
@@ -27,6 +27,8 @@ class FakeControllers:
     events: list[metadata.WatchEvent] = field(default_factory=list)
     quorum: DescribeQuorumResponse = field(default_factory=DescribeQuorumResponse)
     page: int = 1_000
+    refusal: KlammError | None = None
+    """What a transfer is answered."""
 
     def world(self) -> Outside:
         def connect(addresses: Sequence[str]) -> "FakeControllers":
@@ -57,6 +59,16 @@ class FakeControllers:
     ) -> admin.DeleteTopicsResponse:
         self._hear(request)
         return admin.DeleteTopicsResponse(results=self.results)
+
+    async def transfer_leadership(
+        self, request: admin.TransferLeadershipRequest, timeout_ms: int
+    ) -> admin.TransferLeadershipResponse:
+        self._hear(request)
+        if self.refusal is not None:
+            raise self.refusal
+        return admin.TransferLeadershipResponse(
+            former_leader_id=2, leader_id=request.voter_id, leader_epoch=4, took_ms=7
+        )
 
     async def describe_cluster(
         self, request: metadata.DescribeClusterRequest, timeout_ms: int

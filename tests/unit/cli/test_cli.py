@@ -10,7 +10,7 @@ import pytest
 from fake_controllers import FakeControllers
 
 from klamm.cli.app import run
-from klamm.errors import ErrorCode
+from klamm.errors import ApiError, CommitUnknownError, ErrorCode
 from klamm.ids import format_uuid
 from klamm.v1 import admin_pb2 as admin
 from klamm.v1 import metadata_pb2 as metadata
@@ -70,7 +70,8 @@ def test_help_is_quick_to_import() -> None:
     [
         "", "up", "down", "status", "kill", "stop", "pause", "resume", "start", "produce",
         "consume", "tour", "topics", "topics create", "topics list", "topics describe",
-        "topics delete", "brokers list", "quorum describe", "metadata dump", "config reference",
+        "topics delete", "brokers list", "quorum describe", "quorum transfer",
+        "roll", "metadata dump", "config reference",
     ],
 )  # fmt: skip
 def test_every_command_helps_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,6 +270,36 @@ def the_quorum() -> quorum.DescribeQuorumResponse:
             for each in (1, 2, 3)
         ],
     )
+
+
+def test_leadership_is_transferred(
+    controllers: FakeControllers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    succeed(controllers, "quorum", "transfer", "--to", "3")
+    assert capsys.readouterr().out == "Controller 2 led; controller 3 leads epoch 4, after 7 ms.\n"
+    succeed(controllers, "quorum", "transfer", "--to", "2")
+    assert capsys.readouterr().out == "Controller 2 leads already, in epoch 4.\n"
+    succeed(controllers, "quorum", "transfer", "--to", "3", "-o", "json")
+    assert json.loads(capsys.readouterr().out) == {
+        "former_leader_id": 2,
+        "leader_id": 3,
+        "leader_epoch": 4,
+        "took_ms": 7,
+    }
+
+
+def test_a_transfer_that_fails_says_why(
+    controllers: FakeControllers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transfer = ["quorum", "transfer", "--to", "9", *HERE]
+    controllers.refusal = ApiError(ErrorCode.VOTER_NOT_FOUND, "controller 9 is no voter; 1, 2 are")
+    assert run(transfer, controllers.world()) == 1
+    assert "controller 9 is no voter; 1, 2 are" in capsys.readouterr().err
+    controllers.refusal = CommitUnknownError("it is not known who leads")
+    assert run(transfer, controllers.world()) == 1
+    controllers.down = True
+    assert run(transfer, controllers.world()) == 3
+    assert run(["quorum", "transfer", *HERE], controllers.world()) == 2
 
 
 def test_quorum_status_as_kafka_prints_it(

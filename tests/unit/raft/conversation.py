@@ -145,6 +145,8 @@ def _request(request: Request) -> str:
 
 def _response(response: Response) -> str:
     leader = "" if response.leader == NO_NODE else f", {response.leader} leads {response.epoch}"
+    if isinstance(response, FetchResponse) and response.successors:
+        return f"{response.refusal.name}; after me {', '.join(map(str, response.successors))}"
     if response.refusal is not Refusal.NONE:
         return f"{response.refusal.name}{leader}"
     match response:

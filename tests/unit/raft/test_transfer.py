@@ -14,6 +14,7 @@ from controller.raft.effects import (
     RefuseTransfer,
     Renounce,
     SendRequest,
+    SendResponse,
     TransferRefusal,
 )
 from controller.raft.events import (
@@ -21,20 +22,27 @@ from controller.raft.events import (
     Moment,
     ProposalMade,
     RequestReceived,
+    ResponseReceived,
     StreamLost,
     TimePassed,
     TransferRequested,
 )
-from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
-from controller.raft.state import Candidate, Leader, RaftState, Resigned, Unattached
+from controller.raft.messages import (
+    EndQuorumEpochRequest,
+    FetchRequest,
+    FetchResponse,
+    Refusal,
+)
+from controller.raft.state import Candidate, Follower, Leader, RaftState, Resigned, Unattached
 from controller.raft.step import step
-from klamm.ids import Epoch, NodeId, Offset
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from tests.unit.raft.voter import (
     EPOCH,
     FOLLOWER,
     LOG,
     ME,
     NOW,
+    PROSPECTIVE,
     RESIGNED,
     THREE,
     TWO,
@@ -107,6 +115,52 @@ def test_the_target_stands_without_a_pre_vote_and_the_other_waits_its_turn() -> 
     waiting = EndQuorumEpochRequest(epoch=EPOCH, successors=(THREE, ME))
     state, _ = step(voter(FOLLOWER), RequestReceived(7, key(2), waiting), NOW)
     assert not isinstance(state.role, Candidate)
+
+
+def test_who_fetches_from_a_leader_that_gave_up_hears_the_order_in_which_to_stand() -> None:
+    """Its stream may be quicker than EndQuorumEpoch; it must not campaign against the target."""
+    state, _ = asked(led(), THREE)
+    _, effects = fetched(state, 2, 6)
+    refusal = FetchResponse(
+        refusal=Refusal.NOT_LEADER_OR_FOLLOWER,
+        epoch=EPOCH,
+        leader=NO_NODE,
+        successors=(THREE, TWO),
+    )
+    assert effects == (SendResponse(102, refusal),)
+    _, effects = asked(led(), THREE)
+    parked = [each.response for each in effects if isinstance(each, SendResponse)]
+    assert parked == [refusal, refusal]
+
+
+@pytest.mark.parametrize("after", ["nothing", "a campaign of its own"])
+def test_a_follower_waits_its_turn_whichever_way_it_heard(after: str) -> None:
+    request = FetchRequest(
+        epoch=EPOCH, log_end=LOG.end, high_watermark=Offset(0), max_bytes=1, max_wait_ms=1
+    )
+    state = voter(replace(FOLLOWER, fetch=request))
+    turn_ms = NOW.now_ms + (state.config.election_backoff_max_ms >> 1)
+
+    def answer(*successors: NodeId) -> ResponseReceived:
+        refusal = FetchResponse(
+            refusal=Refusal.NOT_LEADER_OR_FOLLOWER,
+            epoch=EPOCH,
+            leader=NO_NODE,
+            successors=successors,
+        )
+        return ResponseReceived(TWO, request, refusal)
+
+    first, effects = step(state, answer(ME, THREE), NOW)
+    assert isinstance(first.role, Candidate)
+    assert sum(isinstance(each, SendRequest) for each in effects) == 2
+    second, effects = step(state, answer(THREE, ME), NOW)
+    assert effects == ()
+    assert second.next_deadline_ms == turn_ms
+    ending = EndQuorumEpochRequest(epoch=EPOCH, successors=(THREE, ME))
+    if after == "a campaign of its own":
+        second = voter(replace(PROSPECTIVE, leader=TWO))
+    second, _ = step(second, RequestReceived(7, key(2), ending), NOW)
+    assert second.role == Follower(leader=TWO, lost=True, deadline_ms=turn_ms)
 
 
 def test_writes_under_way_are_committed_first_and_new_ones_are_refused_for_so_long() -> None:

@@ -8,8 +8,8 @@ from uuid import UUID
 import grpc.aio
 from immutables import Map
 
-from controller.quorum.port import Peer
-from klamm.errors import UnreachableError
+from controller.quorum.port import Peer, Transferred
+from klamm.errors import ApiError, ErrorCode, NotControllerError, UnreachableError
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.record_batch import iter_batches
 from klamm.metadata.image import (
@@ -75,6 +75,14 @@ class FakeQuorum:
 
     async def describe(self, timeout_ms: int) -> quorum_pb2.DescribeQuorumResponse:
         return quorum_pb2.DescribeQuorumResponse(leader_id=self.leader, leader_epoch=self.epoch)
+
+    async def transfer(self, to: NodeId, timeout_ms: int) -> Transferred:
+        if self.leader != self.node_id:
+            raise NotControllerError(self.leader, self.epoch)
+        if to not in {each.node_id for each in self.peers}:
+            raise ApiError(ErrorCode.VOTER_NOT_FOUND, f"controller {to} is no voter")
+        self.elect(to)
+        return Transferred(former=self.node_id, leader=to, epoch=self.epoch, took_ms=5)
 
     async def _until(self, condition: Callable[[], bool], timeout_ms: int) -> None:
         try:

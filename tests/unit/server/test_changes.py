@@ -76,7 +76,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     active, quorum = FakeActive(), FakeQuorum()
     refusals = Refusals(quorum)
-    admin = AdminService(active, refusals)  # type: ignore[arg-type]
+    admin = AdminService(active, quorum, refusals)  # type: ignore[arg-type]
     control = ControllerService(active, quorum, refusals)  # type: ignore[arg-type]
 
     def register(server: grpc.aio.Server) -> None:
@@ -257,3 +257,29 @@ async def test_a_session_that_is_refused_is_closed_too(world: World) -> None:
     assert isinstance(back, ApiError)
     assert back.code == ErrorCode.STALE_BROKER_EPOCH
     assert world.active.closed == [(7, 5)]
+
+
+async def test_leadership_is_handed_over_by_who_leads(world: World) -> None:
+    """As with other changes, a standby names the leader."""
+    request = admin_pb2.TransferLeadershipRequest(voter_id=3)
+    world.quorum.elect(2)
+    error = await refused(world.admin.TransferLeadership(request))
+    assert isinstance(error, HintedNotControllerError)
+    assert (error.leader, error.address) == (2, "c2:9093")
+    world.quorum.elect(1)
+    answer = await world.admin.TransferLeadership(request)
+    assert (answer.former_leader_id, answer.leader_id, answer.leader_epoch) == (1, 3, 3)
+    assert answer.took_ms == 5
+
+
+async def test_a_transfer_to_nobody_is_refused(world: World) -> None:
+    world.quorum.elect(1)
+    error = await refused(
+        world.admin.TransferLeadership(admin_pb2.TransferLeadershipRequest(voter_id=9))
+    )
+    assert isinstance(error, ApiError)
+    assert error.code is ErrorCode.VOTER_NOT_FOUND
+    error = await refused(
+        world.admin.TransferLeadership(admin_pb2.TransferLeadershipRequest(voter_id=-1))
+    )
+    assert isinstance(error, BadRequestError)
