@@ -1,4 +1,4 @@
-"""Control records of the metadata log: LeaderChange (type 2) and Voters (type 6).
+"""Control records of the metadata log and its snapshots: LeaderChange, Voters, header and footer.
 
 A leader's first batch is one control batch: LeaderChange, and Voters if the log does not say the
 same already. Values are messages of proto/klamm/v1/records.proto.
@@ -29,14 +29,32 @@ def build_control_batch(effect: AppendControl, timestamp_ms: int) -> bytes:
     if effect.voters is not None:
         body = voters_to_wire(effect.voters).SerializeToString()
         records.append(_record(ControlType.VOTERS, body))
-    return build_batch(
-        records,
-        base_offset=effect.base_offset,
-        leader_epoch=effect.epoch,
-        timestamp_ms=timestamp_ms,
-        control=True,
-        base_sequence=effect.epoch,
-    )
+    return _control_batch(records, effect.base_offset, effect.epoch, timestamp_ms)
+
+
+def build_snapshot_header(
+    voters: VoterSet, *, epoch: Epoch, last_timestamp_ms: int, timestamp_ms: int
+) -> bytes:
+    """The batch that a snapshot begins with, at offset 0: its header, and who votes.
+
+    Args:
+        voters: As of the snapshot's end.
+        epoch: The snapshot's.
+        last_timestamp_ms: Of the last record that it includes.
+        timestamp_ms: Now.
+    """
+    header = pb.SnapshotHeaderRecord(last_contained_log_timestamp_ms=last_timestamp_ms)
+    records = [
+        _record(ControlType.SNAPSHOT_HEADER, header.SerializeToString()),
+        _record(ControlType.VOTERS, voters_to_wire(voters).SerializeToString()),
+    ]
+    return _control_batch(records, Offset(0), epoch, timestamp_ms)
+
+
+def build_snapshot_footer(base_offset: Offset, *, epoch: Epoch, timestamp_ms: int) -> bytes:
+    """The batch that a snapshot ends with, at the offset that comes next in it."""
+    footer = _record(ControlType.SNAPSHOT_FOOTER, pb.SnapshotFooterRecord().SerializeToString())
+    return _control_batch([footer], base_offset, epoch, timestamp_ms)
 
 
 def describe_batches(data: bytes | memoryview) -> tuple[FetchedBatch, ...]:
@@ -108,3 +126,16 @@ def _voter_from_wire(wire: pb.Voter) -> Voter:
 
 def _record(kind: ControlType, value: bytes) -> NewRecord:
     return NewRecord(key=control_key(kind), value=value)
+
+
+def _control_batch(
+    records: list[NewRecord], base_offset: Offset, epoch: Epoch, timestamp_ms: int
+) -> bytes:
+    return build_batch(
+        records,
+        base_offset=base_offset,
+        leader_epoch=epoch,
+        timestamp_ms=timestamp_ms,
+        base_sequence=epoch,
+        control=True,
+    )

@@ -51,6 +51,7 @@ from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoc
 from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
+from klamm.log.snapshot import SnapshotFiles
 from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
@@ -246,6 +247,10 @@ class QuorumNode:
     @property
     def snapshots(self) -> tuple[HeldSnapshot, ...]:
         return self._driver.state.snapshots
+
+    @property
+    def snapshot_files(self) -> SnapshotFiles:
+        return self._store.snapshots
 
     def snapshot_point(self, end_offset: Offset) -> SnapshotPoint | None:
         """See `Quorum`."""

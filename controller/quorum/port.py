@@ -21,6 +21,7 @@ from controller.raft.voters import VoterSet
 from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
+from klamm.log.snapshot import SnapshotFiles
 from klamm.v1 import quorum_pb2
 
 PROPOSAL_BYTES_MAX = 8 * 1024 * 1024
@@ -140,6 +141,11 @@ class Quorum(Protocol):
     @property
     def snapshots(self) -> tuple[HeldSnapshot, ...]:
         """What is held, the oldest first."""
+        ...
+
+    @property
+    def snapshot_files(self) -> SnapshotFiles:
+        """Where to write one: `create`, batches from header to footer, `finish`; in a thread."""
         ...
 
     def snapshot_point(self, end_offset: Offset) -> SnapshotPoint | None:

@@ -665,6 +665,54 @@ class VotersRecord(_message.Message):
 Global___VotersRecord: _TypeAlias = VotersRecord  # noqa: Y015
 
 @_typing.final
+class SnapshotHeaderRecord(_message.Message):
+    """Control record: a snapshot begins (Kafka: SnapshotHeaderRecord). A Voters record follows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LAST_CONTAINED_LOG_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Of the format; 0."""
+    last_contained_log_timestamp_ms: _builtins.int
+    """Of the last record that the snapshot includes, ms; what retention by age looks at."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        last_contained_log_timestamp_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_contained_log_timestamp_ms", b"last_contained_log_timestamp_ms", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotHeaderRecord: _TypeAlias = SnapshotHeaderRecord  # noqa: Y015
+
+@_typing.final
+class SnapshotFooterRecord(_message.Message):
+    """Control record: a snapshot is whole (Kafka: SnapshotFooterRecord)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Of the format; 0."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotFooterRecord: _TypeAlias = SnapshotFooterRecord  # noqa: Y015
+
+@_typing.final
 class Voter(_message.Message):
     """One voter of the quorum (KIP-853)."""
 

@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
+from controller.quorum.control import build_snapshot_footer, build_snapshot_header
 from controller.quorum.node import SERVICE, QuorumConfig, QuorumNode
+from controller.quorum.port import SnapshotPoint
 from controller.raft.state import RaftConfig
 from controller.raft.voters import Voter, VoterSet
 from klamm.clock import SystemClock
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.files import SystemFiles
-from klamm.log.record_batch import iter_batches, read_records
+from klamm.log.record_batch import build_batch, iter_batches, read_records
 from klamm.log.records import NewRecord
 from klamm.metadata.records import Endpoint
 from klamm.rpc.server import GrpcServer
@@ -79,6 +81,29 @@ class Machine:
                 await self.changed.wait()
 
 
+def snapshot_bytes(point: SnapshotPoint, values: list[bytes]) -> bytes:
+    """As a node writes one: what stands in it is a list of values."""
+    epoch = point.snapshot_id.epoch
+    batches = [
+        build_snapshot_header(point.voters, epoch=epoch, last_timestamp_ms=1, timestamp_ms=2)
+    ]
+    offset = 2
+    for first in range(0, len(values), 50):
+        records = [NewRecord(value=each) for each in values[first : first + 50]]
+        batches.append(
+            build_batch(
+                records,
+                base_offset=Offset(offset),
+                leader_epoch=epoch,
+                timestamp_ms=2,
+                base_sequence=epoch,
+            )
+        )
+        offset += len(records)
+    batches.append(build_snapshot_footer(Offset(offset), epoch=epoch, timestamp_ms=2))
+    return b"".join(batches)
+
+
 class Member:
     """One controller: its server, and its quorum while it runs."""
 
@@ -88,6 +113,7 @@ class Member:
         self.server = GrpcServer("127.0.0.1", 0)
         self.port = self.server.port
         self.machine = Machine()
+        self.segment_bytes = 1024 * 1024
         self.node: QuorumNode
         self._task: asyncio.Task[None] | None = None
 
@@ -111,7 +137,7 @@ class Member:
             raft=raft,
             cluster_id=CLUSTER,
             metadata_log_dir=self.directory,
-            segment_bytes=1024 * 1024,
+            segment_bytes=self.segment_bytes,
             request_timeout_ms=500,
         )
 
@@ -144,6 +170,27 @@ class Member:
         await asyncio.gather(task, return_exceptions=True)
         await self.node.close()
         await server
+
+    async def snapshot(self) -> OffsetAndEpoch:
+        """Write one of all that the machine has seen."""
+        point = self.node.snapshot_point(self.machine.end)
+        assert point is not None
+        data = snapshot_bytes(point, self.machine.values)
+        part = self.node.snapshot_files.create(point.snapshot_id)
+        part.append(data)
+        part.finish()
+        self.node.snapshot_written(point.snapshot_id, len(data))
+        async with asyncio.timeout(DEADLINE_S):
+            while point.snapshot_id not in [each.snapshot_id for each in self.node.snapshots]:
+                await asyncio.sleep(0)
+        return point.snapshot_id
+
+    async def trim(self, to: OffsetAndEpoch) -> None:
+        """Have the log begin there."""
+        assert self.node.trim(to)
+        async with asyncio.timeout(DEADLINE_S):
+            while self.node.log_start_offset < to.offset:
+                await asyncio.sleep(0)
 
     @property
     def running(self) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -76,7 +77,7 @@ async def test_strangers_are_refused_by_name_and_change_nothing(
         await group.active()
         epoch = group.all[0].node.epoch
         end = pb.OffsetAndEpoch(offset=99, epoch=98)
-        answers = [
+        answers: list[Any] = [
             await stub.Vote(pb.VoteRequest(caller=stranger, epoch=99, log_end=end)),
             await stub.BeginQuorumEpoch(pb.BeginQuorumEpochRequest(caller=stranger, epoch=99)),
             await stub.EndQuorumEpoch(pb.EndQuorumEpochRequest(caller=stranger, epoch=99)),
@@ -94,7 +95,7 @@ async def test_nonsense_is_refused_and_changes_nothing(tmp_path: Path) -> None:
         await group.active()
         epoch = group.all[0].node.epoch
         bad = pb.OffsetAndEpoch(offset=-5, epoch=3)
-        answers = [
+        answers: list[Any] = [
             await stub.Vote(pb.VoteRequest(caller=caller(), epoch=99, log_end=bad)),
             await stub.BeginQuorumEpoch(pb.BeginQuorumEpochRequest(caller=caller(), epoch=-1)),
             await fetch(stub.Fetch(), pb.FetchRequest(caller=caller(), epoch=1, log_end=bad)),
