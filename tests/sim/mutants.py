@@ -19,7 +19,6 @@ from tests.sim.driver import mutants as shell
 from tests.sim.driver.scenario import run_seed
 from tests.sim.planting import Mutant, planted
 from tests.sim.quorum import mutants as core
-from tests.sim.quorum.replay import TROUBLE_MS
 from tests.sim.quorum.world import World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "testing.md"
@@ -44,7 +43,7 @@ class Simulator:
 
 
 def _run_core(seed: int, profile: str) -> None:
-    World(seed, profile=profile or None).run(TROUBLE_MS)
+    World(seed, profile=profile or None).run()
 
 
 CORE = Simulator("core", _run_core, 150, core.MUTANTS)

@@ -8,8 +8,12 @@ import sys
 
 import pytest
 
-from tests.sim.quorum.faults import Faults
-from tests.sim.quorum.replay import TROUBLE_MS
+from tests.sim.planting import planted
+from tests.sim.quorum.failover import Failovers, measure
+from tests.sim.quorum.faults import Faults, of_seed
+from tests.sim.quorum.mutants import MUTANTS
+from tests.sim.quorum.replay import _faults, _parser
+from tests.sim.quorum.shrink import Run, fail, shrink
 from tests.sim.quorum.world import World
 
 SEEDS = 1_000
@@ -20,7 +24,7 @@ CHUNK = 20
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_quorum_survives(first: int) -> None:
     for seed in range(first, first + CHUNK):
-        World(seed).run(TROUBLE_MS)
+        World(seed).run()
 
 
 HISTORIES = """
@@ -56,6 +60,36 @@ def test_a_failing_seed_says_how_to_see_it_again() -> None:
         world.run(5_000)
 
 
+def test_a_failure_is_shrunk_to_a_smaller_one_in_the_same_place() -> None:
+    """With a planted bug: fewer steps and kinds of faults; and the command that it prints."""
+    (mutant,) = (each for each in MUTANTS if each.name == "leader counts page cache")
+    _, faults = of_seed(1, "disks")
+    run = Run(1, faults, "disks", 20_000.0)
+    with planted(mutant):
+        before = fail(run)
+        assert before is not None
+        smaller = shrink(run, runs_max=80)
+        after = fail(smaller)
+    assert after is not None
+    assert after.place == before.place
+    assert after.steps < before.steps
+    assert after.run.trouble_ms < run.trouble_ms
+    command = smaller.world().again()
+    assert command.startswith(f"python -m tests.sim.quorum.replay {smaller.seed} --profile disks")
+    assert "--set " in command
+    assert fail(smaller) is None, "it is the bug's, and not the code's"
+
+
+def test_a_run_is_what_its_command_says() -> None:
+    """Drawn faults, changed ones and the time: all are in the words."""
+    faults = Faults(voters=5, loss=0.25, fsync_ms=(1.0, 2.0), cut=False)
+    run = Run(7, faults, "network", 1_500.0)
+    words = run.world().again().split()[3:]
+    arguments = _parser().parse_args(words)
+    assert _faults(arguments) == faults
+    assert (arguments.seed, arguments.profile, arguments.ms) == (7, "network", 1_500.0)
+
+
 QUIET = Faults(crash=False, cut=False, pause=False, misfortune_every_ms=1e9)
 
 
@@ -68,31 +102,21 @@ def test_nothing_happens_in_peace_but_work() -> None:
     assert world.clients.accepted > 100
 
 
-def failover_ms(seed: int, voters: int = 3) -> float:
-    """From the leader's death to the next commit, with streams that break at once."""
-    world = World(seed, Faults(voters=voters, **CRASH_ONLY))
-    for node in world.nodes:
-        node.start()
-    world.after(0, world._propose)
-    world.until(2_000)
-    (leader,) = [node for node in world.nodes if node.leads]
-    leader.crash()
-    committed, died_ms = len(world.invariants.committed), world.now_ms
-    while len(world.invariants.committed) <= committed:
-        assert world.now_ms < died_ms + 10_000, "no commit after a failover"
-        world.until(world.now_ms + 1)
-    return world.now_ms - died_ms
-
-
-CRASH_ONLY = {"misfortune_every_ms": 1e9, "proposal_every_ms": 20.0, "cut": False, "pause": False}
-
-
 @pytest.mark.parametrize("voters", [3, 5])
 def test_a_dead_leader_is_replaced_in_milliseconds(voters: int) -> None:
     """Simulated milliseconds: two fsyncs, three round trips, and the jitter. No timeout of 1 s."""
-    took = sorted(failover_ms(seed, voters) for seed in range(60))
+    took = sorted(
+        took_ms
+        for failovers in (Failovers(seed, voters) for seed in range(20))
+        for took_ms in (failovers.kill_leader() for _ in range(3))
+    )
     assert took[len(took) // 2] < 60
     assert took[-1] < 300
+
+
+def test_speed_is_measured() -> None:
+    """The figure itself is no test; the goal is a thousand a minute on one core."""
+    assert " a minute" in measure(0.1)
 
 
 def test_a_single_cut_link_disturbs_nobody() -> None:

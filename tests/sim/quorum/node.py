@@ -80,6 +80,8 @@ class Node:
         """Requests received and not answered: who asked what."""
         self._next_call = 0
         self._timer_ms = -1
+        self._deadline_ms = -1
+        """That of the state, found once a step."""
         ids = [NodeId(each) for each in range(voters)]
         self.config = RaftConfig(
             me=NodeId(node_id),
@@ -115,6 +117,7 @@ class Node:
         )
         self.world.invariants.on_disk(self)
         self.world.invariants.knows_voters(self)
+        self._deadline_ms = self.state.next_deadline_ms
         self._set_timer()
 
     def crash(self) -> None:
@@ -162,7 +165,7 @@ class Node:
         for _ in range(STEPS_WITHOUT_TIME_MAX):
             if self.state is None or self.paused:
                 return
-            if self.state.next_deadline_ms > self.now_ms:
+            if self._deadline_ms > self.now_ms:
                 self._set_timer()
                 return
             self._step(TimePassed())
@@ -182,6 +185,7 @@ class Node:
             return
         before = self.state
         self.state, effects = step(before, event, self._moment())
+        self._deadline_ms = self.state.next_deadline_ms
         self.world.note(self.id, event, effects)
         self.world.invariants.stepped(self, before)
         incarnation = self.incarnation
@@ -194,9 +198,9 @@ class Node:
             self.world.invariants.on_disk(self)
 
     def _set_timer(self) -> None:
-        if self.state is None or self._timer_ms == self.state.next_deadline_ms:
+        if self.state is None or self._timer_ms == self._deadline_ms:
             return
-        self._timer_ms = at_ms = self.state.next_deadline_ms
+        self._timer_ms = at_ms = self._deadline_ms
         incarnation = self.incarnation
 
         def due() -> None:

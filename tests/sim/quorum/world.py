@@ -5,10 +5,13 @@ World(seed).run(60_000)    misfortunes for sixty simulated seconds, then peace; 
 """
 
 import heapq
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 from hashlib import blake2b
+from operator import itemgetter
 
 from controller.raft.effects import Effect
 from controller.raft.events import Event
@@ -26,10 +29,16 @@ from tests.sim.quorum.troubles import Troubles
 HEAL_MS = 20_000.0
 """After the last misfortune there must be a leader and a commit within so long."""
 
-EVENTS_KEPT = 30
-"""Shown when something does not hold."""
+TROUBLE_MS = 45_000.0
+"""So long a seed's trouble lasts, if nobody says otherwise."""
+
+EVENTS_KEPT = 8
+"""Of each node; shown when something does not hold."""
 
 LINE_CHARACTERS_MAX = 300
+
+Happening = tuple[int, float, int, Event, tuple[Effect, ...]]
+"""Step, when, to whom, and what came of it."""
 
 
 class World:
@@ -55,7 +64,7 @@ class World:
         self.steps = 0
         self.trace = blake2b(digest_size=16) if traced else None
         """A running hash of every event and effect, in every particular."""
-        self.last: deque[tuple[float, int, Event, tuple[Effect, ...]]] = deque(maxlen=EVENTS_KEPT)
+        self.trouble_ms = TROUBLE_MS
         self.answers: dict[tuple[int, int, int], Callable[[Response], None]] = {}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -66,6 +75,7 @@ class World:
             Node(self, node_id, self.faults.voters)
             for node_id in range(self.faults.voters + self.faults.observers)
         ]
+        self.last: list[deque[Happening]] = [deque(maxlen=EVENTS_KEPT) for _ in self.nodes]
         self.troubles = Troubles(self)
         self.peaceful = False
 
@@ -129,7 +139,7 @@ class World:
 
     def note(self, node_id: int, event: Event, effects: tuple[Effect, ...]) -> None:
         self.steps += 1
-        self.last.append((self.now_ms, node_id, event, effects))
+        self.last[node_id].append((self.steps, self.now_ms, node_id, event, effects))
         if self.trace is not None:
             told = f"{self.now_ms!r} {node_id} {event!r} {effects!r}\n"
             self.trace.update(told.encode())
@@ -162,8 +172,16 @@ class World:
 
     # ── running ──────────────────────────────────────────────────────────────────────────────
 
-    def run(self, trouble_ms: float = 60_000.0) -> None:
+    def run(self, trouble_ms: float = TROUBLE_MS) -> None:
         """Trouble, then peace, then progress."""
+        self.trouble_ms = trouble_ms
+        try:
+            self._run()
+        except Exception as error:
+            words = str(error) if isinstance(error, AssertionError) else repr(error)
+            raise AssertionError(self.tell(words)) from error
+
+    def _run(self) -> None:
         for node in self.nodes:
             self.troubles.set_clock(node)
             self.after(self.rng.uniform(0, 50), lambda node=node: self.troubles.restart(node))
@@ -172,7 +190,7 @@ class World:
         self.after(0, self._read)
         self._snapshot(write, self.faults.snapshot_every_ms)
         self._snapshot(trim, self.faults.trim_every_ms)
-        self.until(trouble_ms)
+        self.until(self.trouble_ms)
         self.troubles.make_peace()
         committed = len(self.invariants.committed)
         self.until(self.now_ms + HEAL_MS)
@@ -182,29 +200,35 @@ class World:
     def check_progress(self, committed_before: int) -> None:
         """25: a leader, commits, and the same log everywhere but for its last moments."""
         leaders = [node.id for node in self.nodes if node.leads]
-        assert len(leaders) == 1, self.tell(f"after peace there lead {leaders}")
+        assert len(leaders) == 1, f"after peace there lead {leaders}"
         committed = len(self.invariants.committed)
-        assert committed > committed_before, self.tell("no commit after peace")
+        assert committed > committed_before, "no commit after peace"
         behind = [node.id for node in self.nodes if node.disk.end_offset < committed - 200]
-        assert not behind, self.tell(f"{behind} did not catch up")
+        assert not behind, f"{behind} did not catch up"
 
     def until(self, until_ms: float) -> None:
         while self._heap and self._heap[0][0] <= until_ms:
             self.now_ms, _, call = heapq.heappop(self._heap)
             self.network.now_ms = self.now_ms
-            try:
-                call()
-            except AssertionError as error:
-                raise AssertionError(self.tell(str(error))) from error
+            call()
         self.now_ms = until_ms
 
     def tell(self, what: str) -> str:
-        """What happened, the last events, and how to see it again."""
+        """What happened, the last events of each node, and how to see it again."""
         lines = [
             f"  {at:9.1f} ms  node {who}  {event}  →  {out}"[:LINE_CHARACTERS_MAX]
-            for at, who, event, out in self.last
+            for _, at, who, event, out in sorted(itertools.chain(*self.last), key=itemgetter(0))
         ]
-        again = f"python -m tests.sim.quorum.replay {self.seed} --profile {self.profile}"
-        return f"seed {self.seed} ({self.profile}): {what}\n" + "\n".join(
-            [*lines, f"again: {again}"]
-        )
+        lines.append(f"again: {self.again()}")
+        return f"seed {self.seed} ({self.profile}): {what}\n" + "\n".join(lines)
+
+    def again(self) -> str:
+        """The command that runs this very history."""
+        words = [f"python -m tests.sim.quorum.replay {self.seed} --profile {self.profile}"]
+        _, drawn = of_seed(self.seed, self.profile)
+        for name, value in asdict(self.faults).items():
+            if value != getattr(drawn, name):
+                words.append(f"--set {name}=" + repr(value).replace(" ", ""))
+        if self.trouble_ms != TROUBLE_MS:
+            words.append(f"--ms {self.trouble_ms!r}")
+        return " ".join(words)
