@@ -8,9 +8,9 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from controller.raft.effects import AppendControl
+from controller.raft.effects import AppendControl, AppendVoters
 from controller.raft.messages import FetchedBatch
-from controller.raft.voters import Voter, VoterHistory, VoterSet
+from controller.raft.voters import REMOVED_MAX, ReplicaKey, Voter, VoterHistory, VoterSet
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset
 from klamm.log.record_batch import build_batch, iter_batches, read_records
 from klamm.log.records import ControlType, NewRecord, control_key, control_type
@@ -18,14 +18,16 @@ from klamm.metadata.records import Endpoint
 from klamm.v1 import records_pb2 as pb
 
 
-def build_control_batch(effect: AppendControl, timestamp_ms: int) -> bytes:
-    """The batch that begins a leader's epoch."""
-    change = pb.LeaderChangeRecord(
-        leader_id=effect.leader,
-        voters=effect.voter_ids,
-        granting_voters=effect.granting_voters,
-    )
-    records = [_record(ControlType.LEADER_CHANGE, change.SerializeToString())]
+def build_control_batch(effect: AppendControl | AppendVoters, timestamp_ms: int) -> bytes:
+    """The batch that begins a leader's epoch, or that changes the voters."""
+    records = []
+    if isinstance(effect, AppendControl):
+        change = pb.LeaderChangeRecord(
+            leader_id=effect.leader,
+            voters=effect.voter_ids,
+            granting_voters=effect.granting_voters,
+        )
+        records.append(_record(ControlType.LEADER_CHANGE, change.SerializeToString()))
     if effect.voters is not None:
         body = voters_to_wire(effect.voters).SerializeToString()
         records.append(_record(ControlType.VOTERS, body))
@@ -76,7 +78,15 @@ def describe_batches(data: bytes | memoryview) -> tuple[FetchedBatch, ...]:
 
 
 def voters_to_wire(voters: VoterSet) -> pb.VotersRecord:
-    return pb.VotersRecord(voters=[voter_to_wire(each) for each in voters.voters])
+    return pb.VotersRecord(
+        voters=[voter_to_wire(each) for each in voters.voters],
+        removed=[_key_to_wire(each) for each in voters.removed],
+    )
+
+
+def _key_to_wire(key: ReplicaKey) -> pb.RemovedVoter:
+    assert key.directory_id is not None, "only a disk that is known is remembered as removed"
+    return pb.RemovedVoter(voter_id=key.node_id, directory_id=key.directory_id.bytes)
 
 
 def voter_to_wire(voter: Voter) -> pb.Voter:
@@ -105,12 +115,21 @@ def _voters_from_wire(value: bytes) -> VoterSet:
     try:
         wire = pb.VotersRecord.FromString(value)
         voters = sorted(map(_voter_from_wire, wire.voters), key=lambda each: each.node_id)
+        removed = tuple(map(_key_from_wire, wire.removed))
     except (DecodeError, ValueError) as error:
         raise ValueError(f"a Voters record: {error}") from error
     ids = [each.node_id for each in voters]
     if not ids or ids[0] < 0 or len(set(ids)) < len(ids):
         raise ValueError(f"a Voters record that names {ids}")
-    return VoterSet(tuple(voters))
+    if len(removed) > REMOVED_MAX:
+        raise ValueError(f"a Voters record that names {len(removed)} removed voters")
+    return VoterSet(tuple(voters), removed)
+
+
+def _key_from_wire(wire: pb.RemovedVoter) -> ReplicaKey:
+    return ReplicaKey(
+        node_id=NodeId(wire.voter_id), directory_id=DirectoryId(UUID(bytes=wire.directory_id))
+    )
 
 
 def _voter_from_wire(wire: pb.Voter) -> Voter:

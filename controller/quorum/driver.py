@@ -19,7 +19,8 @@ from typing import TypeVar, assert_never
 from controller.quorum.applier import Applier
 from controller.quorum.journal import Journal
 from controller.quorum.outside import Peers, Store
-from controller.quorum.port import LogMovedError, StateMachine
+from controller.quorum.port import LogMovedError, StateMachine, VotersUnchangedError
+from controller.raft import membership
 from controller.raft.effects import (
     AbandonDownload,
     AcceptProposal,
@@ -28,6 +29,8 @@ from controller.raft.effects import (
     AppendControl,
     AppendFetched,
     AppendRecords,
+    AppendVoters,
+    ChangeRefusal,
     Claim,
     Commit,
     DeleteSnapshot,
@@ -36,6 +39,7 @@ from controller.raft.effects import (
     InstallSnapshot,
     LoadSnapshot,
     ProposalRefusal,
+    RefuseChange,
     RefuseProposal,
     RefuseRead,
     RefuseTransfer,
@@ -62,11 +66,12 @@ from controller.raft.events import (
     SnapshotVerified,
     TimePassed,
     TransferRequested,
+    VoterChangeAsked,
 )
 from controller.raft.messages import Refusal, Request, Response
 from controller.raft.state import NEVER_MS, RaftState
 from controller.raft.step import step
-from controller.raft.voters import ReplicaKey
+from controller.raft.voters import ReplicaKey, VoterChange
 from klamm.clock import Clock
 from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
@@ -131,7 +136,7 @@ class QuorumDriver:
         """How many were carried out; the core counts what it orders."""
         self._stopped = False
         peers.bind(self.post)
-        peers.use(state.voters.at(state.config.voters))
+        peers.use(membership.reachable(state))
 
     async def run(self, machine: StateMachine) -> None:
         """Step until cancelled. An exception means a broken disk or a bug; it ends the process."""
@@ -196,6 +201,15 @@ class QuorumDriver:
         )
         try:
             self._ask(event)
+            return await accepted
+        finally:
+            del self._proposals[call]
+
+    async def change_voters(self, change: VoterChange) -> Offset:
+        """As `Quorum.change_voters`."""
+        call, accepted = self._new_call(self._proposals)
+        try:
+            self._ask(VoterChangeAsked(call, change))
             return await accepted
         finally:
             del self._proposals[call]
@@ -282,8 +296,8 @@ class QuorumDriver:
             self._flushing = tasks.create_task(self._flush(tasks))
         if after is before:
             return
-        if after.voters is not before.voters:
-            self._peers.use(after.voters.at(after.config.voters))
+        if (after.voters, after.voters_committed) != (before.voters, before.voters_committed):
+            self._peers.use(membership.reachable(after))
         if after.truncations != before.truncations or after.download is not before.download:
             self._journal.moved(before, after)
         if before.recovering is not None and after.recovering is None:
@@ -311,7 +325,7 @@ class QuorumDriver:
                 self._store.append_fetched(base_offset, data)
                 metrics.RAFT_FETCH_RECORDS.inc(self.state.log.end_offset - base_offset)
                 self._unflushed = True
-            case AppendControl():
+            case AppendControl() | AppendVoters():
                 self._store.append_control(effect)
                 self._unflushed = True
             case SaveQuorumState():
@@ -325,6 +339,8 @@ class QuorumDriver:
             case Commit() | Claim() | Renounce():
                 self._applier.tell(effect)
                 self._measure(effect)
+            case RefuseChange(call=call):
+                _fail(self._proposals.get(call), self._change_refusal(effect))
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self._tell_caller(effect)
             case RefuseTransfer(call, why):
@@ -412,6 +428,11 @@ class QuorumDriver:
             case ProposalRefusal.HANDING_OVER:
                 return OverloadedError("leadership is being handed over; nothing is appended")
         assert_never(why)
+
+    def _change_refusal(self, effect: RefuseChange) -> Exception:
+        if effect.why is ChangeRefusal.NOT_LEADER:
+            return NotControllerError(self.state.leader, self.state.epoch)
+        return VotersUnchangedError(effect.why, effect.told)
 
     def _measure(self, effect: Commit | Claim | Renounce) -> None:
         if not isinstance(effect, Commit):

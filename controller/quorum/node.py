@@ -33,7 +33,7 @@ from controller.raft.effects import TransferRefusal
 from controller.raft.events import Moment, ResignRequested, SnapshotWritten, TrimRequested
 from controller.raft.snapshots import Creation, may_create
 from controller.raft.state import HeldSnapshot, RaftConfig, restore
-from controller.raft.voters import Voter, VoterSet, voters_at
+from controller.raft.voters import Voter, VoterChange, VoterSet, voters_at
 from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
 from klamm.config.listeners import format_address
@@ -303,6 +303,10 @@ class QuorumNode:
                 f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
             )
         return await self._driver.propose(epoch, base_offset, tuple(records))
+
+    async def change_voters(self, change: VoterChange) -> Offset:
+        """See `Quorum`."""
+        return await self._driver.change_voters(change)
 
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """See `Quorum`."""

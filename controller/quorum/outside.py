@@ -7,6 +7,7 @@ from controller.raft.effects import (
     AppendChunk,
     AppendControl,
     AppendRecords,
+    AppendVoters,
     SaveQuorumState,
     SendRequest,
 )
@@ -23,7 +24,7 @@ class Store(Protocol):
 
     def append_records(self, effect: AppendRecords) -> None: ...
 
-    def append_control(self, effect: AppendControl) -> None: ...
+    def append_control(self, effect: AppendControl | AppendVoters) -> None: ...
 
     def append_fetched(self, base_offset: Offset, data: Buffer) -> None: ...
 

@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.raft.effects import ChangeRefusal
 from controller.raft.state import HeldSnapshot
-from controller.raft.voters import VoterSet
+from controller.raft.voters import VoterChange, VoterSet
 from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
@@ -40,6 +41,14 @@ class LogMovedError(DefiniteError):
     def __init__(self, end_offset: Offset) -> None:
         super().__init__(f"the log ends at {end_offset}, and not where the proposal was made for")
         self.end_offset = end_offset
+
+
+class VotersUnchangedError(DefiniteError):
+    """The voters stay as they are; nothing was appended."""
+
+    def __init__(self, why: ChangeRefusal, told: str) -> None:
+        super().__init__(told)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +194,18 @@ class Quorum(Protocol):
             LogMovedError: The log ends elsewhere.
             OverloadedError: Too many events wait, or too much is appended and not committed.
             ApiError: Too large (PROPOSAL_BYTES_MAX, PROPOSAL_RECORDS_MAX).
+        """
+        ...
+
+    async def change_voters(self, change: VoterChange) -> Offset:
+        """Append the changed set of voters; the end offset of the record that says it.
+
+        It holds from then on, and is not yet committed. What is so already is accepted.
+
+        Raises:
+            NotControllerError: This controller does not lead.
+            VotersUnchangedError: Refused; `why` and the sentence say it.
+            OverloadedError: Too many events wait.
         """
         ...
 

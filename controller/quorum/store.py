@@ -23,7 +23,13 @@ from controller.quorum.control import build_control_batch, describe_batches
 from controller.quorum.installs import Installs, voter_entry, voters_of
 from controller.quorum.opening import Opened, open_disk
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
-from controller.raft.effects import AppendChunk, AppendControl, AppendRecords, SaveQuorumState
+from controller.raft.effects import (
+    AppendChunk,
+    AppendControl,
+    AppendRecords,
+    AppendVoters,
+    SaveQuorumState,
+)
 from controller.raft.state import HeldSnapshot, SavedState
 from controller.raft.voters import VoterHistory, VoterSet
 from klamm.clock import Clock
@@ -116,8 +122,8 @@ class LogStore:
         )
         self._append(effect.base_offset, batch)
 
-    def append_control(self, effect: AppendControl) -> None:
-        """Write the batch that begins an epoch."""
+    def append_control(self, effect: AppendControl | AppendVoters) -> None:
+        """Write the batch that begins an epoch, or that changes the voters."""
         self._append(effect.base_offset, build_control_batch(effect, self._clock.wall_ms()))
 
     def append_fetched(self, base_offset: Offset, data: Buffer) -> None:

@@ -15,6 +15,7 @@
     resign    giving up, and what successors do about it
     transfer  handing over to one of them, with nothing left undone
     trust     a voter whose log has lost what it acknowledged
+    membership    changing who votes, one voter at a time; learners
     voters    who votes, with which disk
 
 No clock, chance, socket, disk or loop here; no record is ever opened: a log is its EpochChain.
@@ -25,9 +26,10 @@ How to drive it (the shell: controller/quorum/driver.py; the simulator: tests/si
     1. If `state.next_deadline_ms` has come, step TimePassed before any other event.
     2. Carry out the effects in order:
        SaveQuorumState   durable before anything that follows it is done
-       AppendRecords, AppendControl, AppendFetched    written, so that reads see it; need not be
-                         durable: begin an fsync (or have it follow the one in flight), go on, and
-                         step LogFlushed(end_offset, truncations) once what stood there when the
+       AppendRecords, AppendControl, AppendVoters, AppendFetched
+                         written, so that reads see it; need not be durable: begin an fsync (or
+                         have it follow the one in flight), go on, and step
+                         LogFlushed(end_offset, truncations) once what stood there when the
                          fsync began is durable. `truncations` counts the Truncates done before the
                          fsync began. One fsync may cover many appends.
        Truncate          done before anything that follows
@@ -37,8 +39,8 @@ How to drive it (the shell: controller/quorum/driver.py; the simulator: tests/si
        SendResponse, SendRecords    answer `call`; SendRecords adds the batches from `start_offset`
                          on as they are in the log (committed or not), up to `max_bytes`
        Tell              to the state machine: Commit, Claim, Renounce in order; AcceptProposal,
-                         RefuseProposal, AnswerRead, RefuseRead, RefuseTransfer, HandOver to
-                         whoever waits
+                         RefuseProposal, RefuseChange, AnswerRead, RefuseRead, RefuseTransfer,
+                         HandOver to whoever waits
     3. Who asked and went away: RequestDropped(call).
 
 Messages may be lost, repeated, delayed and reordered; only what a stream delivers should arrive in

@@ -30,6 +30,7 @@ from controller.raft.state import (
     HeldSnapshot,
     Prospective,
     RaftState,
+    Unattached,
 )
 from klamm.ids import NodeId, Offset, OffsetAndEpoch
 
@@ -153,7 +154,7 @@ def on_verified(state: RaftState, event: SnapshotVerified, moment: Moment) -> St
     if download is None or not download.complete or download.snapshot_id != snapshot_id:
         return state, ()
     role = state.role
-    assert isinstance(role, Follower | Prospective), "a download ends with its epoch"
+    assert isinstance(role, Follower | Prospective | Unattached), "it ends with its epoch"
     assert snapshot_id.offset > state.high_watermark, "nothing was committed meanwhile"
     held = HeldSnapshot(snapshot_id=snapshot_id, size_bytes=download.size_bytes)
     state = replace(

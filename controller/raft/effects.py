@@ -43,6 +43,15 @@ class AppendControl:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppendVoters:
+    """One control batch with one record: these vote from here on."""
+
+    base_offset: Offset
+    epoch: Epoch
+    voters: VoterSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AppendFetched:
     """Batches as the leader sent them."""
 
@@ -188,6 +197,34 @@ class RefuseProposal:
     end_offset: Offset
 
 
+class ChangeRefusal(Enum):
+    """Why the voters stay as they are; in words for people. Definite: nothing was appended."""
+
+    NOT_LEADER = "this controller does not lead"
+    NOT_CLAIMED = "the leader has committed nothing in its epoch yet"
+    HANDING_OVER = "leadership is being handed over"
+    CHANGE_UNDER_WAY = "the last change of the voters is not committed yet"
+    INVALID = "the request makes no sense"
+    DUPLICATE_VOTER = "a voter has this id already"
+    VOTER_NOT_FOUND = "no voter has this id and disk"
+    LAST_VOTER = "it is the only voter"
+    TOO_MANY_VOTERS = "there are as many voters as there may be"
+    REMOVED_BEFORE = "this disk was a voter and was removed"
+    NOT_FOLLOWING = "this disk does not follow the leader"
+    LAGGING = "its log is behind the leader's"
+    UNHEALTHY = "the voters that are heard would be no majority"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefuseChange:
+    """The voters stay as they are."""
+
+    call: int
+    why: ChangeRefusal
+    told: str
+    """A sentence with the ids and numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerRead:
     """A read that sees the log up to `index` is linearizable."""
@@ -233,6 +270,7 @@ Write = (
     SaveQuorumState
     | AppendRecords
     | AppendControl
+    | AppendVoters
     | AppendFetched
     | Truncate
     | AppendChunk
@@ -254,6 +292,7 @@ Tell = (
     | Renounce
     | AcceptProposal
     | RefuseProposal
+    | RefuseChange
     | AnswerRead
     | RefuseRead
     | RefuseTransfer

@@ -42,7 +42,7 @@ def start_pre_vote(state: RaftState, moment: Moment) -> Step:
     prospective = Prospective(
         leader=lost,
         deadline_ms=moment.within(timeout_ms // 2, timeout_ms),
-        granted=frozenset({state.config.me}),
+        granted=state.vote_of_its_own,
     )
     state = replace(state, role=prospective, attempts=state.attempts + 1)
     if len(prospective.granted) >= state.voters.majority:
@@ -135,7 +135,7 @@ def _become_candidate(state: RaftState, moment: Moment) -> Step:
     timeout_ms = state.config.election_timeout_ms
     role = Candidate(
         deadline_ms=moment.within(timeout_ms, 2 * timeout_ms),
-        granted=frozenset({state.config.me}),
+        granted=state.vote_of_its_own,
     )
     state = replace(state, epoch=Epoch(state.epoch + 1), voted_for=state.config.key, role=role)
     if len(role.granted) >= state.voters.majority:
@@ -147,20 +147,20 @@ def _become_candidate(state: RaftState, moment: Moment) -> Step:
 
 
 def _look_around(state: RaftState, moment: Moment) -> Step:
-    """Who has no vote asks one voter after the other where the leader is, with a fetch."""
+    """Who has no vote asks one voter after the other where the leader is, with a fetch.
+
+    Or one of those that it was given to begin with: the voters that it knows may be gone.
+    """
     deadline_ms = moment.now_ms + state.config.election_timeout_ms
-    if isinstance(state.role, Follower):
-        leader = state.role.leader
-        role = Follower(leader=leader, lost=True, deadline_ms=deadline_ms)
-        return follow.fetch(state, role, moment)
     state = replace(state, role=Unattached(deadline_ms=deadline_ms))
-    if not state.others:
+    known = (*state.others, *state.config.bootstrap)
+    if not known:
         return replace(state, role=Unattached(deadline_ms=NEVER_MS)), ()
     request = FetchRequest(
         epoch=state.epoch,
-        log_end=state.log.end,
+        log_end=state.log.truncate(state.flushed).end,
         high_watermark=state.high_watermark,
         max_bytes=state.config.fetch_bytes_max,
         max_wait_ms=0,
     )
-    return state, (SendRequest(state.others[int(moment.draw * len(state.others))], request),)
+    return state, (SendRequest(known[int(moment.draw * len(known))], request),)

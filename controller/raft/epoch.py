@@ -27,6 +27,7 @@ from controller.raft.messages import (
     VoteRequest,
 )
 from controller.raft.state import Follower, Leader, Prospective, RaftState, Resigned, Unattached
+from controller.raft.voters import ReplicaKey
 from klamm.ids import NO_NODE, Epoch, NodeId
 
 Step = tuple[RaftState, Effects]
@@ -39,6 +40,8 @@ def observe(state: RaftState, event: Event, moment: Moment) -> Step:
             request=VoteRequest(pre_vote=True) | FetchRequest() | FetchSnapshotRequest()
         ):
             return state, ()
+        case RequestReceived(sender=sender, request=VoteRequest()) if disturbs(state, sender):
+            return state, ()
         case RequestReceived(sender=sender, request=BeginQuorumEpochRequest(epoch=epoch)):
             return _seen(state, epoch, sender.node_id, moment, leader_speaks=True)
         case RequestReceived(request=request):
@@ -47,6 +50,15 @@ def observe(state: RaftState, event: Event, moment: Moment) -> Step:
             said = response.leader
             return _seen(state, response.epoch, said, moment, leader_speaks=said == sender)
     return state, ()
+
+
+def disturbs(state: RaftState, candidate: ReplicaKey) -> bool:
+    """Is this somebody who was removed, or not admitted yet, while a leader is heard?
+
+    Its epoch, however high, deposes nobody (Raft's thesis, 4.2.3). Once no leader is heard it is
+    a candidate as any other: it may be our own set that lags.
+    """
+    return state.leader != NO_NODE and not state.admits(candidate)
 
 
 def _seen(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from controller.raft.messages import Request, Response
-from controller.raft.voters import ReplicaKey, VoterSet
+from controller.raft.voters import ReplicaKey, VoterChange, VoterSet
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 
 
@@ -60,6 +60,14 @@ class ProposalMade:
     count: int
     records: object
     """Handed through to AppendRecords."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoterChangeAsked:
+    """Change the set, at once or not at all."""
+
+    call: int
+    change: VoterChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,7 @@ Event = (
     | StreamLost
     | TimePassed
     | ProposalMade
+    | VoterChangeAsked
     | LogFlushed
     | ReadRequested
     | ResignRequested

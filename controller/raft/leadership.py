@@ -7,7 +7,7 @@ on_time       ──▶ Begin again to those that do not fetch; parked fetches t
 
 from dataclasses import replace
 
-from controller.raft import replication, resign, transfer
+from controller.raft import membership, replication, resign, transfer
 from controller.raft.effects import AppendControl, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.messages import BeginQuorumEpochRequest
@@ -58,10 +58,14 @@ def become_leader(state: RaftState, granted: frozenset[NodeId], moment: Moment) 
 
 
 def _voters_to_write(state: RaftState) -> VoterSet | None:
-    """The voters with what is known of them by now, if the log does not say so already."""
-    voters = state.voters.at(state.config.voters).knowing(state.config.key)
-    for disk in state.disks:
-        voters = voters.knowing(disk)
+    """The voters with what is known of them by now, if the log does not say so already.
+
+    A leader says itself where it is reached (KIP-853); of the others the log knows best.
+    """
+    voters = membership.known(state)
+    me, endpoint = voters.find(state.config.me), state.config.endpoint
+    if me is not None and state.is_voter and endpoint is not None:
+        voters = voters.updated(replace(me, endpoint=endpoint))
     written = len(state.voter_history) > 1
     return None if written and voters == state.voters else voters
 

@@ -10,7 +10,7 @@ of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own 
 
 from dataclasses import replace
 
-from controller.raft import reads, snapshots
+from controller.raft import membership, reads, snapshots
 from controller.raft.effects import (
     AcceptProposal,
     AppendRecords,
@@ -61,7 +61,7 @@ def on_fetch(
     agrees = snapshot_id is None and state.log.agrees_with(request.log_end)
     state = _note(state, role, sender, request, moment, agrees=agrees)
     state, committed = advance(state)
-    state, released = _release(state)
+    state, released = release(state)
     state, confirmed = reads.confirm(state)
     if not agrees:
         answer = _diverging(state, request.log_end, snapshot_id)
@@ -98,14 +98,10 @@ def _note(
     *,
     agrees: bool,
 ) -> RaftState:
-    """Remember where this voter is. Other replicas are served, and count for nothing."""
-    if not state.admits(sender):
-        return state
+    """Remember where this replica is. Only voters count."""
     end = request.log_end.offset
 
     def noted(each: Progress) -> Progress:
-        if each.node_id != sender.node_id:
-            return each
         caught_up_ms = each.caught_up_ms
         if agrees and end >= state.log.end_offset:
             caught_up_ms = moment.now_ms
@@ -122,7 +118,11 @@ def _note(
             recovering=request.recovering,
         )
 
-    progress = tuple(noted(each) for each in role.progress)
+    if not state.admits(sender):
+        return replace(state, role=membership.learner_heard(role, sender, noted, moment))
+    progress = tuple(
+        noted(each) if each.node_id == sender.node_id else each for each in role.progress
+    )
     return replace(state, role=replace(role, progress=progress))
 
 
@@ -152,7 +152,7 @@ def advance(state: RaftState) -> Step:
 def on_flushed(state: RaftState) -> Step:
     """Our own fsync has finished: now we count."""
     state, committed = advance(state)
-    state, released = _release(state)
+    state, released = release(state)
     return state, committed + released
 
 
@@ -170,7 +170,7 @@ def on_proposal(state: RaftState, event: ProposalMade) -> Step:
     state = replace(state, log=state.log.append(state.epoch, event.count))
     append = AppendRecords(base_offset=end, epoch=state.epoch, records=event.records)
     # Followers write while we do: their answers wait for nothing but the page cache.
-    state, released = _release(state)
+    state, released = release(state)
     return state, (append, *released, AcceptProposal(event.call, state.log.end_offset))
 
 
@@ -221,7 +221,7 @@ def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
     return replace(state, role=replace(role, parked=(*kept, parked))), answers
 
 
-def _release(state: RaftState) -> Step:
+def release(state: RaftState) -> Step:
     """Answer the parked fetches for which there is something to say."""
     role = state.role
     if not isinstance(role, Leader) or not role.parked:

@@ -18,6 +18,7 @@ from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchS
 from controller.raft.voters import BOOTSTRAP, ReplicaKey, VoterHistory, VoterSet
 from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
+from klamm.metadata.records import Endpoint
 
 NEVER_MS = 1 << 62
 """A deadline that does not come."""
@@ -36,6 +37,10 @@ class RaftConfig:
     directory_id: DirectoryId
     voters: VoterSet
     """As configured: the voters until the log names them, and where they are reached."""
+    endpoint: Endpoint | None = None
+    """Where this one is reached; what the log says of it is corrected when it leads."""
+    bootstrap: tuple[NodeId, ...] = ()
+    """Stand for addresses behind which some controller is, to be asked who leads; negative."""
     election_timeout_ms: int = 1_000
     fetch_timeout_ms: int = 2_000
     election_backoff_max_ms: int = 1_000
@@ -102,7 +107,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What the leader knows of one other voter, from its requests in this epoch."""
+    """What the leader knows of one other replica, from its requests in this epoch."""
 
     node_id: NodeId
     end_offset: Offset = END_UNKNOWN
@@ -122,6 +127,14 @@ class Progress:
     @property
     def has_fetched(self) -> bool:
         return self.end_offset != END_UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner:
+    """A controller without a vote that follows this leader."""
+
+    key: ReplicaKey
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +175,8 @@ class Leader:
     """End of the batch that begins the epoch."""
     progress: tuple[Progress, ...]
     """The other voters, by id."""
+    learners: tuple[Learner, ...] = ()
+    """Those that were heard of late, the last heard last."""
     claimed: bool = False
     parked: tuple[ParkedFetch, ...] = ()
     reads: tuple[PendingRead, ...] = ()
@@ -262,13 +277,34 @@ class RaftState:
         return self.voters.admits(self.config.key)
 
     @property
+    def voters_committed(self) -> bool:
+        """Is the last change of the voters known to be committed?"""
+        return self.voter_history[-1][0] < self.high_watermark
+
+    @property
     def may_stand(self) -> bool:
-        return self.is_voter and self.recovering is None
+        """A voter that has all that it acknowledged; and one whose removal may not be committed.
+
+        It may be the only one with the log that the others need (Raft's thesis, 4.2.2): it leads,
+        without counting itself, until the removal is committed.
+        """
+        if self.recovering is not None:
+            return False
+        if self.is_voter:
+            return True
+        leaves = len(self.voter_history) > 1 and not self.voters_committed
+        return leaves and self.voter_history[-2][1].admits(self.config.key)
+
+    @property
+    def vote_of_its_own(self) -> frozenset[NodeId]:
+        """What its own vote counts for."""
+        return frozenset({self.config.me}) if self.is_voter else frozenset()
 
     def admits(self, key: ReplicaKey) -> bool:
         """Is this replica the voter of its id, as far as is known?"""
-        if not self.voters.admits(key):
-            return False
+        voter = self.voters.find(key.node_id)
+        if voter is None or voter.directory_id is not None:
+            return voter is not None and voter.directory_id == key.directory_id
         return all(each == key for each in self.disks if each.node_id == key.node_id)
 
     def acquainted(self, key: ReplicaKey) -> "RaftState":

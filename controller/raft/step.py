@@ -9,6 +9,7 @@ from controller.raft import (
     epoch,
     follow,
     leadership,
+    membership,
     reads,
     replication,
     resign,
@@ -36,6 +37,7 @@ from controller.raft.events import (
     TimePassed,
     TransferRequested,
     TrimRequested,
+    VoterChangeAsked,
 )
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
@@ -77,10 +79,11 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
         effects += abandoned
     after = trust.settle(after)
     after, handed_over = transfer.proceed(after, moment)
+    after, left = membership.settle(after, moment)
     _check(state, after)
     if isinstance(event, TimePassed):
         assert after.next_deadline_ms > moment.now_ms, "a deadline that has come moves"
-    return after, _one_save(entered + effects + handed_over)
+    return after, _one_save(entered + effects + handed_over + left)
 
 
 def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
@@ -95,6 +98,8 @@ def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
             return _on_flushed(state, event, moment)
         case ProposalMade():
             return replication.on_proposal(state, event)
+        case VoterChangeAsked():
+            return membership.on_change(state, event, moment)
         case RequestFailed():
             return _on_failed(state, event, moment)
         case StreamLost(peer):

@@ -1,5 +1,6 @@
 """Being asked for a vote, or whether one would give it.
 
+neither    to a replica that our set does not name, as long as we hear a leader
 neither    while our log has lost what we had acknowledged (see `trust`)
 vote       once an epoch, to a log as good as ours, if no leader is known; durable before it
            is said
@@ -10,7 +11,7 @@ pre-vote   as often as asked, to a log as good as ours, unless we hear a leader,
 from dataclasses import replace
 
 from controller.raft.effects import Effects, SendRequest, SendResponse
-from controller.raft.epoch import save
+from controller.raft.epoch import disturbs, save
 from controller.raft.events import Moment
 from controller.raft.messages import Refusal, VoteRequest, VoteResponse
 from controller.raft.state import (
@@ -38,6 +39,9 @@ def on_request(
         return state, (SendResponse(call, _answer(state, Refusal.FENCED_LEADER_EPOCH)),)
     if request.pre_vote:
         return _on_pre_vote(state, call, sender, request, moment)
+    if request.epoch > state.epoch:
+        assert disturbs(state, sender), "a voter's later epoch has been entered"
+        return state, (SendResponse(call, _answer(state)),)
     if not _may_grant(state, sender, request):
         return state, (SendResponse(call, _answer(state)),)
     # We have just helped someone else to win: our own turn moves out.

@@ -1,4 +1,4 @@
-"""Who votes, and with which disk (KIP-853)."""
+"""Who votes, and with which disk (KIP-853); and what may be asked of the set."""
 
 from dataclasses import dataclass, replace
 
@@ -7,6 +7,9 @@ from klamm.metadata.records import Endpoint
 
 BOOTSTRAP = Offset(-1)
 """Where the configured voters stand in a history: before every record."""
+
+REMOVED_MAX = 64
+"""Removed replicas that a set remembers; the one that went first is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,10 @@ class VoterSet:
     """All voters, by id."""
 
     voters: tuple[Voter, ...]
+    removed: tuple[ReplicaKey, ...] = ()
+    """Disks that were voters and were removed, the latest last: none of them is let in again
+    unless somebody says so (KAFKA-19850). Kept here, so in the log and in every snapshot, until
+    it is readmitted or REMOVED_MAX others have followed it."""
 
     def __post_init__(self) -> None:
         ids = [each.node_id for each in self.voters]
@@ -63,18 +70,63 @@ class VoterSet:
         voter = self.find(key.node_id)
         if voter is None or voter.directory_id is not None or key.directory_id is None:
             return self
-        known = replace(voter, directory_id=key.directory_id)
-        return VoterSet(tuple(known if each is voter else each for each in self.voters))
+        return self.updated(replace(voter, directory_id=key.directory_id))
 
     def at(self, endpoints: "VoterSet") -> "VoterSet":
-        """The same voters, with the endpoints that `endpoints` knows."""
+        """The same voters; those without an endpoint at the one that `endpoints` knows."""
 
-        def moved(voter: Voter) -> Voter:
+        def found(voter: Voter) -> Voter:
             other = endpoints.find(voter.node_id)
-            known = None if other is None else other.endpoint
-            return voter if known in (None, voter.endpoint) else replace(voter, endpoint=known)
+            if voter.endpoint is not None or other is None or other.endpoint is None:
+                return voter
+            return replace(voter, endpoint=other.endpoint)
 
-        return VoterSet(tuple(moved(each) for each in self.voters))
+        return replace(self, voters=tuple(found(each) for each in self.voters))
+
+    def updated(self, voter: Voter) -> "VoterSet":
+        """The set with this voter for the one of its id."""
+        assert voter.node_id in self.ids, f"{voter.node_id} is no voter"
+        others = (each for each in self.voters if each.node_id != voter.node_id)
+        return replace(self, voters=_by_id((*others, voter)))
+
+    def joined(self, voter: Voter) -> "VoterSet":
+        """The set with one voter more, which is forgiven if it was removed before."""
+        assert voter.node_id not in self.ids, f"{voter.node_id} is a voter already"
+        key = ReplicaKey(node_id=voter.node_id, directory_id=voter.directory_id)
+        removed = tuple(each for each in self.removed if each != key)
+        return VoterSet(_by_id((*self.voters, voter)), removed)
+
+    def left(self, node_id: NodeId) -> "VoterSet":
+        """The set with one voter less, whose disk is remembered as removed."""
+        voter = self.find(node_id)
+        assert voter is not None, f"{node_id} is no voter"
+        removed = self.removed
+        if voter.directory_id is not None:
+            key = ReplicaKey(node_id=node_id, directory_id=voter.directory_id)
+            removed = (*(each for each in removed if each != key), key)[-REMOVED_MAX:]
+        return VoterSet(tuple(each for each in self.voters if each is not voter), removed)
+
+
+def _by_id(voters: tuple[Voter, ...]) -> tuple[Voter, ...]:
+    return tuple(sorted(voters, key=lambda each: each.node_id))
+
+
+def _same(one: Voter, other: Voter | None) -> bool:
+    if other is None:
+        return False
+    return None in (one.directory_id, other.directory_id) or one.directory_id == other.directory_id
+
+
+def share_majority(one: VoterSet, other: VoterSet) -> bool:
+    """Has every majority of the one a voter in common with every majority of the other?
+
+    A disk that is not known yet is the one that is learned later; another disk is another voter.
+    """
+    common = sum(_same(each, other.find(each.node_id)) for each in one.voters)
+    outside = len(one.voters) - common, len(other.voters) - common
+    # The smallest majorities, made of what they do not share as far as that goes.
+    within = max(0, one.majority - outside[0]), max(0, other.majority - outside[1])
+    return sum(within) > common
 
 
 VoterHistory = tuple[tuple[Offset, VoterSet], ...]
@@ -97,3 +149,32 @@ def voters_at(history: VoterHistory, end: Offset) -> VoterSet:
 def truncate(history: VoterHistory, to: Offset) -> VoterHistory:
     """The history without the records at `to` and after it."""
     return tuple(entry for entry in history if entry[0] < to)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddVoter:
+    """A learner that has caught up becomes a voter."""
+
+    voter: Voter
+    """With its disk."""
+    readmit: bool = False
+    """Even if this disk was removed before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveVoter:
+    key: ReplicaKey
+    """Without a disk: whichever the voter of this id has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateVoter:
+    """The voter is reached elsewhere."""
+
+    voter: Voter
+    """As it shall be; its disk is the one that it has, or not said."""
+
+
+VoterChange = AddVoter | RemoveVoter | UpdateVoter
+"""One at a time. Another disk for a voter is two of them, remove and add: in one record the old
+disk and the new one could each make a majority with half of the others."""

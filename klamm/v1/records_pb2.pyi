@@ -647,22 +647,56 @@ class VotersRecord(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VOTERS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def voters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Voter]:
         """All of them."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemovedVoter]:
+        """Disks that were voters and were removed, the latest last; at most 64. None of them is admitted
+        again unless the request says so.
+        """
 
     def __init__(
         self,
         *,
         voters: _abc.Iterable[Global___Voter] | None = ...,
+        removed: _abc.Iterable[Global___RemovedVoter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed", b"removed", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VotersRecord: _TypeAlias = VotersRecord  # noqa: Y015
+
+@_typing.final
+class RemovedVoter(_message.Message):
+    """A disk that was a voter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTER_ID_FIELD_NUMBER: _builtins.int
+    DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+    voter_id: _builtins.int
+    """node.id that it had."""
+    directory_id: _builtins.bytes
+    """The disk; 16 bytes."""
+    def __init__(
+        self,
+        *,
+        voter_id: _builtins.int = ...,
+        directory_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_id", b"directory_id", "voter_id", b"voter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovedVoter: _TypeAlias = RemovedVoter  # noqa: Y015
 
 @_typing.final
 class SnapshotHeaderRecord(_message.Message):

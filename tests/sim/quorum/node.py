@@ -12,10 +12,12 @@ from controller.raft.effects import (
     AppendControl,
     AppendFetched,
     AppendRecords,
+    AppendVoters,
     Claim,
     Commit,
     Effect,
     HandOver,
+    RefuseChange,
     RefuseProposal,
     RefuseRead,
     RefuseTransfer,
@@ -56,7 +58,14 @@ CLOCK_GRAIN_MS = 0.001
 STEPS_WITHOUT_TIME_MAX = 100
 """A deadline that has come must move when TimePassed is stepped."""
 
-NEEDS_ROOM = (AppendChunk, SaveQuorumState, AppendRecords, AppendControl, AppendFetched)
+NEEDS_ROOM = (
+    AppendChunk,
+    SaveQuorumState,
+    AppendRecords,
+    AppendControl,
+    AppendVoters,
+    AppendFetched,
+)
 """On the disk; who finds none there ends, and says nothing of what it could not write."""
 
 
@@ -223,7 +232,7 @@ class Node:
             case SaveQuorumState(epoch=epoch, voted_for=voted_for, leader=leader):
                 saved = SavedState(epoch=epoch, voted_for=voted_for, leader=leader)
                 self.world.save(self, saved)
-            case AppendRecords() | AppendControl() | AppendFetched():
+            case AppendRecords() | AppendControl() | AppendVoters() | AppendFetched():
                 self._append(effect)
             case Truncate(to):
                 self.world.invariants.truncating(self, to)
@@ -246,6 +255,8 @@ class Node:
                 self.world.invariants.claimed(self, end_offset)
             case Renounce():
                 self.world.clients.renounced(self)
+            case RefuseChange():
+                pass
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self.world.clients.told(self, effect)
             case RefuseTransfer() | HandOver():
@@ -253,7 +264,7 @@ class Node:
             case _:
                 carry_out(self, effect)
 
-    def _append(self, effect: AppendRecords | AppendControl | AppendFetched) -> None:
+    def _append(self, effect: AppendRecords | AppendControl | AppendVoters | AppendFetched) -> None:
         match effect:
             case AppendRecords(base_offset=base_offset, epoch=epoch, records=records):
                 assert isinstance(records, tuple)
@@ -264,6 +275,16 @@ class Node:
                     Batch(base_offset=base_offset, epoch=epoch, payload=payload, voters=voters)
                 ]
                 self.world.invariants.elected(self, epoch)
+            case AppendVoters(base_offset=base_offset, epoch=epoch, voters=voters):
+                ids = ",".join(map(str, voters.ids))
+                batches = [
+                    Batch(
+                        base_offset=base_offset,
+                        epoch=epoch,
+                        payload=(f"voters {ids}",),
+                        voters=voters,
+                    )
+                ]
             case AppendFetched(data=data):
                 assert isinstance(data, list)
                 batches = data

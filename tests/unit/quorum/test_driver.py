@@ -13,6 +13,7 @@ from controller.raft.effects import (
     AppendChunk,
     AppendControl,
     AppendRecords,
+    AppendVoters,
     SaveQuorumState,
     SendRequest,
 )
@@ -60,7 +61,7 @@ class FakeStore:
         assert isinstance(effect.records, tuple)
         self._append(effect.base_offset, effect.epoch, effect.records)
 
-    def append_control(self, effect: AppendControl) -> None:
+    def append_control(self, effect: AppendControl | AppendVoters) -> None:
         count = 1 if effect.voters is None else 2
         records = (NewRecord(value=b"", key=b"\x00\x00\x00\x02"),) * count
         self._append(effect.base_offset, effect.epoch, records, control=True)

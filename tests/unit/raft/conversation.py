@@ -22,6 +22,7 @@ from controller.raft.messages import (
     VoteResponse,
 )
 from controller.raft.state import Candidate, Follower, RaftState
+from controller.raft.voters import AddVoter, RemoveVoter
 from klamm.ids import NO_NODE, NodeId, OffsetAndEpoch
 from tests.unit.raft.world import World, _Flush
 
@@ -31,10 +32,10 @@ WIDTH = 76
 class Conversation(World):
     """A world without loss; network and disk take 0 or 1 ms, by the seed."""
 
-    def __init__(self, seed: int, size: int = 3) -> None:
+    def __init__(self, seed: int, size: int = 3, spares: int = 0) -> None:
         self.page: list[str] = []
         self._orders: list[str] = []
-        super().__init__(seed, size)
+        super().__init__(seed, size, spares)
 
     def note(self, text: str) -> None:
         """A line of the narrator's."""
@@ -86,6 +87,10 @@ def _event(event: "ev.Event | _Flush") -> str:
             return "its deadline has come"
         case ev.ProposalMade(base_offset=base, count=count):
             return f"is asked to append {count} at {base}"
+        case ev.VoterChangeAsked(change=AddVoter(voter=voter)):
+            return f"is asked to add voter {voter.node_id}"
+        case ev.VoterChangeAsked(change=RemoveVoter(key=key)):
+            return f"is asked to remove voter {key.node_id}"
         case ev.ReadRequested():
             return "is asked for a linearizable read"
         case ev.ResignRequested():
@@ -101,6 +106,10 @@ def _effect(effect: fx.Effect) -> str:
             return f"saves epoch {epoch}, vote {NO_NODE if voted is None else voted.node_id}"
         case fx.AppendControl(base_offset=base, voters=voters):
             return f"appends LeaderChange{'' if voters is None else ', Voters'} at {base}"
+        case fx.AppendVoters(base_offset=base, voters=voters):
+            return f"appends Voters {', '.join(map(str, voters.ids))} at {base}"
+        case fx.RefuseChange(told=told):
+            return f"refuses: {told}"
         case fx.AppendRecords(base_offset=base) | fx.AppendFetched(base_offset=base):
             return f"appends at {base}"
         case fx.Truncate(to):

@@ -13,7 +13,7 @@ from controller.raft import events as ev
 from controller.raft.messages import FetchedBatch, FetchRequest, FetchResponse, Request, Response
 from controller.raft.state import Leader, RaftConfig, RaftState, SavedState, restore
 from controller.raft.step import step
-from controller.raft.voters import ReplicaKey, Voter, VoterHistory, VoterSet
+from controller.raft.voters import ReplicaKey, Voter, VoterChange, VoterHistory, VoterSet
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset
 from klamm.log.epochs import EpochChain
 
@@ -61,11 +61,12 @@ class Disk:
 class World:
     """Steps voters through simulated time, and holds safety against each step."""
 
-    def __init__(self, seed: int, size: int = 3) -> None:
+    def __init__(self, seed: int, size: int = 3, spares: int = 0) -> None:
+        """`spares` follow without a vote, until they are added."""
         self.rng = random.Random(seed)
         self.size = size
         self.now_ms = 0
-        self.disks = {NodeId(each): Disk() for each in range(1, size + 1)}
+        self.disks = {NodeId(each): Disk() for each in range(1, size + spares + 1)}
         self.states: dict[NodeId, RaftState] = {}
         self.lives = dict.fromkeys(self.disks, 0)
         self.distrust: dict[NodeId, str] = {}
@@ -82,6 +83,7 @@ class World:
         self.armed: dict[NodeId, tuple[int, int]] = {}
         self.loss = 0.0
         self.cut: set[tuple[NodeId, NodeId]] = set()
+        self.told: fx.RefuseChange | fx.AcceptProposal | None = None
         self.queue: list[tuple[int, int, object]] = []
         self.count = 0
         self.calls: dict[int, tuple[NodeId, NodeId, int, Request]] = {}
@@ -147,6 +149,15 @@ class World:
         self._step(node, event)
         return True
 
+    def change(self, change: VoterChange) -> fx.RefuseChange | fx.AcceptProposal | None:
+        """What the leader says to it; None if there is none."""
+        node = self.leader()
+        if node is None:
+            return None
+        self.told = None
+        self._step(node, ev.VoterChangeAsked(0, change))
+        return self.told
+
     def read(self) -> None:
         """Ask anybody who takes itself for a leader."""
         for node, state in list(self.states.items()):
@@ -206,6 +217,8 @@ class World:
                     values += ("voters",)
                     voters = ((Offset(effect.base_offset + 1), effect.voters),)
                 self._append(node, (Batch(effect.base_offset, effect.epoch, values, voters),))
+            case fx.AppendVoters(base_offset=base, epoch=epoch, voters=changed):
+                self._append(node, (Batch(base, epoch, ("voters",), ((base, changed),)),))
             case fx.AppendFetched(data=data):
                 self._append(node, data)  # type: ignore[arg-type]
             case fx.Truncate(to):
@@ -227,6 +240,8 @@ class World:
                     for each in batches
                 )
                 self._answer(call, replace(response, batches=infos, data=batches))
+            case fx.RefuseChange() | fx.AcceptProposal():
+                self.told = effect
             case fx.Commit(high_watermark):
                 self._commit(node, high_watermark)
             case fx.Claim(epoch, end_offset):
@@ -315,13 +330,15 @@ class World:
             if offset < len(self.committed):
                 assert self.committed[offset] == records[offset], f"{node} differs at {offset}"
             else:
+                voters = self.states[node].voters
                 holders = sum(
                     # Who lost it gets it back before it has a say: a leader may learn late of
                     # what it acknowledged before.
                     each in self.distrust or offset < (disk.durable[-1].end if disk.durable else 0)
                     for each, disk in self.disks.items()
+                    if each in voters.ids
                 )
-                assert holders > self.size // 2, f"{offset} is committed and on {holders} disks"
+                assert holders >= voters.majority, f"{offset} is committed, on {holders} disks"
                 self.committed.append(records[offset])
         self.applied[node] = high_watermark
 
