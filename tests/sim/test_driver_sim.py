@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from tests.sim.driver.clients import Clients
-from tests.sim.driver.mutants import SLOW
-from tests.sim.driver.scenario import run_seed
+from tests.sim.driver.mutants import MUTANTS, SLOW
+from tests.sim.driver.replay import _parser
+from tests.sim.driver.scenario import Run, fail, run_seed, shrink
 from tests.sim.driver.world import World, run
 from tests.sim.planting import planted
 
@@ -30,7 +31,7 @@ def test_quorum_shell_survives(first: int) -> None:
 
 HISTORIES = """
 from tests.sim.driver.replay import describe
-from tests.sim.driver.scenario import run_seed
+from tests.sim.driver.scenario import Run, fail, run_seed, shrink
 for seed in (1, 3, 7, 12):
     print(describe(run_seed(seed)))
 """
@@ -50,6 +51,25 @@ def test_same_seed_same_history_in_every_process() -> None:
     }
     assert len(told) == 1
     assert len(set(told.pop().split("\n"))) == 5
+
+
+def test_a_failure_is_shrunk_to_a_smaller_one_in_the_same_place() -> None:
+    """With a planted bug: less time and fewer kinds of trouble; and the command that it prints."""
+    (mutant,) = (each for each in MUTANTS if each.name == "no fsync")
+    run = Run(3)
+    with planted(mutant):
+        before = fail(run)
+        smaller = shrink(run, runs_max=12)
+        after = fail(smaller)
+    assert before is not None
+    assert after is not None
+    assert after.place == before.place
+    assert after.steps < before.steps
+    words = smaller.again().split()[3:]
+    arguments = _parser().parse_args(words)
+    again = Run(arguments.seed, arguments.size, tuple(arguments.without), arguments.trouble_s)
+    assert again == smaller
+    assert fail(smaller) is None, "it is the bug's, and not the code's"
 
 
 def failover_s(seed: int, size: int) -> float:

@@ -8,6 +8,7 @@ from klamm.errors import CommitUnknownError, DefiniteError, UnreachableError
 from klamm.ids import Offset
 from klamm.log.records import NewRecord
 from tests.sim.driver.world import Node, World
+from tests.sim.linearizability import Operation
 
 COMMIT_WAIT_MS = 1_500
 READ_WAIT_MS = 1_000
@@ -16,6 +17,8 @@ READ_WAIT_MS = 1_000
 class Clients:
     def __init__(self, world: World) -> None:
         self.proposals = 0
+        self.operations: list[Operation] = []
+        """Acknowledged writes and answered reads, with the loop's times."""
         self._world = world
         self._rng = random.Random(f"clients {world.seed}")
 
@@ -57,6 +60,7 @@ class Clients:
 
     async def _propose(self, node: Node, base: Offset, values: list[bytes]) -> None:
         history, quorum, recorder = self._world.history, node.quorum, node.recorder
+        called = self._world.loop.time()
         assert quorum is not None
         epoch = quorum.epoch if recorder.epoch is None else recorder.epoch
         records = [NewRecord(value=each) for each in values]
@@ -80,14 +84,28 @@ class Clients:
         assert recorder.end >= end, "acknowledged before on_commit"
         for value in values:
             history.acknowledge(value, end)
+        self._did(values[-1], called, end - 1)
         self._world.tell("acknowledged", values[0], end)
 
     async def _read(self, quorum: QuorumNode) -> None:
         history = self._world.history
-        known_before = history.end
+        known_before, called = history.end, self._world.loop.time()
         try:
             index = await quorum.read_index(READ_WAIT_MS)
         except UnreachableError:
             return
         history.read(index, known_before)
+        self._did(None, called, index)
         self._world.tell("read", quorum.node_id, index)
+
+    def _did(self, value: bytes | None, called: float, position: int) -> None:
+        """A write of this value, or a read that saw all below `position`."""
+        self.operations.append(
+            Operation(
+                is_write=value is not None,
+                value=value,
+                called=called,
+                returned=self._world.loop.time(),
+                position=position,
+            )
+        )

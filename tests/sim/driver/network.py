@@ -4,6 +4,7 @@ import contextvars
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from tests.sim.loop import SimulatedLoop
@@ -35,6 +36,8 @@ class Network:
         self.loss = 0.0
         """Of a message, to end its conversation."""
         self.messages = 0
+        self.trace = blake2b()
+        """Of everything that was sent."""
         self._rng = rng
         self._cuts: dict[tuple[int, int], int] = {}
         self._context = contextvars.copy_context()
@@ -157,6 +160,8 @@ class Pipe:
     def send(self, item: bytes | None) -> None:
         network = self._network
         network.messages += 1
+        network.trace.update(f"{network.loop.time()!r} {self._sender} {self._receiver}".encode())
+        network.trace.update(item or b"")
         delay_s = network.delay()
         if network.chance(network.slow_chance):
             delay_s += RETRANSMIT_S

@@ -7,12 +7,16 @@ refused        definitely: it never appears
 read_index     at or above everything that anybody knew as committed before it was asked
 """
 
-import zlib
+from collections import deque
 from collections.abc import Callable
+from hashlib import blake2b
 
 from controller.quorum.port import StateMachine
 from klamm.ids import Epoch, Offset
 from klamm.log.record_batch import iter_batches, read_records
+
+EVENTS_KEPT = 30
+"""Shown when something does not hold."""
 
 
 class History:
@@ -32,11 +36,15 @@ class History:
         self.refused: set[bytes] = set()  # Membership only.
         self.reads = 0
         self.unknown = 0
-        self.crc = 0
+        self.trace = blake2b(digest_size=16)
+        """What was told, and with the network's words what was sent: one number for a history."""
+        self.last: deque[str] = deque(maxlen=EVENTS_KEPT)
 
     def tell(self, *words: object) -> None:
         """Into the trace."""
-        self.crc = zlib.crc32(repr(words).encode(), self.crc)
+        told = " ".join(str(each) for each in words)
+        self.last.append(told)
+        self.trace.update(told.encode())
 
     def committed(self, base: int, end: int, data: bytes, values: list[bytes]) -> None:
         known = self.batches.setdefault(base, data)

@@ -1,6 +1,7 @@
 """Run seeds: one to look at, or many for a time.
 
 python -m tests.sim.driver.replay 4711             one seed; prints what happened at its end
+python -m tests.sim.driver.replay 4711 --shrink    and if it fails, a smaller run that fails too
 python -m tests.sim.driver.replay --seconds 600    from a fresh seed on, until one fails
 """
 
@@ -11,41 +12,66 @@ import random
 import sys
 import time
 
-from tests.sim.driver.scenario import run_seed
+from tests.sim.driver.scenario import TROUBLE_S, Run, run_seed, shrink
+from tests.sim.driver.troubles import KINDS
 from tests.sim.driver.world import World
+
+PROGRESS_S = 10.0
+"""A line is printed so often."""
 
 
 def main() -> int:
+    arguments = _parser().parse_args()
+    logging.disable()
+    if arguments.seed is None:
+        return search(arguments.first, arguments.seconds)
+    run = Run(arguments.seed, arguments.size, tuple(arguments.without), arguments.trouble_s)
+    try:
+        print(describe(run.go()))
+    except AssertionError as error:
+        print(error)
+        if arguments.shrink:
+            print(f"smaller: {shrink(run).again()}")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Simulate the quorum's shell from seeds.")
     parser.add_argument("seed", type=int, nargs="?", help="this one only")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
     parser.add_argument("--from", dest="first", type=int, help="first seed (default: by chance)")
-    arguments = parser.parse_args()
-    logging.disable()
-    if arguments.seed is not None:
-        return 0 if one(arguments.seed) else 1
-    first = random.randrange(1 << 40) if arguments.first is None else arguments.first
-    until, done, acknowledged = time.monotonic() + arguments.seconds, 0, 0
+    parser.add_argument("--size", type=int, help="voters (default: by the seed)")
+    parser.add_argument("--without", action="append", default=[], choices=KINDS, metavar="KIND")
+    parser.add_argument("--trouble-s", type=float, default=TROUBLE_S, help="simulated seconds")
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller failure")
+    return parser
+
+
+def search(first: int | None, seconds: float) -> int:
+    """Seed after seed, until the time is over or one fails."""
+    first = random.randrange(1 << 40) if first is None else first
+    began = told = time.monotonic()
+    acknowledged = reads = 0
     for seed in itertools.count(first):
-        if time.monotonic() > until:
-            break
+        now = time.monotonic()
+        if now - told > PROGRESS_S or now - began > seconds:
+            told = now
+            print(
+                f"{now - began:6.0f} s  {seed - first} seeds from {first}, {acknowledged} records "
+                f"acknowledged, {reads} reads, nothing found",
+                flush=True,
+            )
+        if now - began > seconds:
+            return 0
         try:
-            acknowledged += len(run_seed(seed).history.acknowledged)
+            history = run_seed(seed).history
         except AssertionError as error:
             print(error)
             return 1
-        done += 1
-    print(f"{done} seeds from {first}, {acknowledged} records acknowledged, nothing found")
+        acknowledged += len(history.acknowledged)
+        reads += history.reads
     return 0
-
-
-def one(seed: int) -> bool:
-    try:
-        print(describe(run_seed(seed)))
-    except AssertionError as error:
-        print(error)
-        return False
-    return True
 
 
 def describe(world: World) -> str:
@@ -55,7 +81,8 @@ def describe(world: World) -> str:
         f"{world.network.messages} messages, {len(history.claims)} claims, "
         f"{history.end} offsets committed, {len(history.acknowledged)} records acknowledged, "
         f"{len(history.refused)} refused, {history.unknown} proposals unknown, "
-        f"{history.reads} reads, {world.disk_failures} disks failed, history {history.crc:08x}"
+        f"{history.reads} reads, {world.disk_failures} disks failed, "
+        f"history {history.trace.hexdigest()}"
     )
 
 

@@ -1,10 +1,15 @@
 """One run: trouble for a while, then peace, then every disk's word against what was promised."""
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from tests.sim import shrinking
 from tests.sim.driver.clients import Clients
-from tests.sim.driver.troubles import Troubles
+from tests.sim.driver.troubles import KINDS, Troubles
 from tests.sim.driver.world import World, run
+from tests.sim.linearizability import agree_with_positions
+from tests.sim.shrinking import Failure, place_of
 
 SIZES = (3, 3, 3, 5, 3, 3, 5, 1)
 """Voters, by the seed."""
@@ -14,8 +19,10 @@ PEACE_S = 10.0
 """Until a proposal commits, and all nodes know of it; of which two seconds are used, mostly."""
 
 
-async def trouble_and_peace(world: World) -> None:
-    clients, troubles = Clients(world), Troubles(world)
+async def trouble_and_peace(
+    world: World, trouble_s: float = TROUBLE_S, without: Sequence[str] = ()
+) -> None:
+    clients, troubles = Clients(world), Troubles(world, without)
     for node in world.nodes:
         node.start()
     work = [
@@ -26,7 +33,7 @@ async def trouble_and_peace(world: World) -> None:
             troubles.go_on(),
         )
     ]
-    until_s = world.loop.time() + TROUBLE_S
+    until_s = world.loop.time() + trouble_s
     while world.loop.time() < until_s:
         await asyncio.sleep(0.1)
         world.check()
@@ -67,15 +74,72 @@ async def settle(world: World, clients: Clients) -> None:
     await world.until(up_to_date, PEACE_S, "node up to date in peace")
     for value, end in history.acknowledged.items():
         assert history.place.get(value) == end, f"{value!r} is lost"
+    wrong = agree_with_positions(clients.operations)
+    assert wrong is None, wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    seed: int
+    size: int | None = None
+    """Voters; by the seed if nobody says."""
+    without: tuple[str, ...] = ()
+    """Kinds of trouble that are left out."""
+    trouble_s: float = TROUBLE_S
+
+    @property
+    def voters(self) -> int:
+        return self.size or SIZES[self.seed % len(SIZES)]
+
+    def go(self) -> World:
+        """Raises an AssertionError that says how to see it again."""
+        worlds: list[World] = []
+
+        async def main(world: World) -> None:
+            worlds.append(world)
+            await trouble_and_peace(world, self.trouble_s, self.without)
+
+        try:
+            return run(self.seed, main, size=self.voters)
+        except Exception as error:
+            told = "\n".join(f"  {each}" for each in worlds[0].history.last) if worlds else ""
+            raise AssertionError(
+                f"seed {self.seed}: {type(error).__name__}: {error}\n{told}\nagain: {self.again()}"
+            ) from error
+
+    def again(self) -> str:
+        words = [f"python -m tests.sim.driver.replay {self.seed}"]
+        words += [] if self.size is None else [f"--size {self.size}"]
+        words += [f"--without {each}" for each in self.without]
+        words += [] if self.trouble_s == TROUBLE_S else [f"--trouble-s {self.trouble_s}"]
+        return " ".join(words)
 
 
 def run_seed(seed: int) -> World:
-    """Raises an AssertionError that says how to see it again."""
-    size = SIZES[seed % len(SIZES)]
+    return Run(seed).go()
+
+
+def fail(run: Run) -> Failure[Run] | None:
     try:
-        return run(seed, trouble_and_peace, size=size)
-    except Exception as error:
-        raise AssertionError(
-            f"seed {seed}: {type(error).__name__}: {error}\n"
-            f"again: python -m tests.sim.driver.replay {seed}"
-        ) from error
+        run.go()
+    except AssertionError as error:
+        # The time is the size: steps of the loop are gone with it.
+        return Failure(run, place_of(error), int(1_000 * run.trouble_s) + run.voters)
+    return None
+
+
+def shrink(run: Run, runs_max: int = 100) -> Run:
+    """Less trouble, fewer voters, fewer kinds of it; the same check fails."""
+
+    def attempts(failing: Run) -> Iterator[Run]:
+        yield replace(failing, trouble_s=round(failing.trouble_s / 2, 3))
+        for size in range(1, failing.voters):
+            yield replace(failing, size=size)
+        for kind in KINDS:
+            if kind not in failing.without:
+                yield replace(failing, without=(*failing.without, kind))
+
+    def with_seed(attempt: Run, number: int) -> Run:
+        return replace(attempt, seed=run.seed + number, size=attempt.voters)
+
+    return shrinking.shrink(run, fail, attempts, with_seed, runs_max=runs_max)

@@ -7,7 +7,7 @@ ones (tests/sim/quorum/faults).
 import asyncio
 import errno
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.sim.driver.world import Node, World
 
@@ -23,17 +23,24 @@ KINDS = (
     "broken_disk",
     "resets",
     "resign",
+    "clock_step",
 )
+
+HOUR_MS = 3_600_000
+CLOCK_STEPS_MS = (-HOUR_MS, HOUR_MS, -87_600 * HOUR_MS, 87_600 * HOUR_MS, -50, 50)
+"""An hour, ten years and a little, back and forth (scenario 59)."""
 
 
 class Troubles:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, without: Sequence[str] = ()) -> None:
         self.counts = dict.fromkeys(KINDS, 0)
         self._world = world
         self._rng = rng = random.Random(f"troubles {world.seed}")
         self._weights = [rng.choice((0, 1, 1, 4)) for _ in KINDS]
         if not any(self._weights):
             self._weights = [1] * len(KINDS)
+        for each in without:
+            self._weights[KINDS.index(each)] = 0
         self._every_s = rng.choice((0.3, 0.7, 1.5))
         self._over = False
         network = world.network
@@ -46,6 +53,8 @@ class Troubles:
         """Until cancelled or `stop`."""
         while not self._over:
             await asyncio.sleep(self._rng.expovariate(1 / self._every_s))
+            if not any(self._weights):
+                continue
             (kind,) = self._rng.choices(KINDS, self._weights)
             self.counts[kind] += 1
             self._world.tell("trouble", kind)
@@ -124,6 +133,10 @@ class Troubles:
         for node in self._world.nodes:
             if node.claims and node.quorum is not None:
                 self._world.network.spawn(node.incarnation, node.quorum.resign, 500)
+
+    def _clock_step(self) -> None:
+        """Somebody sets a machine's wall clock; only its monotonic clock may time anything."""
+        self._some().wall_ahead_ms += self._rng.choice(CLOCK_STEPS_MS)
 
     # How each is done.
 

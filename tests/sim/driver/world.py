@@ -43,15 +43,16 @@ class WorldLoop(SimulatedLoop):
 
 
 class SimClock:
-    def __init__(self, loop: SimulatedLoop, ahead_ms: int) -> None:
+    def __init__(self, loop: SimulatedLoop, ahead_ms: int, node: "Node") -> None:
         self._loop = loop
         self._ahead_ms = ahead_ms
+        self._node = node
 
     def monotonic_ms(self) -> int:
         return self._ahead_ms + int(self._loop.time() * 1_000)
 
     def wall_ms(self) -> int:
-        return 1_700_000_000_000 + self.monotonic_ms()
+        return 1_700_000_000_000 + self._node.wall_ahead_ms + self.monotonic_ms()
 
 
 class Node:
@@ -65,6 +66,8 @@ class Node:
         self.incarnation = ""
         self.alive = False
         """Started, and not ended; `running` once its disk is recovered."""
+        self.wall_ahead_ms = 0
+        """Of the others' wall clocks."""
         self._world = world
         self._count = 0
         self._stopping = False
@@ -124,7 +127,7 @@ class Node:
         return QuorumNode.open(
             self._config(),
             files=self.files,
-            clock=SimClock(world.loop, 1_000_000 * self.id),
+            clock=SimClock(world.loop, 1_000_000 * self.id, self),
             rng=random.Random(f"{world.seed} {incarnation}"),
             connect=connect,
         )
@@ -189,6 +192,7 @@ class World:
         self.rng = random.Random(f"world {seed}")
         self.history = History(self._on_majority)
         self.network = Network(loop, random.Random(f"network {seed}"), self.found)
+        self.network.trace = self.history.trace
         self.nodes = [Node(self, each) for each in range(1, size + 1)]
         self.finding: BaseException | None = None
         self.disk_failures = 0
