@@ -23,6 +23,7 @@ from controller.quorum.port import LogMovedError, StateMachine, VotersUnchangedE
 from controller.raft import membership
 from controller.raft.effects import (
     AbandonDownload,
+    AcceptChange,
     AcceptProposal,
     AnswerRead,
     AppendChunk,
@@ -339,6 +340,8 @@ class QuorumDriver:
             case Commit() | Claim() | Renounce():
                 self._applier.tell(effect)
                 self._measure(effect)
+            case AcceptChange(call, end_offset):
+                _resolve(self._proposals.get(call), end_offset)
             case RefuseChange(call=call):
                 _fail(self._proposals.get(call), self._change_refusal(effect))
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():

@@ -39,8 +39,8 @@ How to drive it (the shell: controller/quorum/driver.py; the simulator: tests/si
        SendResponse, SendRecords    answer `call`; SendRecords adds the batches from `start_offset`
                          on as they are in the log (committed or not), up to `max_bytes`
        Tell              to the state machine: Commit, Claim, Renounce in order; AcceptProposal,
-                         RefuseProposal, RefuseChange, AnswerRead, RefuseRead, RefuseTransfer,
-                         HandOver to whoever waits
+                         RefuseProposal, AcceptChange, RefuseChange, AnswerRead, RefuseRead,
+                         RefuseTransfer, HandOver to whoever waits
     3. Who asked and went away: RequestDropped(call).
 
 Messages may be lost, repeated, delayed and reordered; only what a stream delivers should arrive in

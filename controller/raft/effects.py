@@ -215,6 +215,15 @@ class ChangeRefusal(Enum):
     UNHEALTHY = "the voters that are heard would be no majority"
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptChange:
+    """The voters are as was asked; committed, or lost with this leader's epoch."""
+
+    call: int
+    end_offset: Offset
+    """Of the record that says so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefuseChange:
     """The voters stay as they are."""
@@ -292,6 +301,7 @@ Tell = (
     | Renounce
     | AcceptProposal
     | RefuseProposal
+    | AcceptChange
     | RefuseChange
     | AnswerRead
     | RefuseRead

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from controller.raft import replication, resign
 from controller.raft.effects import (
-    AcceptProposal,
+    AcceptChange,
     AppendVoters,
     ChangeRefusal,
     Effects,
@@ -88,9 +88,9 @@ def on_change(state: RaftState, event: VoterChangeAsked, moment: Moment) -> Step
     if isinstance(voters, Refused):
         return state, (RefuseChange(call=event.call, why=voters.why, told=voters.told),)
     if voters == state.voters:
-        return state, (AcceptProposal(event.call, Offset(state.voter_history[-1][0] + 1)),)
+        return state, (AcceptChange(event.call, Offset(state.voter_history[-1][0] + 1)),)
     state, effects = _append(state, voters, moment)
-    accepted = AcceptProposal(event.call, Offset(state.voter_history[-1][0] + 1))
+    accepted = AcceptChange(event.call, Offset(state.voter_history[-1][0] + 1))
     state, committed = replication.advance(state)
     state, released = replication.release(state)
     return state, (*effects, accepted, *committed, *released)

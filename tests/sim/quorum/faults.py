@@ -63,6 +63,8 @@ class Faults:
     """Requests of this type bring a crash of one of their ends a moment later, by `crash_soon`."""
     crash_soon: float = 0.0
     transfer: bool = False
+    change_every_ms: float = 0.0
+    """Changes of the voters that are asked for; 0: none."""
 
 
 REQUESTS = ("VoteRequest", "BeginQuorumEpochRequest", "EndQuorumEpochRequest", "FetchRequest")
@@ -222,6 +224,26 @@ def laggards(rng: random.Random) -> Faults:
     )
 
 
+def members(rng: random.Random) -> Faults:
+    """Voters come and go, among crashes and cuts."""
+    return Faults(
+        voters=rng.choice((1, 2, 3, 3, 4)),
+        observers=rng.choice((1, 2, 2)),
+        slow_delay_chance=0.05,
+        stream_break=rng.choice((0.0, 0.01)),
+        crash_after_append=rng.choice((0.0, 0.1)),
+        crash_at_effect=rng.choice((0.0, 0.001)),
+        misfortune_every_ms=rng.choice((400.0, 1_500.0)),
+        downtime_ms=(5.0, 800.0),
+        proposal_every_ms=60.0,
+        change_every_ms=rng.choice((60.0, 250.0)),
+        election_timeout_ms=150,
+        fetch_timeout_ms=300,
+        pause=rng.random() < 0.3,
+        transfer=rng.random() < 0.3,
+    )
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
@@ -231,9 +253,20 @@ PROFILES = {
     "late": late,
     "clocks": clocks,
     "laggards": laggards,
+    "members": members,
 }
 
-ROTATION = ("laggards", "late", "votes", "leaders", "swarm", "disks", "network", "clocks")
+ROTATION = (
+    "laggards",
+    "late",
+    "votes",
+    "leaders",
+    "swarm",
+    "disks",
+    "network",
+    "clocks",
+    "members",
+)
 
 
 def of_seed(seed: int, profile: str | None = None) -> tuple[str, Faults]:

@@ -9,6 +9,7 @@
     11  a claim comes when all that was committed is known, and the epoch's first batch with it
     12  a log begins at 0 or at the end of a snapshot that is held; none above a high watermark
     13  a leader never loads a snapshot; what one says is what was committed, voters too
+    14  voters change one at a time: each change by a leader of its epoch, after the last one
 What clients may see is in clients.py.
 """
 
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from controller.raft.messages import FetchRequest, Request, VoteRequest
 from controller.raft.state import Leader, RaftState
-from controller.raft.voters import VoterSet, voters_at
-from klamm.ids import OffsetAndEpoch
+from controller.raft.voters import VoterSet, share_majority, voters_at
+from klamm.ids import NodeId, OffsetAndEpoch
 from tests.sim.quorum.disk import Batch
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ class Invariants:
         """In which epoch each was first called so."""
         self.voters: list[tuple[int, VoterSet]] = []
         """Where committed Voters records stand, and what they say."""
+        self.last_voters: tuple[NodeId, ...] = ()
+        """Of whom a majority made the last commit."""
         self.installs = 0
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.records: dict[tuple[int, int], tuple[int, str]] = {}
         self.applied: dict[int, int] = {}
         self.elections = 0
+        self.changes = 0
         self.truncations = 0
 
     def stepped(self, node: "Node", before: RaftState) -> None:
@@ -98,8 +102,8 @@ class Invariants:
                 f"node {node.id} commits {entries[where]} at {where}, "
                 f"it was {self.committed[where]}"
             )
+        assert node.state is not None
         if high_watermark > known:
-            assert node.state is not None
             self.voters += [
                 (each.end_offset - 1, each.voters)
                 for each in node.disk.batches
@@ -108,11 +112,26 @@ class Invariants:
             self.committed += entries[known:high_watermark]
             self.commit_epochs += [node.state.epoch] * (high_watermark - known)
         self.applied[node.id] = max(begin, high_watermark)
-        self._durable_at_majority(node, high_watermark - 1)
+        if high_watermark == len(self.committed) and high_watermark > known:
+            self.last_voters = node.state.voters.ids
+        if high_watermark > known or not node.world.faults.change_every_ms:
+            self._durable_at_majority(node, high_watermark - 1, node.state.voters.ids)
 
-    def _durable_at_majority(self, node: "Node", offset: int) -> None:
+    def changing(self, node: "Node", voters: VoterSet) -> None:
+        """14. One change at a time: by a leader that has committed in its epoch, when the last
+        change is committed, and with a majority in common (before the record is on the disk)."""
+        assert node.state is not None
+        self.changes += 1
+        end, before = [(-1, node.config.voters), *node.disk.voters()][-1]
+        assert end < len(self.committed), f"node {node.id} changes {before.ids} at {end} too soon"
+        assert node.state.epoch in self.commit_epochs, f"node {node.id} has committed nothing yet"
+        assert self.committed[-1][0] <= node.state.epoch, "a later epoch has committed"
+        assert share_majority(before, voters), f"{before.ids} and {voters.ids}"
+
+    def _durable_at_majority(self, node: "Node", offset: int, ids: tuple[NodeId, ...]) -> None:
+        """Of the voters that held where it was committed first."""
         entry = self.committed[offset]
-        voters = node.world.voters
+        voters = [each for each in node.world.nodes if each.id in ids]
         holders = [
             each.id
             for each in voters
@@ -168,7 +187,7 @@ class Invariants:
     def truncated(self, node: "Node") -> None:
         """3 again: committed records stay on a majority of disks, whoever cuts its log."""
         if self.committed:
-            self._durable_at_majority(node, len(self.committed) - 1)
+            self._durable_at_majority(node, len(self.committed) - 1, self.last_voters)
 
     def crashed(self, node: "Node") -> None:
         self.applied.pop(node.id, None)

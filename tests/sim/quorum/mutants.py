@@ -7,7 +7,7 @@ never finds some of them. All are collected, and the seeds they took recorded, b
 from dataclasses import replace
 from typing import Any
 
-from controller.raft import election, follow, reads, replication, state, step, vote
+from controller.raft import election, follow, membership, reads, replication, state, step, vote
 from controller.raft.effects import Commit
 from controller.raft.events import LogFlushed
 from controller.raft.state import Follower, Leader
@@ -191,6 +191,61 @@ def _restart_forgets_its_vote() -> list[Patch]:
     return [(node, "restore", restore)]
 
 
+def _voters_effective_on_commit() -> list[Patch]:
+    """A new set counts only once its record is committed, and not as soon as it is in the log."""
+
+    def voters(self: Any) -> Any:
+        known = [each for at, each in self.voter_history if at < self.high_watermark]
+        return known[-1] if known else self.voter_history[0][1]
+
+    return [(state.RaftState, "voters", property(voters))]
+
+
+def _second_change_before_the_first_commits() -> list[Patch]:
+    honest = membership._gate
+
+    def gate(now: Any) -> Any:
+        end = now.log.end_offset
+        return honest(replace(now, high_watermark=end) if isinstance(now.role, Leader) else now)
+
+    return [(membership, "_gate", gate)]
+
+
+def _truncation_keeps_the_voters() -> list[Patch]:
+    """What is cut off the log goes on to vote."""
+    return [(follow, "truncate", lambda history, to: history)]
+
+
+def _removed_leader_counts_itself() -> list[Patch]:
+    honest = state.RaftState.is_voter.fget  # type: ignore[attr-defined]
+
+    def is_voter(self: Any) -> bool:
+        return isinstance(self.role, Leader) or bool(honest(self))
+
+    return [(state.RaftState, "is_voter", property(is_voter))]
+
+
+def _change_before_the_epoch_has_committed() -> list[Patch]:
+    """Raft's dissertation as it was printed first: no record of its own epoch is waited for."""
+    honest_gate, honest_advance = membership._gate, replication.advance
+
+    def gate(now: Any) -> Any:
+        role = now.role
+        return honest_gate(replace(now, role=replace(role, claimed=True)) if _leads(now) else now)
+
+    def advance(now: Any) -> Any:
+        role = now.role
+        if not role.claimed and now.log.end_offset > role.first_end:
+            now = replace(now, role=replace(role, claimed=True))
+        return honest_advance(now)
+
+    return [(membership, "_gate", gate), (replication, "advance", advance)]
+
+
+def _leads(now: Any) -> bool:
+    return isinstance(now.role, Leader)
+
+
 MUTANTS = (
     Mutant("vote for any log", "no up-to-date check", _vote_for_any_log, "leaders"),
     Mutant("vote twice", "two votes in one epoch", _vote_twice, "votes"),
@@ -206,4 +261,21 @@ MUTANTS = (
     Mutant("stale votes count", "of an earlier epoch", _stale_votes_count, "late"),
     Mutant("pre-votes elect", "a wish is no vote", _pre_votes_elect, "swarm"),
     Mutant("watermark beyond log", "believed, not had", _high_watermark_beyond_the_log, "swarm"),
+    Mutant(
+        "voters at commit", "a set holds once committed", _voters_effective_on_commit, "members"
+    ),
+    Mutant(
+        "two changes at once",
+        "the second before the first commits",
+        _second_change_before_the_first_commits,
+        "members",
+    ),
+    Mutant("voters not cut", "truncation undoes no set", _truncation_keeps_the_voters, "members"),
+    Mutant("removed leader counts", "itself", _removed_leader_counts_itself, "members"),
+    Mutant(
+        "change before claim",
+        "nothing committed in the epoch yet (2015)",
+        _change_before_the_epoch_has_committed,
+        "members",
+    ),
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from controller.raft.effects import (
+    AcceptChange,
     AcceptProposal,
     AnswerRead,
     AppendChunk,
@@ -255,7 +256,7 @@ class Node:
                 self.world.invariants.claimed(self, end_offset)
             case Renounce():
                 self.world.clients.renounced(self)
-            case RefuseChange():
+            case AcceptChange() | RefuseChange():
                 pass
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self.world.clients.told(self, effect)
@@ -276,6 +277,7 @@ class Node:
                 ]
                 self.world.invariants.elected(self, epoch)
             case AppendVoters(base_offset=base_offset, epoch=epoch, voters=voters):
+                self.world.invariants.changing(self, voters)
                 ids = ",".join(map(str, voters.ids))
                 batches = [
                     Batch(

@@ -21,6 +21,7 @@ from klamm.ids import DirectoryId, Offset, OffsetAndEpoch
 from tests.sim.quorum.clients import Clients
 from tests.sim.quorum.faults import Faults, of_seed
 from tests.sim.quorum.invariants import Invariants
+from tests.sim.quorum.members import Members
 from tests.sim.quorum.network import DEATH_HEARD_MS, Network
 from tests.sim.quorum.node import Node
 from tests.sim.quorum.snapshots import trim, write
@@ -77,6 +78,7 @@ class World:
         ]
         self.last: list[deque[Happening]] = [deque(maxlen=EVENTS_KEPT) for _ in self.nodes]
         self.troubles = Troubles(self)
+        self.members = Members(self)
         self.peaceful = False
 
     # ── what nodes ask of the world ──────────────────────────────────────────────────────────
@@ -188,6 +190,7 @@ class World:
         self.troubles.go_on()
         self.after(0, self._propose)
         self.after(0, self._read)
+        self.members.go_on()
         self._snapshot(write, self.faults.snapshot_every_ms)
         self._snapshot(trim, self.faults.trim_every_ms)
         self.until(self.trouble_ms)

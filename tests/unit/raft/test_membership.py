@@ -7,7 +7,7 @@ import pytest
 
 from controller.raft import membership
 from controller.raft.effects import (
-    AcceptProposal,
+    AcceptChange,
     AppendVoters,
     ChangeRefusal,
     Commit,
@@ -141,7 +141,7 @@ def test_row_114_a_caught_up_learner_becomes_a_voter() -> None:
     """Effective as it is appended: its commit takes a majority of the new set."""
     state, effects = change(leading(1, 2, 3, learners=(progress(4),)), AddVoter(voter=member(4)))
     assert appended(effects).ids == (ME, TWO, THREE, FOUR)
-    assert AcceptProposal(9, Offset(7)) in effects
+    assert AcceptChange(9, Offset(7)) in effects
     assert state.voters.majority == 3
     state, _ = step(state, LogFlushed(Offset(7), 0), NOW)
     state, effects = fetched(state, 2, 7)
@@ -325,7 +325,7 @@ def test_row_118_changed_endpoints_are_written_and_the_same_are_not() -> None:
     found = appended(effects).find(TWO)
     assert found == member(2, port=7)
     state, effects = change(leading(1, 2), UpdateVoter(voter=member(2)))
-    assert effects == (AcceptProposal(9, Offset(2)),)
+    assert effects == (AcceptChange(9, Offset(2)),)
     assert state.log.end_offset == 6
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.raft.effects import AcceptProposal
+from controller.raft.effects import AcceptChange
 from controller.raft.voters import (
     AddVoter,
     RemoveVoter,
@@ -135,12 +135,12 @@ def test_from_one_to_five_and_back() -> None:
     world = World(1, 1, spares=4)
     world.run(300)
     for node in (2, 3, 4, 5):
-        assert isinstance(world.change(AddVoter(voter=member(node))), AcceptProposal)
+        assert isinstance(world.change(AddVoter(voter=member(node))), AcceptChange)
         world.propose(node)
         world.run(world.now_ms + 100)
     for node in (1, 2, 3, 4):
         told = world.change(RemoveVoter(key=ReplicaKey(node_id=NodeId(node))))
-        assert isinstance(told, AcceptProposal), told
+        assert isinstance(told, AcceptChange), told
         world.run(world.now_ms + 1_000)
         assert world.propose(node)
     leader = world.leader()

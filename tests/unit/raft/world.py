@@ -83,7 +83,7 @@ class World:
         self.armed: dict[NodeId, tuple[int, int]] = {}
         self.loss = 0.0
         self.cut: set[tuple[NodeId, NodeId]] = set()
-        self.told: fx.RefuseChange | fx.AcceptProposal | None = None
+        self.told: fx.RefuseChange | fx.AcceptChange | None = None
         self.queue: list[tuple[int, int, object]] = []
         self.count = 0
         self.calls: dict[int, tuple[NodeId, NodeId, int, Request]] = {}
@@ -149,7 +149,7 @@ class World:
         self._step(node, event)
         return True
 
-    def change(self, change: VoterChange) -> fx.RefuseChange | fx.AcceptProposal | None:
+    def change(self, change: VoterChange) -> fx.RefuseChange | fx.AcceptChange | None:
         """What the leader says to it; None if there is none."""
         node = self.leader()
         if node is None:
@@ -240,7 +240,7 @@ class World:
                     for each in batches
                 )
                 self._answer(call, replace(response, batches=infos, data=batches))
-            case fx.RefuseChange() | fx.AcceptProposal():
+            case fx.RefuseChange() | fx.AcceptChange():
                 self.told = effect
             case fx.Commit(high_watermark):
                 self._commit(node, high_watermark)
