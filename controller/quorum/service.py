@@ -158,6 +158,10 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
     async def _ask(self, request: WireRequest, kind: type[_Answer]) -> _Answer:
         """What the core answers."""
         refused = self._strangeness(request.caller)
+        if refused is None and request.caller.node_id == self._quorum.node_id:
+            # Nobody else has this id: an observer may have a broker's that is the same.
+            _log.warning("a peer calls itself by this node's id", peer=request.caller.directory_id)
+            refused = pb.QUORUM_ERROR_INVALID_VOTER_KEY
         if refused is None:
             try:
                 sender = replica_key(request.caller)

@@ -88,7 +88,11 @@ def become_unattached(state: RaftState, epoch: Epoch, moment: Moment) -> Step:
     assert epoch > state.epoch, "an epoch is entered without a leader once"
     timeout_ms = state.config.election_timeout_ms
     deadline_ms = moment.within(timeout_ms, 2 * timeout_ms)
-    if not isinstance(state.role, Leader | Resigned):
+    if isinstance(state.role, Leader):
+        # It has a good log, and followers: if nobody is about to win (it has not been asked for a
+        # vote that it gives), a node has come back with a later epoch. It costs no timeout.
+        deadline_ms = follow.hurry(state, moment)
+    elif not isinstance(state.role, Resigned):
         # Who was about to campaign has not become less eager by another's attempt.
         deadline_ms = min(deadline_ms, state.role.deadline_ms)
     left = leave(state, epoch, NO_NODE)
@@ -104,8 +108,11 @@ def become_follower(state: RaftState, epoch: Epoch, leader: NodeId, moment: Mome
     entered: Effects = ()
     abandoned: Effects = ()
     later = epoch > state.epoch
-    role = Follower(leader=leader, deadline_ms=deadline_ms)
+    regained = isinstance(state.role, Prospective) and state.role.leader == leader and not later
+    role = Follower(leader=leader, deadline_ms=deadline_ms, steady_since_ms=moment.now_ms)
     state = replace(state, epoch=epoch, voted_for=None if later else state.voted_for, role=role)
+    if not regained:
+        state = replace(state, attempts=0)
     if later:
         # Within an epoch the leader is not saved: a vote given is what must not be forgotten.
         entered = (save(state),)
@@ -151,6 +158,7 @@ def on_begin_request(
     assert isinstance(role, Follower), "an announced leader is followed"
     effects: Effects = ()
     if role.lost or role.fetch is None:
-        state, effects = follow.fetch(state, replace(role, lost=False), moment)
+        state, role = follow.hear(state, role, moment)
+        state, effects = follow.fetch(state, role, moment)
     answer = BeginQuorumEpochResponse(epoch=state.epoch, leader=role.leader)
     return state, (SendResponse(call, answer), *effects)

@@ -90,9 +90,16 @@ def on_response(
 
 def hear(state: RaftState, role: Follower, moment: Moment) -> tuple[RaftState, Follower]:
     """The leader has answered: it lives, and nothing is out."""
-    deadline_ms = moment.now_ms + state.config.fetch_timeout_ms
-    return replace(state, attempts=0), replace(
-        role, lost=False, fetch=None, deadline_ms=deadline_ms
+    steady_since_ms = moment.now_ms if role.lost else role.steady_since_ms
+    if moment.now_ms - steady_since_ms >= state.config.election_backoff_max_ms:
+        # Not sooner: over a link that flaps each loss would be the first again.
+        state = replace(state, attempts=0)
+    return state, replace(
+        role,
+        lost=False,
+        fetch=None,
+        deadline_ms=moment.now_ms + state.config.fetch_timeout_ms,
+        steady_since_ms=steady_since_ms,
     )
 
 

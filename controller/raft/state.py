@@ -77,6 +77,8 @@ class Follower:
     """When to ask for pre-votes, unless the leader is heard before."""
     lost: bool = False
     """The stream to the leader broke, or it said goodbye; it was not heard since."""
+    steady_since_ms: int = 0
+    """When the leader was first heard, without a loss since."""
     fetch: FetchRequest | FetchSnapshotRequest | None = None
     """The one that is out."""
     retry_ms: int = NEVER_MS
@@ -258,7 +260,7 @@ class RaftState:
     voter_history: VoterHistory
     role: Role
     attempts: int = 0
-    """Campaigns since a leader was last heard: each waits longer."""
+    """Campaigns since a leader was last heard, and for long enough: each waits longer."""
     recovering: Recovering | None = None
     """This voter has no say: it neither votes nor stands."""
     snapshots: tuple[HeldSnapshot, ...] = ()

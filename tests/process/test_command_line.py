@@ -160,7 +160,7 @@ def test_a_node_is_paused_stopped_and_started(terminal: Terminal) -> None:
 
 
 def test_leadership_is_transferred_and_every_node_restarted(terminal: Terminal) -> None:
-    """Scenario 12: one after the other, and the cluster serves all the while."""
+    """One after the other, and the cluster serves all the while."""
     former = terminal.json("quorum", "describe")["leader_id"]
     target = former % 3 + 1
     done = terminal.json("quorum", "transfer", "--to", str(target))

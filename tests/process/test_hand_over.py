@@ -1,4 +1,4 @@
-"""Leadership of the quorum handed over under a writing load: scenario 12, with real processes."""
+"""Leadership of the quorum handed over under a writing load, with real processes."""
 
 import asyncio
 

@@ -138,7 +138,7 @@ def test_a_single_cut_link_disturbs_nobody() -> None:
 
 
 def test_leadership_is_handed_over_among_crashes_cuts_and_pauses() -> None:
-    """Scenario 12: whoever gives up has committed all that it took, and nothing stale is read."""
+    """Whoever gives up has committed all that it took, and nothing stale is read."""
     handed_over = 0
     for seed in range(12):
         faults = Faults(misfortune_every_ms=200.0, proposal_every_ms=25.0, transfer=True)

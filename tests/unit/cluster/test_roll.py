@@ -37,7 +37,7 @@ class FakeCluster:
 
 
 async def test_the_leader_is_last_of_the_controllers_and_hands_over_first() -> None:
-    """Scenario 12: leadership moves once, to one that will not be restarted again."""
+    """Leadership moves once, to one that will not be restarted again."""
     cluster = FakeCluster(leader=1)
     cluster.moments_until_well = 3
     said: list[str] = []

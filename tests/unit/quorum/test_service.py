@@ -90,6 +90,22 @@ async def test_strangers_are_refused_by_name_and_change_nothing(
         assert group.all[0].node.epoch == epoch
 
 
+async def test_a_peer_with_this_nodes_own_id_is_refused(tmp_path: Path) -> None:
+    """Row 50: an announcement of a later epoch under it would have this node follow itself."""
+    async with members(tmp_path, count=1) as group, calling(group.all[0]) as stub:
+        active = await group.active()
+        epoch, me = active.node.epoch, caller(node=active.node_id)
+        end = pb.OffsetAndEpoch(offset=99, epoch=98)
+        answers = [
+            await stub.Vote(pb.VoteRequest(caller=me, epoch=99, log_end=end)),
+            await stub.BeginQuorumEpoch(pb.BeginQuorumEpochRequest(caller=me, epoch=99)),
+            await stub.EndQuorumEpoch(pb.EndQuorumEpochRequest(caller=me, epoch=99)),
+            await fetch(stub.Fetch(), pb.FetchRequest(caller=me, epoch=99, log_end=end)),
+        ]
+        assert {each.error for each in answers} == {pb.QUORUM_ERROR_INVALID_VOTER_KEY}
+        assert (active.node.epoch, active.node.role) == (epoch, "leader")
+
+
 async def test_nonsense_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     async with members(tmp_path, count=1) as group, calling(group.all[0]) as stub:
         await group.active()

@@ -330,7 +330,7 @@ def test_a_hand_over_takes_milliseconds_and_goes_where_it_was_sent() -> None:
 
 
 def test_a_target_that_dies_with_the_leadership_in_its_hands_is_replaced() -> None:
-    """Scenario 12, the unlucky end of it: the others elect after their turn, as after a resign."""
+    """The others elect after their turn, as after a resign."""
     world = World(77)
     world.run(3_000)
     old = world.leader()

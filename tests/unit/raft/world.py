@@ -97,7 +97,7 @@ class World:
         history: VoterHistory = tuple(each for batch in disk.batches for each in batch.voters)
         self.applied[node] = Offset(0)
         self.states[node] = restore(
-            config(node, self.size),
+            self.config(node),
             disk.saved,
             disk.chain(),
             history,
@@ -105,6 +105,9 @@ class World:
             distrust=self.distrust.get(node),
         )
         self._arm(node)
+
+    def config(self, node: NodeId) -> RaftConfig:
+        return config(node, self.size)
 
     def crash(self, node: NodeId) -> None:
         """What was not fsynced is lost; peers notice their broken streams."""
