@@ -17,9 +17,11 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from controller.quorum.applier import Applier
+from controller.quorum.disk_watch import DiskWatch
 from controller.quorum.journal import Journal
 from controller.quorum.outside import Peers, Store
-from controller.quorum.port import LogMovedError, StateMachine, VotersUnchangedError
+from controller.quorum.port import StateMachine
+from controller.quorum.refused import change_refused, proposal_refused
 from controller.raft import membership
 from controller.raft.effects import (
     AbandonDownload,
@@ -31,7 +33,6 @@ from controller.raft.effects import (
     AppendFetched,
     AppendRecords,
     AppendVoters,
-    ChangeRefusal,
     Claim,
     Commit,
     DeleteSnapshot,
@@ -39,7 +40,6 @@ from controller.raft.effects import (
     HandOver,
     InstallSnapshot,
     LoadSnapshot,
-    ProposalRefusal,
     RefuseChange,
     RefuseProposal,
     RefuseRead,
@@ -74,7 +74,12 @@ from controller.raft.state import NEVER_MS, RaftState
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterChange
 from klamm.clock import Clock
-from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError
+from klamm.errors import (
+    CommitUnknownError,
+    CorruptLogError,
+    NotControllerError,
+    OverloadedError,
+)
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.telemetry import metrics
@@ -117,6 +122,7 @@ class QuorumDriver:
         self._clock = clock
         self._rng = rng
         self._journal = Journal(clock)
+        self._watch = DiskWatch(store, self._journal)
         self._applier = Applier(store.read, store.read_chunk, state.log.start_offset)
         if state.snapshots:
             self._applier.tell(LoadSnapshot(state.snapshots[-1].snapshot_id))
@@ -145,10 +151,13 @@ class QuorumDriver:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._applier.run(machine))
-                tasks.create_task(self._store.keep_bounds())
+                tasks.create_task(self._watch.run(lambda: bool(self.state.others)))
                 await self._run(tasks)
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            error = group.exceptions[0]
+            if isinstance(error, CorruptLogError):
+                self._journal.log_damaged(error)
+            raise error from None
         finally:
             self._stop()
 
@@ -249,7 +258,7 @@ class QuorumDriver:
 
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
         """Whole batches of the log."""
-        return self._store.read(start, max_bytes, up_to)
+        return self._watch.read(start, max_bytes, up_to)
 
     def read_chunk(self, snapshot_id: OffsetAndEpoch, position: int, max_bytes: int) -> bytes:
         """Bytes of a snapshot; none if it is not there."""
@@ -343,7 +352,7 @@ class QuorumDriver:
             case AcceptChange(call, end_offset):
                 _resolve(self._proposals.get(call), end_offset)
             case RefuseChange(call=call):
-                _fail(self._proposals.get(call), self._change_refusal(effect))
+                _fail(self._proposals.get(call), change_refused(self.state, effect))
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self._tell_caller(effect)
             case RefuseTransfer(call, why):
@@ -411,31 +420,13 @@ class QuorumDriver:
                 if len(self._timed) < PROPOSALS_TIMED_MAX:
                     self._timed.append((end_offset, self._clock.monotonic_ms()))
                 _resolve(self._proposals.get(call), end_offset)
-            case RefuseProposal(call, why, end_offset):
-                _fail(self._proposals.get(call), self._refusal(why, end_offset))
+            case RefuseProposal(call):
+                _fail(self._proposals.get(call), proposal_refused(self.state, effect))
             case AnswerRead(call, index):
                 _resolve(self._reads.get(call), index)
             case RefuseRead(call):
                 refused = NotControllerError(self.state.leader, self.state.epoch)
                 _fail(self._reads.get(call), refused)
-
-    def _refusal(self, why: ProposalRefusal, end_offset: Offset) -> Exception:
-        match why:
-            case ProposalRefusal.NOT_LEADER:
-                return NotControllerError(self.state.leader, self.state.epoch)
-            case ProposalRefusal.LOG_MOVED:
-                return LogMovedError(end_offset)
-            case ProposalRefusal.OVERLOADED:
-                lag = end_offset - self.state.high_watermark
-                return OverloadedError(f"{lag} records are appended and not committed")
-            case ProposalRefusal.HANDING_OVER:
-                return OverloadedError("leadership is being handed over; nothing is appended")
-        assert_never(why)
-
-    def _change_refusal(self, effect: RefuseChange) -> Exception:
-        if effect.why is ChangeRefusal.NOT_LEADER:
-            return NotControllerError(self.state.leader, self.state.epoch)
-        return VotersUnchangedError(effect.why, effect.told)
 
     def _measure(self, effect: Commit | Claim | Renounce) -> None:
         if not isinstance(effect, Commit):

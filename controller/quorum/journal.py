@@ -2,6 +2,7 @@
 
 from controller.raft.state import Download, Follower, Leader, RaftState
 from klamm.clock import Clock
+from klamm.errors import CorruptLogError
 from klamm.ids import NO_NODE, OffsetAndEpoch
 from klamm.telemetry import logs, metrics
 
@@ -99,6 +100,15 @@ class Journal:
                 snapshot=after.snapshot_id.offset,
                 size_bytes=after.size_bytes,
             )
+
+    def log_damaged(self, error: CorruptLogError) -> None:
+        metrics.RAFT_LOG_DAMAGE.inc()
+        _log.error(
+            "the metadata log is damaged; the next start fetches what is lost from the others",
+            path=error.path,
+            position=error.position,
+            reason=error.reason,
+        )
 
     def _tell_turn(self, before: RaftState, after: RaftState) -> None:
         # Campaigns that come to nothing are many when a quorum is down: not one line each.

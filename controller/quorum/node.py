@@ -55,7 +55,7 @@ from klamm.log.snapshot import SnapshotFiles
 from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
-from klamm.telemetry import logs
+from klamm.telemetry import logs, metrics
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1 import quorum_pb2_grpc as pb_grpc
 
@@ -161,6 +161,8 @@ class QuorumNode:
         )
         for notice in store.notices:
             _log.warning("found on the disk", what=notice)
+        if store.damaged:
+            metrics.RAFT_LOG_DAMAGE.inc()
         loaded = store.load()
         moment = Moment(now_ms=clock.monotonic_ms(), draw=rng.random())
         state = restore(

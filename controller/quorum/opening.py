@@ -46,6 +46,9 @@ class Opened:
     notices: tuple[str, ...]
     """What was lost, cut or replaced: sentences for the log."""
 
+    damaged: bool
+    """The log was damaged, or shorter than it had been."""
+
     @property
     def distrust(self) -> str | None:
         """Why this voter has no say; None if it has."""
@@ -79,6 +82,7 @@ class _Opening:
         self._config = replace(config, on_corruption=OnCorruption.REFUSE, epochs_sealed=True)
         self._has_peers = has_peers
         self._notices: list[str] = []
+        self._damaged = False
         self._known: Bounds | None = None
         self._file: BoundsFile
         self._snapshots = SnapshotFiles(files, self._directory)
@@ -102,6 +106,7 @@ class _Opening:
             snapshots=self._snapshots,
             found=self._found,
             notices=tuple(self._notices),
+            damaged=self._damaged,
         )
 
     def _read_bounds(self) -> Bounds:
@@ -151,6 +156,7 @@ class _Opening:
                 f"To go on without what is lost, remove {self._root / QUORUM_BOUNDS} and what "
                 "stands behind the damage."
             )
+        self._damaged = True
         self._notices.append(f"{what}; this voter has no say until it has fetched it again")
         self._file.write_now(replace(self._file.bounds, distrust=what))
 

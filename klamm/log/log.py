@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from klamm.errors import ApiError, ErrorCode, StorageError
+from klamm.errors import ApiError, CorruptLogError, ErrorCode, StorageError
 from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.checkpoint import EpochStart
@@ -33,6 +33,7 @@ from klamm.log.record_batch import BatchHeader, headers_in_order, read_records
 from klamm.log.records import Record
 from klamm.log.recovery import OnCorruption, Recoverer, Recovery
 from klamm.log.segment import Segment
+from klamm.log.verify import find_damage
 
 
 class Log:
@@ -202,6 +203,20 @@ class Log:
             else:
                 segment.remember(stop, last)
             return segment.read(first, last) if last > first else b""
+
+    def read_verified(self, start: Offset, max_bytes: int, up_to: Offset | None = None) -> bytes:
+        """As `read`, once checksums, offsets and epochs have proved to be those of the log.
+
+        Raises:
+            CorruptLogError: They are not. Whoever gets this must not go on with this log.
+        """
+        data = self.read(start, max_bytes, up_to)
+        found = find_damage(data, start, epochs_sealed=self.config.epochs_sealed) if data else None
+        if found is not None:
+            position, reason = found
+            segment = self._segment_of(start)
+            raise CorruptLogError(str(segment.path), segment.position_of(start) + position, reason)
+        return data
 
     def offset_for_timestamp(self, timestamp_ms: int) -> FoundRecord | None:
         """The first record that is not older than `timestamp_ms`; None if there is none.

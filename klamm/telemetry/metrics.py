@@ -97,6 +97,9 @@ RAFT_CURRENT_VOTE = _gauge(
 RAFT_RECOVERING = _gauge(
     _C, "raft_recovering", "", "1 while this voter has no vote, since its log lost records."
 )
+RAFT_LOG_DAMAGE = _counter(
+    _C, "raft_log_damage_total", "", "Damage found in the metadata log where it was sound once."
+)
 RAFT_HIGH_WATERMARK = _gauge(
     _C, "raft_high_watermark", _RAFT + "high-watermark", "End of what is committed."
 )

@@ -47,7 +47,7 @@ def _run_core(seed: int, profile: str) -> None:
 
 
 CORE = Simulator("core", _run_core, 150, core.MUTANTS)
-SHELL = Simulator("shell", lambda seed, _: run_seed(seed), 30, shell.MUTANTS)
+SHELL = Simulator("shell", run_seed, 60, shell.MUTANTS)
 REGISTRY = tuple((each, mutant) for each in (CORE, SHELL) for mutant in each.mutants)
 
 

@@ -13,11 +13,13 @@ from tests.sim.driver.clients import Clients
 from tests.sim.driver.mutants import MUTANTS, SLOW
 from tests.sim.driver.replay import _parser
 from tests.sim.driver.scenario import Run, fail, run_seed, shrink
+from tests.sim.driver.troubles import PROFILES
 from tests.sim.driver.world import World, run
 from tests.sim.planting import planted
 
 SEEDS = 200
 CHUNK = 10
+PROFILE_SEEDS = 15
 
 
 @pytest.mark.timeout(300)
@@ -27,6 +29,16 @@ def test_quorum_shell_survives(first: int) -> None:
         len(run_seed(seed).history.acknowledged) for seed in range(first, first + CHUNK)
     )
     assert acknowledged > CHUNK * 100, "hardly anything was committed: the run proves nothing"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_quorum_shell_survives_its_disks(profile: str) -> None:
+    """Scenarios 29 to 32: bits flip, fsyncs fail, votes are lost; and it is all well again."""
+    acknowledged = sum(
+        len(run_seed(seed, profile).history.acknowledged) for seed in range(PROFILE_SEEDS)
+    )
+    assert acknowledged > PROFILE_SEEDS * 50
 
 
 HISTORIES = """

@@ -10,10 +10,13 @@ from controller.quorum import store
 from controller.quorum.applier import Applier
 from controller.quorum.driver import QuorumDriver
 from controller.quorum.node import QuorumNode
+from controller.quorum.opening import Opened, _Opening
 from controller.quorum.peers import _FetchStream
 from controller.quorum.store import LogStore
 from controller.raft.effects import Renounce, SaveQuorumState
+from controller.raft.state import SavedState
 from klamm.errors import StorageError
+from klamm.log.log import Log
 from klamm.log.record_batch import iter_batches
 from tests.sim.planting import Mutant, Patch
 
@@ -155,6 +158,32 @@ def _failed_fsyncs_are_tried_again() -> list[Patch]:
     return [(LogStore, "flush", flush)]
 
 
+def _the_end_is_not_written_again() -> list[Patch]:
+    def rewrite_end(self: Any, durable_end: Any) -> None:
+        pass
+
+    return [(Log, "rewrite_end", rewrite_end)]
+
+
+def _damage_is_cut_and_forgotten() -> list[Patch]:
+    return [(Opened, "distrust", None)]
+
+
+def _a_lost_vote_is_a_new_one() -> list[Patch]:
+    def replace_vote(self: Any, what: str, chain: Any) -> SavedState:
+        return SavedState(epoch=max(chain.last_epoch, 0))
+
+    return [(_Opening, "_replace_vote", replace_vote)]
+
+
+def _nothing_is_verified() -> list[Patch]:
+    def read_verified(self: Any, start: Any, max_bytes: Any, up_to: Any = None) -> bytes:
+        data: bytes = self.read(start, max_bytes, up_to)
+        return data
+
+    return [(Log, "read_verified", read_verified)]
+
+
 MUTANTS = (
     Mutant("no fsync", "an append counts before it is durable", _flush_nothing),
     Mutant(
@@ -180,6 +209,25 @@ MUTANTS = (
     Mutant("claims too early", "the newest is told first", _claims_ahead_of_the_commits),
     Mutant("own read index", "a read is answered without asking", _standbys_read_their_own),
     Mutant("fsync again", "a failed fsync is taken for done", _failed_fsyncs_are_tried_again),
+    Mutant(
+        "page cache believed",
+        "what the process before wrote is durable once it is synced",
+        _the_end_is_not_written_again,
+        "pages",
+    ),
+    Mutant(
+        "damage is a torn tail",
+        "what was cut off is not missed",
+        _damage_is_cut_and_forgotten,
+        "rot",
+    ),
+    Mutant(
+        "a lost vote is a new one",
+        "without a vote file the log says which epoch it is (Kafka)",
+        _a_lost_vote_is_a_new_one,
+        "votes",
+    ),
+    Mutant("damage is read", "checksums are for the start", _nothing_is_verified, "rot"),
 )
 
 SLOW = Mutant("breaks are not told", "a dead leader is found by timeouts", _breaks_are_not_told)

@@ -13,7 +13,7 @@ import sys
 import time
 
 from tests.sim.driver.scenario import TROUBLE_S, Run, run_seed, shrink
-from tests.sim.driver.troubles import KINDS
+from tests.sim.driver.troubles import KINDS, PROFILES
 from tests.sim.driver.world import World
 
 PROGRESS_S = 10.0
@@ -24,8 +24,14 @@ def main() -> int:
     arguments = _parser().parse_args()
     logging.disable()
     if arguments.seed is None:
-        return search(arguments.first, arguments.seconds)
-    run = Run(arguments.seed, arguments.size, tuple(arguments.without), arguments.trouble_s)
+        return search(arguments.first, arguments.seconds, arguments.profile)
+    run = Run(
+        arguments.seed,
+        arguments.size,
+        tuple(arguments.without),
+        arguments.trouble_s,
+        arguments.profile,
+    )
     try:
         print(describe(run.go()))
     except AssertionError as error:
@@ -39,6 +45,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Simulate the quorum's shell from seeds.")
     parser.add_argument("seed", type=int, nargs="?", help="this one only")
+    parser.add_argument("--profile", default="", choices=sorted(PROFILES), help="kind of trouble")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
     parser.add_argument("--from", dest="first", type=int, help="first seed (default: by chance)")
     parser.add_argument("--size", type=int, help="voters (default: by the seed)")
@@ -48,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def search(first: int | None, seconds: float) -> int:
+def search(first: int | None, seconds: float, profile: str = "") -> int:
     """Seed after seed, until the time is over or one fails."""
     first = random.randrange(1 << 40) if first is None else first
     began = told = time.monotonic()
@@ -65,7 +72,7 @@ def search(first: int | None, seconds: float) -> int:
         if now - began > seconds:
             return 0
         try:
-            history = run_seed(seed).history
+            history = run_seed(seed, profile).history
         except AssertionError as error:
             print(error)
             return 1

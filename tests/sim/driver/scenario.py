@@ -20,9 +20,9 @@ PEACE_S = 10.0
 
 
 async def trouble_and_peace(
-    world: World, trouble_s: float = TROUBLE_S, without: Sequence[str] = ()
+    world: World, trouble_s: float = TROUBLE_S, without: Sequence[str] = (), profile: str = ""
 ) -> None:
-    clients, troubles = Clients(world), Troubles(world, without)
+    clients, troubles = Clients(world), Troubles(world, without, profile)
     for node in world.nodes:
         node.start()
     work = [
@@ -86,6 +86,8 @@ class Run:
     without: tuple[str, ...] = ()
     """Kinds of trouble that are left out."""
     trouble_s: float = TROUBLE_S
+    profile: str = ""
+    """Of `troubles.PROFILES`; its own mixture if empty."""
 
     @property
     def voters(self) -> int:
@@ -97,7 +99,7 @@ class Run:
 
         async def main(world: World) -> None:
             worlds.append(world)
-            await trouble_and_peace(world, self.trouble_s, self.without)
+            await trouble_and_peace(world, self.trouble_s, self.without, self.profile)
 
         try:
             return run(self.seed, main, size=self.voters)
@@ -112,11 +114,12 @@ class Run:
         words += [] if self.size is None else [f"--size {self.size}"]
         words += [f"--without {each}" for each in self.without]
         words += [] if self.trouble_s == TROUBLE_S else [f"--trouble-s {self.trouble_s}"]
+        words += [f"--profile {self.profile}"] if self.profile else []
         return " ".join(words)
 
 
-def run_seed(seed: int) -> World:
-    return Run(seed).go()
+def run_seed(seed: int, profile: str = "") -> World:
+    return Run(seed, profile=profile).go()
 
 
 def fail(run: Run) -> Failure[Run] | None:

@@ -21,6 +21,8 @@ KINDS = (
     "pause",
     "slow_disk",
     "broken_disk",
+    "rot",
+    "forget",
     "resets",
     "resign",
     "clock_step",
@@ -31,18 +33,30 @@ CLOCK_STEPS_MS = (-HOUR_MS, HOUR_MS, -87_600 * HOUR_MS, 87_600 * HOUR_MS, -50, 5
 """An hour, ten years and a little, back and forth (scenario 59)."""
 
 
+PROFILES: dict[str, dict[str, int]] = {
+    "rot": {"rot": 8, "power": 3, "kill": 2, "cut_off": 2, "slow_disk": 1},
+    "pages": {"broken_disk": 8, "power": 2, "blackout": 2},
+    "votes": {"forget": 8, "resign": 4, "cut_link": 4, "resets": 1},
+}
+"""Weights that dwell on one kind of trouble, which then comes more often."""
+PROFILE_EVERY_S = 0.2
+
+
 class Troubles:
-    def __init__(self, world: World, without: Sequence[str] = ()) -> None:
+    def __init__(self, world: World, without: Sequence[str] = (), profile: str = "") -> None:
         self.counts = dict.fromkeys(KINDS, 0)
         self._world = world
         self._rng = rng = random.Random(f"troubles {world.seed}")
         self._weights = [rng.choice((0, 1, 1, 4)) for _ in KINDS]
         if not any(self._weights):
             self._weights = [1] * len(KINDS)
-        for each in without:
-            self._weights[KINDS.index(each)] = 0
         self._every_s = rng.choice((0.3, 0.7, 1.5))
         self._over = False
+        if profile:
+            self._weights = [PROFILES[profile].get(each, 0) for each in KINDS]
+            self._every_s = PROFILE_EVERY_S
+        for each in without:
+            self._weights[KINDS.index(each)] = 0
         network = world.network
         network.slow_chance = rng.choice((0.0, 0.0, 0.01, 0.05))
         network.loss = rng.choice((0.0, 0.0, 0.001, 0.01))
@@ -125,6 +139,24 @@ class Troubles:
         node.files.fail(operation, self._rng.choice((errno.EIO, errno.ENOSPC)))
         self._later(self._duration(), node.files.heal)
         self._later(self._duration() + 3.0, lambda: self._start(node))
+
+    def _rot(self) -> None:
+        """A bit flips: of one voter at a time, for a majority must be able to give it back."""
+        world, node = self._world, self._some()
+        if world.size < 3 or not all(each.whole for each in world.nodes):
+            return
+        if self._rng.random() < 0.5:
+            node.kill()
+            self._start_later(node)
+        world.tell("rot", node.rot())
+
+    def _forget(self) -> None:
+        """The vote is lost between two processes."""
+        node = self._some()
+        if node.alive:
+            node.kill()
+            self._start_later(node)
+            self._world.tell("forget", node.forget())
 
     def _resets(self) -> None:
         self._world.network.break_some(self._rng.choice((0.3, 1.0)))

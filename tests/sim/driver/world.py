@@ -2,18 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import cast
 from uuid import UUID
 
 import grpc.aio
 
+from controller.quorum.bounds import QUORUM_BOUNDS, Bounds
 from controller.quorum.node import QuorumConfig, QuorumNode
+from controller.quorum.opening import METADATA_LOG
+from controller.quorum.quorum_state import QUORUM_STATE
 from controller.raft.state import RaftConfig
 from controller.raft.voters import Voter, VoterSet
 from klamm.errors import CorruptLogError, StartError, StorageError
 from klamm.ids import DirectoryId, NodeId
+from klamm.log.record_batch import BatchHeader, iter_batches
+from klamm.log.records import CorruptBatchError
 from klamm.metadata.records import Endpoint
 from tests.sim.disk import SimFiles
 from tests.sim.driver.network import Network
@@ -64,6 +69,10 @@ class Node:
         self.quorum: QuorumNode | None = None
         self.recorder: Recorder
         self.incarnation = ""
+        self.rotten = False
+        """Bits of its log have flipped, and it is not whole again yet."""
+        self.healed = False
+        """A process has found the damage, and cut it off."""
         self.alive = False
         """Started, and not ended; `running` once its disk is recovered."""
         self.wall_ahead_ms = 0
@@ -82,7 +91,13 @@ class Node:
         return self.running and self.recorder.epoch is not None
 
     def holds(self, data: bytes) -> bool:
-        """Does its log, and would it after a power cut?"""
+        """Does its log, and would it after a power cut?
+
+        Who has lost records has them again before it has a say: a leader may learn late of what
+        it acknowledged before.
+        """
+        if self.rotten:
+            return True
         durable = self.files.durable().items()
         return any(data in content for path, content in durable if path.suffix == ".log")
 
@@ -101,6 +116,7 @@ class Node:
         world = self._world
         try:
             self.quorum = quorum = self._open(incarnation)
+            self.healed = self.healed or bool(quorum.recovering)
             server = Server(world.network, self.id, incarnation)
             quorum.register(cast("grpc.aio.Server", server))
             world.network.servers[self.id] = server
@@ -112,7 +128,7 @@ class Node:
                 self._end("stopped", silently=False)
                 self.files.kill()
         except Exception as error:
-            if not _is_of_the_disk(error):
+            if not _is_of_the_disk(error, rotten=self.rotten):
                 world.found(error)
                 return
             world.disk_failed(self, error)
@@ -154,6 +170,45 @@ class Node:
             segment_bytes=SEGMENT_BYTES,
             request_timeout_ms=500,
         )
+
+    @property
+    def whole(self) -> bool:
+        """Running, with a say."""
+        if self.quorum is None or self.quorum.recovering:
+            return False
+        self.rotten = self.rotten and not self.healed
+        return not self.rotten
+
+    def rot(self) -> bool:
+        """Flip a bit of the log, below what is known to be durable. False if there is none.
+
+        Above it, damage cannot be told from a torn write.
+        """
+        bounds = self.files.durable().get(DIRECTORY / QUORUM_BOUNDS)
+        known = 0 if bounds is None else Bounds.decode(bounds).end_offset
+        places = [
+            (path, position + at)
+            for path, content in self.files.durable().items()
+            if path.suffix == ".log"
+            for position, header in _batches(content)
+            if header.next_offset <= known
+            for at in (self._world.rng.randrange(header.size_bytes),)
+        ]
+        if places:
+            path, position = self._world.rng.choice(places)
+            self.files.damage(path, position, 1 << self._world.rng.randrange(8))
+            self.rotten, self.healed = True, False
+        return bool(places)
+
+    def forget(self) -> bool:
+        """Lose the vote file, one way or another. False if there is nothing to vouch for it."""
+        if DIRECTORY / QUORUM_BOUNDS not in self.files.durable():
+            return False
+        path = DIRECTORY / METADATA_LOG / QUORUM_STATE
+        content = self.files.durable().get(path, b"")
+        at = self._world.rng.randint(0, len(content))
+        self.files.replace_content(path, content[:at])
+        return True
 
     def kill(self) -> None:
         """The process ends; the machine goes on, and tells its peers."""
@@ -245,10 +300,23 @@ class World:
         self.found(error if isinstance(error, Exception) else AssertionError(str(context)))
 
 
-def _is_of_the_disk(error: Exception) -> bool:
-    """An error that a disk reported; not one in what it holds."""
+def _is_of_the_disk(error: Exception, *, rotten: bool) -> bool:
+    """An error that a disk reported; or one in what it holds, if bits of that were flipped."""
     cause = error.__cause__ if isinstance(error, StartError) else error
-    return isinstance(cause, StorageError | OSError) and not isinstance(cause, CorruptLogError)
+    if isinstance(cause, CorruptLogError):
+        return rotten and cause is error
+    return isinstance(cause, StorageError | OSError)
+
+
+def _batches(content: bytes) -> Iterator[tuple[int, BatchHeader]]:
+    """Those that are whole, up to the first that is not."""
+    position = 0
+    try:
+        for header, _ in iter_batches(content):
+            yield position, header
+            position += header.size_bytes
+    except CorruptBatchError:
+        return
 
 
 def run(

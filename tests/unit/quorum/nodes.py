@@ -160,6 +160,12 @@ class Member:
         self.server = GrpcServer("127.0.0.1", self.port)
         await self.start(ports, disk)
 
+    async def ended(self) -> None:
+        """Wait for the quorum to end by itself, and raise what ended it."""
+        assert self._task is not None
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.shield(self._task)
+
     async def kill(self) -> None:
         """As near to kill -9 as one process can come: connections break, nothing is said."""
         if self._task is None:

@@ -75,6 +75,9 @@ class FakeStore:
     async def keep_bounds(self) -> None:
         pass
 
+    async def scrub(self) -> None:
+        pass
+
     async def trust(self) -> None:
         raise AssertionError("not a follower's test")
 

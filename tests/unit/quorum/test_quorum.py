@@ -10,6 +10,7 @@ from controller.quorum.port import LogMovedError
 from klamm.errors import (
     ApiError,
     CommitUnknownError,
+    CorruptLogError,
     ErrorCode,
     NotControllerError,
     OverloadedError,
@@ -240,6 +241,38 @@ async def test_a_damaged_log_is_fetched_again_and_has_no_vote_until_then(tmp_pat
         await victim.machine.until(lambda: victim.machine.values[-1] == b"d")
         assert victim.node.recovering == ""
         assert log.read_bytes().startswith(whole)
+
+
+@pytest.mark.parametrize("who", ["the leader", "a follower"])
+async def test_damage_under_a_running_node_ends_it_and_is_never_served(
+    tmp_path: Path, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario 29: whoever reads it first; here the scrub, or an observer."""
+    monkeypatch.setattr("controller.quorum.store.SCRUB_EVERY_MS", 10)
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await group.write(active, b"a")
+        victim = active
+        if who == "a follower":
+            victim = next(each for each in group.all if each is not active)
+        await victim.machine.until(lambda: victim.machine.values == [b"a"])
+        log = victim.directory / "__cluster_metadata-0" / "00000000000000000000.log"
+        with log.open("r+b") as file:
+            file.seek(70)
+            byte = file.read(1)
+            file.seek(70)
+            file.write(bytes([byte[0] ^ 4]))
+        with pytest.raises(CorruptLogError, match="byte 0: the checksum is not that of the bytes"):
+            await victim.ended()
+        with pytest.raises(CorruptLogError):
+            await victim.node.read_committed(Offset(0), 1_000)
+        await victim.kill()
+        await victim.restart(group.ports)
+        assert victim.node.recovering
+        await victim.machine.until(lambda: victim.machine.values == [b"a"])
+        await group.write(await group.active(), b"b")
+        await victim.machine.until(lambda: victim.machine.values == [b"a", b"b"])
+        assert not victim.node.recovering
 
 
 async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:
