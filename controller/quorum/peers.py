@@ -235,7 +235,7 @@ class _Peer:
         if response.position + response.length < response.size_bytes and self._snapshot is None:
             self._snapshot = call
         else:
-            await call.done_writing()
+            call.cancel()
         self._post(ResponseReceived(self.node_id, request, response))
 
     def _tell_strangeness(self, refusal: Refusal) -> None:

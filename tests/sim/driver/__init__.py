@@ -7,6 +7,7 @@ transport: cuts, losses, breaks      SimFiles       loop's time      the seed's
 world     nodes that are started, cut off, paused, killed; a disk each
 recorder  what every incarnation was told, and what clients were: the invariants
 clients   proposals and reads
+snapshots written, trimmed to, and held against what was committed when one is loaded
 troubles  what goes wrong, and when
 mutants   planted bugs of the shell
 """

@@ -1,18 +1,21 @@
 """What must hold over all nodes and incarnations, looked at whenever somebody is told something.
 
 on_commit      the same batches at the same offsets on every node; no gap, no repeat
+on_snapshot    of what is committed, all of it, and never to one that leads
 on_claim       one an epoch, at the end of what is committed; renounced before the next
 acknowledged   committed, and for ever: at the end every disk has it
 refused        definitely: it never appears
 read_index     at or above everything that anybody knew as committed before it was asked
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from zlib import crc32
 
 from controller.quorum.port import StateMachine
-from klamm.ids import Epoch, Offset
+from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import iter_batches, read_records
 
 EVENTS_KEPT = 30
@@ -36,6 +39,7 @@ class History:
         self.refused: set[bytes] = set()  # Membership only.
         self.reads = 0
         self.unknown = 0
+        self.loads = 0
         self.trace = blake2b(digest_size=16)
         """What was told, and with the network's words what was sent: one number for a history."""
         self.last: deque[str] = deque(maxlen=EVENTS_KEPT)
@@ -58,6 +62,10 @@ class History:
             assert value not in self.place, f"{value!r} is committed twice"
             assert value not in self.refused, f"{value!r} was refused, and is committed"
             self.place[value] = end
+
+    def checksums(self, end: int) -> list[bytes]:
+        """Of each committed batch below `end`, which is the end of one."""
+        return [b"%08x" % crc32(self.batches[base]) for base in self.batches if base < end]
 
     def acknowledge(self, value: bytes, end: int) -> None:
         assert self.place.get(value) == end, f"{value!r} is acknowledged, and not committed"
@@ -82,6 +90,24 @@ class Recorder(StateMachine):
         self._incarnation = incarnation
         self._history = history
         self._now_s = now_s
+
+    async def on_snapshot(
+        self, snapshot_id: OffsetAndEpoch, pieces: Iterator[tuple[memoryview, ...]]
+    ) -> None:
+        assert self.epoch is None, f"{self._incarnation} leads, and loads a snapshot"
+        end, found = snapshot_id.offset, list[bytes]()
+        assert end > self.end, f"{self._incarnation} has seen {self.end}, and loads {end}"
+        assert end <= self._history.end, f"a snapshot of {end}, {self._history.end} is committed"
+        for piece in pieces:
+            for batch in piece:
+                for header, data in iter_batches(batch):
+                    if not header.is_control:
+                        found += [record.value or b"" for record in read_records(data)]
+            await asyncio.sleep(0)
+        assert found == self._history.checksums(end), "a snapshot of something else"
+        self.end = end
+        self._history.loads += 1
+        self._tell("load", self.end)
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
         for batch in batches:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from tests.sim import shrinking
 from tests.sim.driver.clients import Clients
+from tests.sim.driver.snapshots import Snapshots, small
 from tests.sim.driver.troubles import KINDS, Troubles
 from tests.sim.driver.world import World, run
 from tests.sim.linearizability import agree_with_positions
@@ -31,6 +32,7 @@ async def trouble_and_peace(
             clients.propose_for_ever(0.08),
             clients.read_for_ever(0.15),
             troubles.go_on(),
+            Snapshots(world).go_on(),
         )
     ]
     until_s = world.loop.time() + trouble_s
@@ -102,7 +104,8 @@ class Run:
             await trouble_and_peace(world, self.trouble_s, self.without, self.profile)
 
         try:
-            return run(self.seed, main, size=self.voters)
+            with small():
+                return run(self.seed, main, size=self.voters)
         except Exception as error:
             told = "\n".join(f"  {each}" for each in worlds[0].history.last) if worlds else ""
             raise AssertionError(

@@ -207,7 +207,7 @@ def laggards(rng: random.Random) -> Faults:
         voters=rng.choice((3, 3, 5)),
         stream_break=rng.choice((0.0, 0.02)),
         slow_delay_chance=0.05,
-        chunk_damage=rng.choice((0.0, 0.02)),
+        chunk_damage=rng.choice((0.0, 0.1)),
         crash_at_install=rng.choice((0.0, 0.1)),
         crash_at_effect=rng.choice((0.0, 0.002)),
         fsync_ms=rng.choice(((0.2, 4.0), (5.0, 60.0))),

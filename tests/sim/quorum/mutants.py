@@ -15,6 +15,7 @@ from controller.raft.voters import VoterSet
 from klamm.ids import NO_NODE
 from klamm.log.epochs import EpochChain
 from tests.sim.planting import Mutant, Patch
+from tests.sim.quorum import snapshot_mutants
 from tests.sim.quorum.node import Node
 from tests.sim.quorum.world import World
 
@@ -183,8 +184,8 @@ def _high_watermark_beyond_the_log() -> list[Patch]:
 def _restart_forgets_its_vote() -> list[Patch]:
     honest = state.restore
 
-    def restore(config: Any, saved: Any, *rest: Any) -> Any:
-        return honest(config, replace(saved, voted_for=None), *rest)
+    def restore(config: Any, saved: Any, *rest: Any, **more: Any) -> Any:
+        return honest(config, replace(saved, voted_for=None), *rest, **more)
 
     from tests.sim.quorum import node
 
@@ -278,4 +279,5 @@ MUTANTS = (
         _change_before_the_epoch_has_committed,
         "members",
     ),
+    *snapshot_mutants.MUTANTS,
 )

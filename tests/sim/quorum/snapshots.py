@@ -126,6 +126,10 @@ def carry_out(node: "Node", effect: SnapshotEffect) -> None:
             world.clients.committed(node)
 
 
+def _sound(tokens: tuple[Token, ...]) -> bool:
+    return DAMAGED not in tokens
+
+
 def _verify(node: "Node", snapshot_id: OffsetAndEpoch) -> None:
     life, world = node.incarnation, node.world
     tokens = node.disk.parts[snapshot_id]
@@ -133,7 +137,7 @@ def _verify(node: "Node", snapshot_id: OffsetAndEpoch) -> None:
     def done() -> None:
         if node.incarnation != life or node.disk.parts.get(snapshot_id) is not tokens:
             return
-        if DAMAGED in tokens:
+        if not _sound(tokens):
             node.happen(SnapshotDamaged(snapshot_id))
             return
         node.disk.durable_parts.add(snapshot_id)
