@@ -7,7 +7,7 @@ on_time       ──▶ Begin again to those that do not fetch; parked fetches t
 
 from dataclasses import replace
 
-from controller.raft import membership, replication, resign, transfer
+from controller.raft import membership, replication, resign, slow_disk, transfer
 from controller.raft.effects import AppendControl, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.messages import BeginQuorumEpochRequest
@@ -72,6 +72,8 @@ def _voters_to_write(state: RaftState) -> VoterSet | None:
 
 def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
     if moment.now_ms >= quorum_until_ms(state, role):
+        return resign.give_up(state, role, moment)
+    if slow_disk.has_stopped(state, role, moment):
         return resign.give_up(state, role, moment)
     state, failed = transfer.on_time(state, role, moment)
     assert isinstance(state.role, Leader)

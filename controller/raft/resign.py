@@ -9,7 +9,7 @@ leads no more would campaign at once, against the successor.
 
 from dataclasses import replace
 
-from controller.raft import election
+from controller.raft import election, slow_disk
 from controller.raft.effects import Effects, SendRequest, SendResponse
 from controller.raft.epoch import leave
 from controller.raft.events import Moment, ResignRequested
@@ -139,7 +139,11 @@ def on_end_answered(state: RaftState, sender: NodeId) -> RaftState:
 def on_time(state: RaftState, role: Resigned, moment: Moment) -> Step:
     """Say goodbye again to those that have not heard; at the end, campaign like anybody."""
     if moment.now_ms >= role.deadline_ms:
-        return election.start_pre_vote(state, moment)
+        if not (state.may_stand and slow_disk.owes(state, role)):
+            return election.start_pre_vote(state, moment)
+        timeout_ms = state.config.election_timeout_ms
+        role = replace(role, deadline_ms=moment.within(timeout_ms, 2 * timeout_ms))
+        state = replace(state, role=role)
     if role.ending is None or moment.now_ms < role.retry_ms:
         return state, ()
     again = tuple(SendRequest(each, role.ending) for each in role.unacked)

@@ -58,6 +58,11 @@ class RaftConfig:
         return min(self.fetch_wait_max_ms, self.fetch_timeout_ms // 2)
 
     @property
+    def disk_timeout_ms(self) -> int:
+        """A leader's own disk may be silent for as long as a leader may."""
+        return self.fetch_timeout_ms
+
+    @property
     def check_quorum_ms(self) -> int:
         return self.fetch_timeout_ms * 3 // 2
 
@@ -185,6 +190,8 @@ class Leader:
     read_round: int = 0
     """The last that was begun."""
     transfer: Transfer | None = None
+    flush_due_ms: int = NEVER_MS
+    """When our own disk should have got on with what was appended; see `slow_disk`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,6 +364,7 @@ def _leader_deadline_ms(state: RaftState, role: Leader) -> int:
         deadline_ms = min(deadline_ms, each.begin_ms)
     for parked in role.parked:
         deadline_ms = min(deadline_ms, parked.deadline_ms)
+    deadline_ms = min(deadline_ms, role.flush_due_ms)
     if role.transfer is not None:
         deadline_ms = min(deadline_ms, role.transfer.deadline_ms)
     return deadline_ms

@@ -13,6 +13,7 @@ from controller.raft import (
     reads,
     replication,
     resign,
+    slow_disk,
     snapshots,
     transfer,
     trust,
@@ -77,7 +78,7 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     if after.download is not None and after.download.epoch != after.epoch:
         after, abandoned = download.drop(after)
         effects += abandoned
-    after = trust.settle(after)
+    after = slow_disk.watch(before=state, after=trust.settle(after), moment=moment)
     after, handed_over = transfer.proceed(after, moment)
     after, left = membership.settle(after, moment)
     _check(state, after)

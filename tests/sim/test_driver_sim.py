@@ -3,6 +3,7 @@
 Two hundred seeds of some twenty simulated seconds; `python -m tests.sim.driver.replay` runs on.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -124,3 +125,71 @@ def test_a_killed_leader_is_replaced_in_milliseconds(size: int) -> None:
 def test_a_break_that_is_not_told_shows_in_the_failover() -> None:
     with planted(SLOW):
         assert failovers_s(3)[10] > 0.3
+
+
+SLOW_S = 8.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_leader_whose_disk_has_stopped_gives_up_and_nobody_storms(seed: int) -> None:
+    """Scenario 40: fsyncs of eight seconds on the leader."""
+    epochs: list[int] = []
+
+    async def main(world: World) -> None:
+        clients, history = Clients(world), world.history
+        for node in world.nodes:
+            node.start()
+
+        def acknowledged_after(count: int) -> bool:
+            for node in world.nodes:
+                if node.claims:
+                    clients.propose(node)
+            return len(history.acknowledged) > count
+
+        await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
+        (slow,) = [node for node in world.nodes if node.claims]
+        before = len(history.claims)
+        world.loop.disk_s[str(slow.id)] = (SLOW_S, SLOW_S)
+        await world.until(
+            lambda: acknowledged_after(0) and any(e.claims and e is not slow for e in world.nodes),
+            4.0,
+            "leader with a disk that goes",
+        )
+        count = len(history.acknowledged)
+        await world.until(lambda: acknowledged_after(count + 200), 5.0, "two hundred records")
+        until_s = world.loop.time() + 2 * SLOW_S
+        while world.loop.time() < until_s:
+            await asyncio.sleep(0.1)
+            acknowledged_after(0)
+            world.check()
+        epochs.append(len(history.claims) - before)
+
+    run(seed, main, size=3)
+    assert epochs[0] <= 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slow_follower_slows_nobody(seed: int) -> None:
+    """Scenario 40: commits come as fast beside fsyncs of eight seconds on a follower."""
+
+    async def main(world: World) -> None:
+        clients, history = Clients(world), world.history
+        for node in world.nodes:
+            node.start()
+
+        def acknowledged_after(count: int) -> bool:
+            for node in world.nodes:
+                if node.claims:
+                    clients.propose(node)
+            return len(history.acknowledged) > count
+
+        await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
+        slow = next(node for node in world.nodes if not node.claims)
+        claims = len(history.claims)
+        fast_s = await world.until(lambda: acknowledged_after(200), 5.0, "records")
+        world.loop.disk_s[str(slow.id)] = (SLOW_S, SLOW_S)
+        slow_s = await world.until(lambda: acknowledged_after(400), 10.0, "records")
+        assert slow_s < 3 * fast_s + 0.5
+        assert len(history.claims) == claims
+
+    run(seed, main, size=3)
