@@ -91,6 +91,11 @@ class DecisionLog:
         return self._epoch is not None
 
     @property
+    def loader(self) -> MetadataLoader:
+        """To be read only."""
+        return self._loader
+
+    @property
     def pending(self) -> View:
         """What this leader decides on.
 
@@ -117,7 +122,12 @@ class DecisionLog:
     async def on_snapshot(
         self, snapshot_id: OffsetAndEpoch, pieces: Iterator[tuple[memoryview, ...]]
     ) -> None:
-        raise AssertionError("no snapshot is written yet")
+        assert self._epoch is None, "a leader never loads a snapshot"
+        await self._loader.load_snapshot(
+            snapshot_id, (batch for piece in pieces for batch in piece)
+        )
+        assert self.image is self._loader.image, "the committed view does not follow the log"
+        _log.info("a snapshot was loaded", offset=snapshot_id.offset, epoch=snapshot_id.epoch)
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
         self._loader.load(b"".join(batches), LOG_END)

@@ -218,6 +218,7 @@ def _register_broker(record: RegisterBrokerRecord) -> pb.RegisterBrokerRecord:
         endpoints=[endpoint_to_proto(each) for each in record.endpoints],
         rack=record.rack,
         log_dirs=[each.bytes for each in record.log_dirs],
+        broker_epoch=record.broker_epoch,
     )
 
 
@@ -228,6 +229,7 @@ def _read_register_broker(message: pb.RegisterBrokerRecord) -> RegisterBrokerRec
         endpoints=tuple(endpoint_from_proto(each) for each in message.endpoints),
         rack=message.rack if message.HasField("rack") else None,
         log_dirs=tuple(DirectoryId(UUID(bytes=each)) for each in message.log_dirs),
+        broker_epoch=Offset(message.broker_epoch) if message.HasField("broker_epoch") else None,
     )
 
 

@@ -88,6 +88,11 @@ class MetadataDelta:
             case _:
                 assert_never(record)
 
+    def replace_the_rest(self, image: MetadataImage) -> None:
+        """Features and producer ids as in `image`, whatever they were."""
+        self._features = image.features
+        self._next_producer_id = image.next_producer_id
+
     def apply(self, provenance: OffsetAndEpoch) -> MetadataImage:
         """The next image, which includes the log up to `provenance`. Costs what changed."""
         return MetadataImage(
@@ -104,7 +109,7 @@ class MetadataDelta:
     def _register(self, record: RegisterBrokerRecord, offset: Offset) -> None:
         self.brokers_changed[record.broker_id] = BrokerImage(
             broker_id=record.broker_id,
-            broker_epoch=offset,
+            broker_epoch=offset if record.broker_epoch is None else record.broker_epoch,
             incarnation_id=record.incarnation_id,
             endpoints=record.endpoints,
             rack=record.rack,

@@ -1,6 +1,7 @@
 """Committed batches in, images out: what keeps a node's metadata true.
 
-    batches ─▶ records ─▶ delta ─▶ image ─▶ publishers, in their order
+    batches ──▶ records ──▶ delta ──▶ image ──▶ publishers, in their order
+    snapshot ─▶ another image ─▶ the delta between the two ─┘
 
 A publisher that fails is logged and counted, and does not stop the others (KIP-859); a record that
 cannot be read stops the node, for it would believe another state than its peers from there on.
@@ -9,7 +10,7 @@ cannot be read stops the node, for it would believe another state than its peers
 import asyncio
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
@@ -17,9 +18,14 @@ from klamm.log.record_batch import iter_batches, read_records
 from klamm.metadata.codec import decode
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
+from klamm.metadata.snapshot import difference
+from klamm.metadata.snapshot_batches import SnapshotReader
 from klamm.telemetry.logs import logger
 
 _log = logger(__name__)
+
+COMPARED_AT_A_TIME = 16
+"""Topics of a snapshot; then others get their turn."""
 
 
 class Publisher(Protocol):
@@ -35,6 +41,12 @@ class MetadataLoader:
         self.image: MetadataImage = EMPTY
         self.apply_errors = 0
         """How often a publisher failed (Kafka: metadata-apply-error-count)."""
+        self.loaded_bytes = 0
+        """Of the log, by this process; a snapshot's are not counted."""
+        self.snapshots_loaded = 0
+        """Kafka: HandleLoadSnapshotCount."""
+        self.last_timestamp_ms = 0
+        """Of the last record that is included; the leader's clock."""
         self._publishers = tuple(publishers)
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._gave_up = 0
@@ -70,8 +82,45 @@ class MetadataLoader:
                 for record in read_records(batch):
                     delta.replay(decode(record), record.offset)
             end = OffsetAndEpoch(Epoch(header.leader_epoch), Offset(header.last_offset + 1))
+            self.loaded_bytes += header.size_bytes
+            self.last_timestamp_ms = header.max_timestamp_ms
         if end != self.image.provenance:
             self._publish(delta, delta.apply(end))
+
+    async def load_snapshot(
+        self, snapshot_id: OffsetAndEpoch, batches: Iterable[memoryview]
+    ) -> None:
+        """Be what a snapshot says, header to footer; what is published is one delta.
+
+        Until then what was before stands; also if `batches` raise.
+
+        Raises:
+            CorruptSnapshotError: It is damaged, or not whole.
+            UnknownRecordError: A record cannot be read.
+        """
+        reader = SnapshotReader(snapshot_id)
+        for batch in batches:
+            reader.take(batch)
+            await asyncio.sleep(0)
+        await self.adopt(reader)
+
+    async def adopt(self, reader: SnapshotReader) -> None:
+        """As `load_snapshot`, of one that has been read."""
+        before, after = self.image, reader.finish()
+        steps, count = difference(before, after), 0
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                delta: MetadataDelta = done.value
+                break
+            count += 1
+            if count % COMPARED_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        assert self.image is before, "a snapshot is loaded with nothing else beside it"
+        self.last_timestamp_ms = reader.last_timestamp_ms
+        self.snapshots_loaded += 1
+        self._publish(delta, delta.apply(after.provenance))
 
     def wake(self) -> None:
         """Answer those who wait for what the image includes by now."""

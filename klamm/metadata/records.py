@@ -34,6 +34,8 @@ class RegisterBrokerRecord:
     endpoints: tuple[Endpoint, ...]
     rack: str | None = None
     log_dirs: tuple[DirectoryId, ...] = ()
+    broker_epoch: Offset | None = None
+    """In a snapshot, where offsets are its own. None in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
