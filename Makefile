@@ -44,6 +44,7 @@ sim: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.failover
+	$(BIN)/python -m benchmarks.commit
 	$(BIN)/python -m benchmarks.startup
 
 $(VENV)/.run: pyproject.toml

@@ -48,7 +48,7 @@ def show(title: str, figures: Sequence[Figure], notes: Sequence[str], *, as_json
     table.add_column("goal")
     for each in figures:
         times = (each.min_s, each.median_s, each.p99_s, each.max_s)
-        cells = (f"{time_s * 1_000:.0f} ms" for time_s in times)
+        cells = (f"{time_s * 1_000:.4g} ms" for time_s in times)
         table.add_row(each.what, str(each.samples), *cells, each.goal)
     console = Console()
     console.print(table)

@@ -93,7 +93,7 @@ def on_change(state: RaftState, event: VoterChangeAsked, moment: Moment) -> Step
     accepted = AcceptChange(event.call, Offset(state.voter_history[-1][0] + 1))
     state, committed = replication.advance(state)
     state, released = replication.release(state)
-    return state, (*effects, accepted, *committed, *released)
+    return replication.tell_soon(state, moment), (*effects, accepted, *committed, *released)
 
 
 def preview(state: RaftState, change: VoterChange, moment: Moment) -> Preview:

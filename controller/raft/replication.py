@@ -1,8 +1,9 @@
 """The leader's side of replication: who has what, what is committed, who waits for news.
 
-    Fetch(end, hw) ──▶ its progress ──▶ high watermark ──▶ answers to those parked
-                   └──▶ records, or a divergence, at once; else parked until there are records, a
-                        higher high watermark (KIP-1166) or a read round to tell, or it is due
+    Fetch(end, hw) ──▶ its progress ──▶ high watermark ──▶ answers to those parked, soon
+                   └──▶ records, or a divergence, at once; else parked until there are records or a
+                        read round to tell, a moment after a higher high watermark (KIP-1166), or
+                        it is due
 
 The high watermark is the largest offset that a majority has durably, once that includes a record
 of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own last fsync.
@@ -40,6 +41,10 @@ PARKED_MAX = 64
 UNCOMMITTED_MAX = 200_000
 """Records appended and not committed; more proposals are refused."""
 
+NEWS_WAIT_MS = 2
+"""A higher high watermark waits so long for records to ride with. Told at once, it would cost a
+round trip a commit, and find the follower on its way back when the next record comes."""
+
 Step = tuple[RaftState, Effects]
 
 
@@ -61,11 +66,11 @@ def on_fetch(
     agrees = snapshot_id is None and state.log.agrees_with(request.log_end)
     state = _note(state, role, sender, request, moment, agrees=agrees)
     state, committed = advance(state)
-    state, released = release(state)
+    state = tell_soon(state, moment)
     state, confirmed = reads.confirm(state)
     if not agrees:
         answer = _diverging(state, request.log_end, snapshot_id)
-        return state, (*committed, *released, *confirmed, SendResponse(call, answer))
+        return state, (*committed, *confirmed, SendResponse(call, answer))
     parked = ParkedFetch(
         call=call,
         sender=sender,
@@ -75,7 +80,7 @@ def on_fetch(
         deadline_ms=moment.now_ms + min(request.max_wait_ms, state.config.fetch_wait_max_ms),
     )
     state, answered = _park(state, parked, request)
-    return state, (*committed, *released, *confirmed, *answered)
+    return tell_soon(state, moment), (*committed, *confirmed, *answered)
 
 
 def refusal_of(state: RaftState, epoch: Epoch) -> Refusal:
@@ -149,11 +154,10 @@ def advance(state: RaftState) -> Step:
     return state, effects
 
 
-def on_flushed(state: RaftState) -> Step:
+def on_flushed(state: RaftState, moment: Moment) -> Step:
     """Our own fsync has finished: now we count."""
     state, committed = advance(state)
-    state, released = release(state)
-    return state, committed + released
+    return tell_soon(state, moment), committed
 
 
 def on_proposal(state: RaftState, event: ProposalMade) -> Step:
@@ -222,7 +226,7 @@ def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
 
 
 def release(state: RaftState) -> Step:
-    """Answer the parked fetches for which there is something to say."""
+    """Answer the parked fetches for which there are records."""
     role = state.role
     if not isinstance(role, Leader) or not role.parked:
         return state, ()
@@ -235,9 +239,21 @@ def release(state: RaftState) -> Step:
 
 
 def _has_news(state: RaftState, parked: ParkedFetch) -> bool:
-    if parked.log_end.offset < state.log.end_offset:
-        return True
-    return min(state.high_watermark, parked.log_end.offset) > parked.high_watermark
+    return parked.log_end.offset < state.log.end_offset
+
+
+def tell_soon(state: RaftState, moment: Moment) -> RaftState:
+    """Those who wait at the log's end with a lower high watermark hear of it soon (KIP-1166)."""
+    role = state.role
+    if not isinstance(role, Leader):
+        return state
+    soon_ms = moment.now_ms + NEWS_WAIT_MS
+
+    def told(parked: ParkedFetch) -> ParkedFetch:
+        behind = min(state.high_watermark, parked.log_end.offset) > parked.high_watermark
+        return replace(parked, deadline_ms=min(parked.deadline_ms, soon_ms)) if behind else parked
+
+    return replace(state, role=replace(role, parked=tuple(map(told, role.parked))))
 
 
 def _answer(state: RaftState, parked: ParkedFetch) -> SendRecords | SendResponse:

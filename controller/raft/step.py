@@ -204,7 +204,7 @@ def _on_flushed(state: RaftState, event: LogFlushed, moment: Moment) -> Step:
     state = replace(state, flushed=event.end_offset)
     match state.role:
         case Leader():
-            return replication.on_flushed(state)
+            return replication.on_flushed(state, moment)
         case Follower() as role:
             return follow.on_flushed(state, role, moment)
     return state, ()

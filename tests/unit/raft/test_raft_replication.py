@@ -38,6 +38,7 @@ from controller.raft.messages import (
     FetchResponse,
     Refusal,
 )
+from controller.raft.replication import NEWS_WAIT_MS
 from controller.raft.state import Follower, Leader, RaftState, Resigned
 from controller.raft.step import Step, step
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
@@ -237,15 +238,31 @@ def test_a_fetch_waits_for_news_and_no_longer_than_it_may() -> None:
 
 
 def test_a_higher_high_watermark_is_news() -> None:
-    """KIP-1166: the other follower hears of a commit at once."""
-    state, _ = proposal(leader(), 6)
-    state, _ = ask(state, 3, fetch(at(7, 5), high_watermark=6))
-    state, _ = step(state, LogFlushed(Offset(7), 0), NOW)
-    assert state.high_watermark == 7
-    told, effects = ask(leader(), 3, fetch(at(6, 5), high_watermark=0))
+    """KIP-1166: who waits hears of a commit a moment later, or with the next records."""
+    state, _ = ask(leader(), 3, fetch(at(6, 5), high_watermark=0))
+    soon = replace(NOW, now_ms=NOW.now_ms + NEWS_WAIT_MS)
+    assert state.next_deadline_ms == soon.now_ms
+    told, effects = step(state, TimePassed(), soon)
     assert effects, "it did not know that 6 is committed"
     assert isinstance(told.role, Leader)
     assert not told.role.parked
+    _, effects = proposal(state, 6)
+    assert any(isinstance(each, SendRecords) for each in effects)
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_a_commit_is_told_to_those_who_wait_already(*, own_first: bool) -> None:
+    state, _ = ask(leader(), 2, fetch(at(6, 5), high_watermark=6))
+    state, _ = proposal(state, 6)
+    state, _ = ask(state, 2, fetch(at(7, 5), high_watermark=6))
+    if own_first:
+        state, _ = step(state, LogFlushed(Offset(7), 0), NOW)
+        state, _ = ask(state, 3, fetch(at(7, 5), high_watermark=6))
+    else:
+        state, _ = ask(state, 3, fetch(at(7, 5), high_watermark=6))
+        state, _ = step(state, LogFlushed(Offset(7), 0), NOW)
+    assert state.high_watermark == 7
+    assert state.next_deadline_ms <= NOW.now_ms + NEWS_WAIT_MS
 
 
 def test_who_has_gone_is_not_answered() -> None:

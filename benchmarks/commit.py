@@ -1,0 +1,273 @@
+"""One committed metadata write: what it costs, and how many there are a second; etcd beside it.
+
+    python -m benchmarks.commit [--rounds 3] [-o json]
+
+Three nodes of each on one machine, both with an fsync before every acknowledgement. The writes come
+from h2load (Debian: nghttp2-client), a load generator in C that speaks HTTP/2 and so gRPC: what is
+measured is the cluster and not a client in Python. It sends one body again and again:
+
+    Klamm   ControllerService.AllocateProducerIds: every call commits one record
+    etcd    KV.Put of 32 bytes: every call commits one revision
+
+"Batched" is what one call may carry: on Klamm the configs of many topics in one request, on etcd a
+transaction of 128 puts (its default limit); both from the same client in Python, since a call of
+hundreds of writes hides what the client costs.
+"""
+
+import argparse
+import asyncio
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from rich.progress import Progress
+
+from benchmarks.etcd import EtcdCluster, available
+from benchmarks.figures import Figure, figure, show
+from klamm.client.client import ControllerClient
+from klamm.cluster.cluster import LocalCluster
+from klamm.v1 import admin_pb2, controller_pb2, records_pb2
+
+CLIENTS = {1: 1_000, 16: 6_000, 64: 10_000, 256: 10_000}
+"""Clients with one call each under way → calls."""
+
+ETCD_TXN_OPS_MAX = 128
+"""etcd's default --max-txn-ops."""
+
+BATCH_TOPICS = 1_000
+"""Topics whose configs one request of Klamm's changes."""
+
+BATCHES = 20
+BATCH_CLIENTS = 4
+FAKE_BROKER = 99
+
+Body = bytes
+Unary = grpc.aio.UnaryUnaryMultiCallable[Body, Body]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One unary call, as anybody may send it again and again."""
+
+    address: str
+    method: str
+    body: Body
+
+
+def load(call: Call, clients: int, calls: int) -> tuple[list[float], float]:
+    """Seconds that each call took, and calls a second."""
+    with tempfile.TemporaryDirectory(prefix="h2load-") as directory:
+        data, log = Path(directory) / "body", Path(directory) / "log"
+        data.write_bytes(b"\0" + struct.pack(">I", len(call.body)) + call.body)
+        began = time.monotonic()
+        subprocess.run(
+            [
+                *("h2load", "-n", str(calls), "-c", str(clients), "-m", "1", "-t", "1"),
+                *("-d", str(data), f"--log-file={log}"),
+                *("-H", "content-type: application/grpc", "-H", "te: trailers"),
+                f"http://{call.address}/{call.method}",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        took_s = time.monotonic() - began
+        rows = [line.split("\t") for line in log.read_text().splitlines()]
+    assert len(rows) == calls, f"{calls - len(rows)} calls were never answered"
+    assert all(status == "200" for _, status, _ in rows), "a call failed"
+    return [int(micros) / 1e6 for _, _, micros in rows], calls / took_s
+
+
+async def klamm_call(cluster: LocalCluster, client: ControllerClient) -> Call:
+    """Registers a broker that nobody runs, and allocates producer ids in its name."""
+    broker = controller_pb2.RegisterBrokerRequest(
+        broker_id=FAKE_BROKER,
+        incarnation_id=uuid.uuid4().bytes,
+        cluster_id=cluster.layout.cluster_id,
+        log_dirs=[uuid.uuid4().bytes],
+    )
+    broker.endpoints.add(name="PLAINTEXT", host="localhost", port=9)
+    registered = await client.register_broker(broker)
+    request = controller_pb2.AllocateProducerIdsRequest(
+        broker_id=FAKE_BROKER, broker_epoch=registered.broker_epoch
+    )
+    leader = await client.controllers.find(10_000)
+    return Call(
+        leader.address,
+        "klamm.v1.ControllerService/AllocateProducerIds",
+        request.SerializeToString(),
+    )
+
+
+def etcd_call(cluster: EtcdCluster) -> Call:
+    address = f"127.0.0.1:{cluster.clients[cluster.leader()]}"
+    return Call(address, "etcdserverpb.KV/Put", _put(b"key-0", b"v" * 32))
+
+
+def _put(key: bytes, value: bytes) -> Body:
+    """etcdserverpb.PutRequest {bytes key = 1; bytes value = 2}."""
+    return b"\x0a" + bytes([len(key)]) + key + b"\x12" + bytes([len(value)]) + value
+
+
+def _txn(puts: list[Body]) -> Body:
+    """etcdserverpb.TxnRequest {repeated RequestOp success = 2 {PutRequest request_put = 2}}."""
+    ops = (b"\x12" + bytes([len(put)]) + put for put in puts)
+    return b"".join(b"\x12" + bytes([len(op)]) + op for op in ops)
+
+
+async def batched(calls: Callable[[int], Awaitable[object]], writes: int) -> float:
+    """Writes a second, of `BATCHES` calls with `writes` writes each, some at a time."""
+    numbers = iter(range(BATCHES))
+
+    async def one_client() -> None:
+        for number in numbers:
+            await calls(number)
+
+    began = time.monotonic()
+    await asyncio.gather(*(one_client() for _ in range(BATCH_CLIENTS)))
+    return BATCHES * writes / (time.monotonic() - began)
+
+
+async def klamm_batched(client: ControllerClient) -> float:
+    names = [f"batch-{number}" for number in range(BATCH_TOPICS)]
+    topics = [
+        admin_pb2.NewTopic(name=name, num_partitions=1, replication_factor=1) for name in names
+    ]
+    created = await client.create_topics(admin_pb2.CreateTopicsRequest(topics=topics))
+    assert all(each.error_code == 0 for each in created.results), created.results[0].error_message
+
+    async def alter(number: int) -> object:
+        change = admin_pb2.AlterConfig(
+            key="retention.ms",
+            operation=admin_pb2.ALTER_CONFIG_OPERATION_SET,
+            value=f"{1_000_000 + number}",
+        )
+        answer = await client.incremental_alter_configs(
+            admin_pb2.IncrementalAlterConfigsRequest(
+                resources=[
+                    admin_pb2.AlterConfigResource(
+                        resource_type=records_pb2.CONFIG_RESOURCE_TYPE_TOPIC,
+                        resource_name=name,
+                        alterations=[change],
+                    )
+                    for name in names
+                ]
+            )
+        )
+        assert not any(each.error_code for each in answer.results)
+        return answer
+
+    return await batched(alter, BATCH_TOPICS)
+
+
+async def etcd_batched(address: str) -> float:
+    async with grpc.aio.insecure_channel(address) as channel:
+        txn: Unary = channel.unary_unary("/etcdserverpb.KV/Txn")
+
+        async def put_many(number: int) -> object:
+            keys = (f"key-{each}".encode() for each in range(ETCD_TXN_OPS_MAX))
+            return await txn(_txn([_put(key, b"%032d" % number) for key in keys]))
+
+        return await batched(put_many, ETCD_TXN_OPS_MAX)
+
+
+class Measured:
+    """One cluster's figures, gathered over the rounds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.latencies_s: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
+        self.rates: dict[int, list[float]] = {clients: [] for clients in CLIENTS}
+        self.batched: list[float] = []
+
+    def figures(self) -> list[Figure]:
+        return [
+            figure(f"{self.name}: commit, {clients} clients", taken)
+            for clients, taken in self.latencies_s.items()
+        ]
+
+    def rate(self, clients: int) -> float:
+        return max(self.rates[clients])
+
+
+async def measure(measured: Measured, call: Call, progress: Progress) -> None:
+    for clients, calls in CLIENTS.items():
+        task = progress.add_task(f"{measured.name}, {clients} clients", total=1)
+        taken, rate = await asyncio.to_thread(load, call, clients, calls)
+        measured.latencies_s[clients] += taken
+        measured.rates[clients].append(rate)
+        progress.advance(task)
+
+
+async def klamm_round(measured: Measured, progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(prefix="klamm-commit-") as directory:
+        async with LocalCluster.open(Path(directory), brokers=1, base_port=0) as cluster:
+            await cluster.start()
+            client = ControllerClient(cluster.controller_addresses)
+            try:
+                call = await klamm_call(cluster, client)
+                before = (await client.describe_quorum()).quorum.high_watermark
+                await measure(measured, call, progress)
+                wrote = (await client.describe_quorum()).quorum.high_watermark - before
+                assert wrote >= sum(CLIENTS.values()), "a call was answered and wrote nothing"
+                measured.batched.append(await klamm_batched(client))
+            finally:
+                await client.close()
+
+
+async def etcd_round(measured: Measured, progress: Progress) -> None:
+    with EtcdCluster() as cluster:
+        call = await asyncio.to_thread(etcd_call, cluster)
+        await measure(measured, call, progress)
+        measured.batched.append(await etcd_batched(call.address))
+
+
+def ratios(klamm: Measured, etcd: Measured | None) -> list[str]:
+    notes = []
+    for each in filter(None, (klamm, etcd)):
+        rates = ", ".join(f"{clients}: {each.rate(clients):,.0f}" for clients in CLIENTS)
+        notes.append(f"{each.name}, writes/s by clients: {rates}; batched {max(each.batched):,.0f}")
+    if etcd is None:
+        return [*notes, "etcd is not installed: no peer in this run (Debian: etcd-server)"]
+    mine, theirs = klamm.figures()[0], etcd.figures()[0]
+    best = max(etcd.rate(clients) for clients in CLIENTS)
+    return [
+        *notes,
+        f"p50 of 1 client: {mine.median_s / theirs.median_s:.1f} times etcd's (goal: at most 1.5)",
+        f"p99 of 1 client: {mine.p99_s / theirs.p99_s:.1f} times etcd's",
+        f"unary: {max(map(klamm.rate, CLIENTS)) / best:.2f} times etcd's (goal: at least 1)",
+        f"batched: {max(klamm.batched) / best:.1f} times etcd's unary (goal: at least 10)",
+        f"batched: {max(klamm.batched) / max(etcd.batched):.1f} times etcd's transactions of 128",
+    ]
+
+
+async def run(rounds: int, progress: Progress) -> tuple[list[Figure], list[str]]:
+    klamm, etcd = Measured("Klamm"), Measured("etcd") if available() else None
+    for _ in range(rounds):
+        await klamm_round(klamm, progress)
+        if etcd is not None:
+            await etcd_round(etcd, progress)
+    figures = klamm.figures() + (etcd.figures() if etcd else [])
+    return figures, ratios(klamm, etcd)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=3, help="of each, in turn (default 3)")
+    parser.add_argument("-o", "--output", choices=["table", "json"], default="table")
+    arguments = parser.parse_args()
+    if shutil.which("h2load") is None:
+        parser.exit(1, "h2load is not installed (Debian: nghttp2-client)\n")
+    with Progress(transient=True, disable=arguments.output == "json") as progress:
+        figures, notes = asyncio.run(run(arguments.rounds, progress))
+    show("Commit", figures, notes, as_json=arguments.output == "json")
+
+
+if __name__ == "__main__":
+    main()
