@@ -14,6 +14,7 @@ Synchronous: `load` and the removals belong in a thread. Source: Kafka's LogMana
 
 import json
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -57,6 +58,9 @@ class PartitionStorage:
         self._directory = directory
         self._clock = clock
         self._unsynced: list[Path] = []
+        self._writing = threading.Lock()
+        """Held while the high watermarks are written: a stop may meet the thread of the periodic
+        write, whose task was cancelled."""
         self.clean_shutdown_epoch = -1
         """The broker epoch that the last clean shutdown has left; known after `load`."""
         self.failed: set[TopicPartition] = set()
@@ -139,7 +143,8 @@ class PartitionStorage:
             return {}
 
     def write_high_watermarks(self, offsets: Mapping[TopicPartition, Offset]) -> None:
-        checkpoint.write_offsets(self._files, self._directory / HIGH_WATERMARKS, offsets)
+        with self._writing:
+            checkpoint.write_offsets(self._files, self._directory / HIGH_WATERMARKS, offsets)
 
     def _take_clean_shutdown_epoch(self) -> int:
         """The broker epoch that the last clean shutdown has left, or -1; asked once."""

@@ -13,8 +13,11 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 WRITERS = 4
 TRANSFERS = 6
-BETWEEN = 20
+BETWEEN = 12
 """Acknowledged writes between two transfers."""
+
+PAUSE_S = 0.02
+"""Of a writer between two: some hundred topics, and not thousands that others must wait for."""
 
 CALL_MS = 30_000
 
@@ -22,8 +25,9 @@ CALL_MS = 30_000
 class Load:
     """Topics created one after the other, each by a name of its own, and what was answered."""
 
-    def __init__(self, client: ControllerClient) -> None:
+    def __init__(self, client: ControllerClient, prefix: str = "hand-over-") -> None:
         self._client = client
+        self._prefix = prefix
         self._count = 0
         self.acknowledged: set[str] = set()
         self.refused: list[str] = []
@@ -34,7 +38,7 @@ class Load:
         """Until `ending`."""
         while not self.ending:
             self._count += 1
-            name = f"hand-over-{self._count}"
+            name = f"{self._prefix}{self._count}"
             topic = admin_pb2.NewTopic(name=name, num_partitions=1, replication_factor=1)
             request = admin_pb2.CreateTopicsRequest(topics=[topic])
             try:
@@ -47,6 +51,7 @@ class Load:
                 # One that was tried again after it had happened would be told that it is there.
                 assert result.error_code == 0, f"{name} happened twice: {result.error_message}"
                 self.acknowledged.add(name)
+            await asyncio.sleep(PAUSE_S)
 
     async def wait_acknowledged(self, more: int) -> None:
         wanted = len(self.acknowledged) + more
@@ -80,7 +85,10 @@ async def hand_over_under_load(addresses: list[str]) -> Load:
 
 
 async def check(client: ControllerClient, load: Load) -> None:
-    """What was acknowledged is there, and nothing that was not asked for or was refused."""
+    """What was acknowledged is there, and nothing that was not asked for or was refused.
+
+    It is all deleted then: the cluster serves other tests too.
+    """
     there: set[str] = set()
     token = ""
     while True:
@@ -104,6 +112,35 @@ def test_no_write_is_lost_or_doubled_while_leadership_moves(cluster: Running) ->
     # Nothing died: leadership is given up when all is committed, so all get their answer.
     assert load.unknown == set()
     assert len(load.acknowledged) >= TRANSFERS * BETWEEN
+
+
+async def stop_under_load(cluster: Running) -> Load:
+    addresses = list(cluster.cluster.controller_addresses)
+    client, other = ControllerClient(addresses), ControllerClient(addresses)
+    load = Load(client, "hand-over-stop-")
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(WRITERS):
+                tasks.create_task(load.write())
+            for _ in range(2):
+                await load.wait_acknowledged(BETWEEN)
+                leader = (await other.describe_quorum()).quorum.leader_id
+                await cluster.cluster.stop_node(f"controller-{leader}")
+                await load.wait_acknowledged(BETWEEN)
+                assert (await other.describe_quorum()).quorum.leader_id != leader
+                await cluster.cluster.start_node(f"controller-{leader}")
+            load.ending = True
+        await check(client, load)
+    finally:
+        await client.close()
+        await other.close()
+    return load
+
+
+def test_a_leader_that_is_told_to_stop_hands_over_and_fails_no_write(cluster: Running) -> None:
+    """Scenario 64; row 64."""
+    load = cluster.do(stop_under_load(cluster), 150)
+    assert (load.refused, load.unknown) == ([], set())
 
 
 def test_a_stranger_gets_nothing_and_the_leader_stays(cluster: Running) -> None:

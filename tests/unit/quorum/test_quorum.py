@@ -17,7 +17,7 @@ from klamm.errors import (
     StartError,
     UnreachableError,
 )
-from klamm.ids import Epoch, NodeId, Offset
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.log.records import NewRecord
 from tests.unit.quorum.nodes import Member, Members, members
 
@@ -116,6 +116,33 @@ async def test_resigning_hands_over_within_moments(tmp_path: Path) -> None:
         assert second.machine.epoch is not None
         assert first.machine.turns[-1].startswith("renounce")
         await group.write(second, b"y")
+
+
+async def test_row_65_to_resign_with_nobody_there_ends_in_time(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        epoch = active.machine.epoch
+        for each in group.all:
+            if each is not active:
+                await each.kill()
+        async with asyncio.timeout(30):
+            await active.node.resign(400)
+        assert active.node.leader == NO_NODE
+        await active.machine.until(lambda: active.machine.turns[-1] == f"renounce {epoch}")
+
+
+async def test_row_66_who_does_not_lead_or_is_alone_resigns_at_once(tmp_path: Path) -> None:
+    async with members(tmp_path / "three") as group:
+        active = await group.active()
+        epoch = active.node.epoch
+        for each in group.all:
+            if each is not active:
+                await each.node.resign(3_600_000)
+        assert (active.node.role, active.node.epoch) == ("leader", epoch)
+    async with members(tmp_path / "one", count=1) as group:
+        active = await group.active()
+        await active.node.resign(3_600_000)
+        assert active.node.role == "leader"
 
 
 async def test_a_transfer_goes_where_it_is_sent_and_every_write_has_one_outcome(

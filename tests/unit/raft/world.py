@@ -80,6 +80,8 @@ class World:
         """Asked for and not answered."""
         self.handed_over = 0
         self.claims: list[tuple[int, NodeId, Epoch]] = []
+        self.paused: dict[NodeId, list[ev.Event | _Flush]] = {}
+        """What waits for those that are stopped."""
         self.armed: dict[NodeId, tuple[int, int]] = {}
         self.loss = 0.0
         self.cut: set[tuple[NodeId, NodeId]] = set()
@@ -125,7 +127,10 @@ class World:
             self.now_ms, _, what = heapq.heappop(self.queue)
             node, life, event = what  # type: ignore[misc]  # see `_at`
             if node in self.states and self.lives[node] == life:
-                self._step(node, event)
+                if node in self.paused:
+                    self.paused[node].append(event)
+                else:
+                    self._step(node, event)
         self.now_ms = until_ms
 
     def leader(self) -> NodeId | None:
@@ -136,6 +141,16 @@ class World:
             if isinstance(state.role, Leader) and state.role.claimed
         ]
         return max(claimed)[1] if claimed else None
+
+    def pause(self, node: NodeId) -> None:
+        """SIGSTOP: its sockets stay open, and silent."""
+        self.paused[node] = []
+
+    def resume(self, node: NodeId) -> None:
+        """SIGCONT: what came in the meantime comes now."""
+        for event in self.paused.pop(node):
+            self._step(node, event)
+        self._arm(node)
 
     def propose(self, value: object) -> bool:
         node = self.leader()
