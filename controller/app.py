@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from controller.active import ActiveController
+from controller.members import Members
 from controller.quorum.node import SERVICE as QUORUM
 from controller.quorum.node import QuorumConfig, QuorumNode
 from controller.server.admin_service import NAME as ADMIN
@@ -123,7 +124,7 @@ class Controller:
     def _add_services(self, clock: SystemClock) -> None:
         quorum, active, refusals = self._quorum, self._active, Refusals(self._quorum)
         metadata = MetadataService(quorum, active.log, clock)
-        admin = AdminService(active, quorum, refusals)
+        admin = AdminService(active, quorum, Members(quorum, active.log, clock), refusals)
         control = ControllerService(active, quorum, refusals)
         self._server.add(QUORUM, quorum.register)
         self._server.add(

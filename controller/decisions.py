@@ -14,7 +14,7 @@ Who leads claims after its own LeaderChange has committed, and knows everything 
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 from uuid import UUID
 
@@ -189,14 +189,36 @@ class DecisionLog:
                 raise self._nothing_done(epoch) from error
         return decision.results, end
 
+    async def alongside(self, append: Callable[[], Awaitable[Offset]], timeout_ms: int) -> Offset:
+        """Let something else be appended, between two decisions; the log's end after it.
+
+        What was there already appends nothing, and answers an earlier end.
+
+        Raises:
+            NotControllerError: This controller does not lead.
+            OverloadedError: It is not the time.
+        """
+        await self._turn(timeout_ms)
+        epoch = self._epoch
+        if epoch is None:
+            raise NotControllerError(self._quorum.leader, self._quorum.epoch)
+        self._whole.clear()
+        try:
+            end = await append()
+            if self._epoch == epoch:
+                self._end = max(self._end, end)
+            return end
+        finally:
+            self._whole.set()
+
     async def _turn(self, timeout_ms: int) -> None:
         """Returns when it may be decided."""
-        if not self._whole.is_set():
-            try:
-                async with asyncio.timeout(timeout_ms / 1_000):
+        try:
+            async with asyncio.timeout(timeout_ms / 1_000):
+                while not self._whole.is_set():
                     await self._whole.wait()
-            except TimeoutError:
-                raise OverloadedError("a very large decision is being written") from None
+        except TimeoutError:
+            raise OverloadedError("a very large decision is being written") from None
         if self._resyncing is not None:
             raise OverloadedError("the controller catches up with its own log; try again")
 

@@ -94,13 +94,14 @@ def voter_to_wire(voter: Voter) -> pb.Voter:
     if voter.directory_id is not None:
         wire.directory_id = voter.directory_id.bytes
     if voter.endpoint is not None:
-        at = voter.endpoint
-        wire.endpoint.CopyFrom(
-            pb.Endpoint(
-                name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
-            )
-        )
+        wire.endpoint.CopyFrom(endpoint_to_wire(voter.endpoint))
     return wire
+
+
+def endpoint_to_wire(at: Endpoint) -> pb.Endpoint:
+    return pb.Endpoint(
+        name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
+    )
 
 
 def _voters_in(batch: memoryview) -> VoterHistory:
@@ -114,7 +115,7 @@ def _voters_in(batch: memoryview) -> VoterHistory:
 def _voters_from_wire(value: bytes) -> VoterSet:
     try:
         wire = pb.VotersRecord.FromString(value)
-        voters = sorted(map(_voter_from_wire, wire.voters), key=lambda each: each.node_id)
+        voters = sorted(map(voter_from_wire, wire.voters), key=lambda each: each.node_id)
         removed = tuple(map(_key_from_wire, wire.removed))
     except (DecodeError, ValueError) as error:
         raise ValueError(f"a Voters record: {error}") from error
@@ -132,13 +133,17 @@ def _key_from_wire(wire: pb.RemovedVoter) -> ReplicaKey:
     )
 
 
-def _voter_from_wire(wire: pb.Voter) -> Voter:
+def endpoint_from_wire(at: pb.Endpoint) -> Endpoint:
+    return Endpoint(
+        name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
+    )
+
+
+def voter_from_wire(wire: pb.Voter) -> Voter:
+    """Raises: ValueError: The disk is none."""
     endpoint = None
     if wire.HasField("endpoint"):
-        at = wire.endpoint
-        endpoint = Endpoint(
-            name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
-        )
+        endpoint = endpoint_from_wire(wire.endpoint)
     directory_id = DirectoryId(UUID(bytes=wire.directory_id)) if wire.directory_id else None
     return Voter(node_id=NodeId(wire.voter_id), directory_id=directory_id, endpoint=endpoint)
 

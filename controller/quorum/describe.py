@@ -2,7 +2,7 @@
 
 from controller.quorum.control import voter_to_wire
 from controller.quorum.observers import Observer
-from controller.raft.state import Leader, Progress, RaftState
+from controller.raft.state import Leader, Learner, Progress, RaftState
 from klamm.clock import Clock
 from klamm.ids import NodeId
 from klamm.v1 import quorum_pb2 as pb
@@ -15,7 +15,9 @@ def describe(
     role = state.role
     behind_ms = clock.wall_ms() - clock.monotonic_ms()
     progress: dict[NodeId, Progress] = {}
+    learners: tuple[Learner, ...] = ()
     if isinstance(role, Leader):
+        learners = role.learners
         progress = {each.node_id: each for each in role.progress}
     return pb.DescribeQuorumResponse(
         cluster_id=cluster_id,
@@ -26,7 +28,8 @@ def describe(
             _voter(state, each.node_id, progress.get(each.node_id), clock.wall_ms(), behind_ms)
             for each in state.voters.voters
         ],
-        observers=[
+        observers=[_learner(each, behind_ms) for each in learners]
+        + [
             pb.ReplicaState(
                 node_id=each.key.node_id,
                 directory_id=b"" if each.key.directory_id is None else each.key.directory_id.bytes,
@@ -41,6 +44,18 @@ def describe(
         responder_role=state.role_name,
         responder_log_end_offset=state.log.end_offset,
         responder_recovering="" if state.recovering is None else state.recovering.reason,
+    )
+
+
+def _learner(learner: Learner, behind_ms: int) -> pb.ReplicaState:
+    """A controller without a vote."""
+    disk, seen = learner.key.directory_id, learner.progress
+    return pb.ReplicaState(
+        node_id=learner.key.node_id,
+        directory_id=b"" if disk is None else disk.bytes,
+        log_end_offset=seen.end_offset,
+        last_fetch_timestamp_ms=seen.fetched_ms + behind_ms,
+        last_caught_up_timestamp_ms=seen.caught_up_ms + behind_ms if seen.caught_up_ms >= 0 else -1,
     )
 
 

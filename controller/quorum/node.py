@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from controller.quorum.describe import describe
 from controller.quorum.driver import QuorumDriver
 from controller.quorum.observers import Observers
-from controller.quorum.peers import Connect, GrpcPeers
+from controller.quorum.peers import FIRST_BOOTSTRAP, Connect, GrpcPeers
 from controller.quorum.port import (
     PROPOSAL_BYTES_MAX,
     PROPOSAL_RECORDS_MAX,
@@ -29,11 +29,12 @@ from controller.quorum.port import (
 )
 from controller.quorum.service import QuorumService
 from controller.quorum.store import LogStore
+from controller.raft import membership
 from controller.raft.effects import TransferRefusal
 from controller.raft.events import Moment, ResignRequested, SnapshotWritten, TrimRequested
 from controller.raft.snapshots import Creation, may_create
 from controller.raft.state import HeldSnapshot, RaftConfig, restore
-from controller.raft.voters import Voter, VoterChange, VoterSet, voters_at
+from controller.raft.voters import ReplicaKey, Voter, VoterChange, VoterSet, voters_at
 from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
 from klamm.config.listeners import format_address
@@ -79,6 +80,8 @@ class QuorumConfig:
     metadata_log_dir: Path
     segment_bytes: int
     request_timeout_ms: int
+    bootstrap: tuple[str, ...] = ()
+    """`host:port` of controllers, for one that is no voter to begin with."""
 
     @staticmethod
     def of(config: ControllerConfig, directory_id: DirectoryId) -> "QuorumConfig":
@@ -90,10 +93,17 @@ class QuorumConfig:
             )
             for each in config.controller_quorum_voters
         )
+        voter_set = VoterSet(tuple(voters))
+        me, told = voter_set.find(config.node_id), config.advertised
+        servers = config.controller_quorum_bootstrap_servers
         raft = RaftConfig(
             me=config.node_id,
             directory_id=directory_id,
-            voters=VoterSet(tuple(voters)),
+            voters=voter_set,
+            endpoint=Endpoint(name=told.name, host=told.host, port=told.port)
+            if me is None
+            else me.endpoint,
+            bootstrap=tuple(NodeId(FIRST_BOOTSTRAP - place) for place, _ in enumerate(servers)),
             election_timeout_ms=config.controller_quorum_election_timeout_ms,
             fetch_timeout_ms=config.controller_quorum_fetch_timeout_ms,
             election_backoff_max_ms=config.controller_quorum_election_backoff_max_ms,
@@ -106,6 +116,7 @@ class QuorumConfig:
             metadata_log_dir=Path(config.metadata_log_dir),
             segment_bytes=config.metadata_log_segment_bytes,
             request_timeout_ms=config.controller_quorum_request_timeout_ms,
+            bootstrap=servers,
         )
 
 
@@ -131,6 +142,7 @@ class QuorumNode:
         self._clock = clock
         self._rng = rng
         self._service = QuorumService(self, driver, observers, clock)
+        self._service.introduce = peers.introduce
 
     @classmethod
     def open(
@@ -155,7 +167,7 @@ class QuorumNode:
             StartError: The log or the vote is damaged, lost or unreadable.
         """
         log_config = LogConfig(segment_bytes=config.segment_bytes)
-        has_peers = len(config.raft.voters.voters) > 1
+        has_peers = len(config.raft.voters.voters) > 1 or bool(config.bootstrap)
         store = LogStore.open(
             files, config.metadata_log_dir, clock, log_config, has_peers=has_peers
         )
@@ -178,6 +190,8 @@ class QuorumNode:
             me=config.raft.key,
             cluster_id=config.cluster_id,
             request_timeout_ms=config.request_timeout_ms,
+            endpoint=config.raft.endpoint,
+            bootstrap=config.bootstrap,
             connect=connect,
         )
         driver = QuorumDriver(state, store=store, peers=peers, clock=clock, rng=rng)
@@ -289,7 +303,7 @@ class QuorumNode:
                 node_id=each.node_id,
                 address=format_address(each.endpoint.host, each.endpoint.port),
             )
-            for each in state.voters.at(state.config.voters).voters
+            for each in membership.reachable(state).voters
             if each.endpoint is not None
         )
 
@@ -309,6 +323,26 @@ class QuorumNode:
     async def change_voters(self, change: VoterChange) -> Offset:
         """See `Quorum`."""
         return await self._driver.change_voters(change)
+
+    @property
+    def voters(self) -> VoterSet:
+        """See `Quorum`."""
+        return membership.known(self._driver.state)
+
+    def preview_voters(self, change: VoterChange) -> membership.Preview:
+        """See `Quorum`."""
+        return membership.preview(self._driver.state, change, self._moment())
+
+    def not_ready(self, key: ReplicaKey) -> membership.Refused | None:
+        """See `Quorum`."""
+        return membership.not_ready(self._driver.state, key, self._moment())
+
+    def introduced(self, node_id: NodeId) -> tuple[ReplicaKey, Endpoint] | None:
+        """See `Quorum`."""
+        return self._service.introductions.find(node_id)
+
+    def _moment(self) -> Moment:
+        return Moment(now_ms=self._clock.monotonic_ms(), draw=0.0)
 
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """See `Quorum`."""

@@ -10,12 +10,13 @@ does not wait for a handshake.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from controller.quorum.control import endpoint_to_wire
 from controller.quorum.messages import (
     WireRequest,
     WireResponse,
@@ -36,7 +37,8 @@ from controller.raft.messages import (
 )
 from controller.raft.voters import ReplicaKey, VoterSet
 from klamm.config.listeners import format_address
-from klamm.ids import NodeId
+from klamm.ids import NO_NODE, NodeId
+from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
@@ -44,8 +46,15 @@ from klamm.v1 import quorum_pb2_grpc as pb_grpc
 
 _log = logs.logger("controller.quorum")
 
+FIRST_BOOTSTRAP = -2
+"""Kafka's: addresses without a known id have ids from here downwards."""
+
+INTRODUCED_MAX = 32
+"""Controllers that the log does not name, and that peers told of."""
+
 Post = Callable[[Event], None]
 Connect = Callable[[str], grpc.aio.Channel]
+Introduce = Callable[[NodeId, Endpoint], None]
 SnapshotCall = grpc.aio.StreamStreamCall[pb.FetchSnapshotRequest, pb.FetchSnapshotResponse]
 FetchCall = grpc.aio.StreamStreamCall[pb.FetchRequest, pb.FetchResponse]
 
@@ -59,9 +68,27 @@ class GrpcPeers:
         me: ReplicaKey,
         cluster_id: str,
         request_timeout_ms: int,
+        endpoint: Endpoint | None = None,
+        bootstrap: Sequence[str] = (),
         connect: Connect = open_channel,
     ) -> None:
-        """`connect` gives a channel to `host:port`; it may connect when it likes."""
+        """
+        Args:
+            me: Who calls.
+            cluster_id: Of which cluster.
+            request_timeout_ms: Of one call.
+            endpoint: Where this controller itself is reached.
+            bootstrap: `host:port` of controllers to ask who leads; their ids are FIRST_BOOTSTRAP,
+                and downwards.
+            connect: Gives a channel to `host:port`; it may connect when it likes.
+        """
+        self._endpoint = endpoint
+        self._bootstrap = {
+            NodeId(FIRST_BOOTSTRAP - place): address for place, address in enumerate(bootstrap)
+        }
+        self._voters: dict[NodeId, str] = {}
+        self._introduced: dict[NodeId, str] = {}
+        """Others, as peers told of them: leaders that our own log does not name yet."""
         self._connect = connect
         self._me = me
         self._cluster_id = cluster_id
@@ -76,11 +103,26 @@ class GrpcPeers:
 
     def use(self, voters: VoterSet) -> None:
         """Keep a connection to each of them but this node."""
-        wanted = {
+        self._voters = {
             each.node_id: format_address(each.endpoint.host, each.endpoint.port)
             for each in voters.voters
-            if each.endpoint is not None and each.node_id != self._me.node_id
+            if each.endpoint is not None
         }
+        self._connect_all()
+
+    def introduce(self, node_id: NodeId, endpoint: Endpoint) -> None:
+        """Somebody says where a controller is; the log knows better, if it names it."""
+        address = format_address(endpoint.host, endpoint.port)
+        if node_id in self._voters or self._introduced.get(node_id) == address:
+            return
+        if len(self._introduced) >= INTRODUCED_MAX:
+            del self._introduced[next(iter(self._introduced))]
+        self._introduced[node_id] = address
+        self._connect_all()
+
+    def _connect_all(self) -> None:
+        wanted = {**self._bootstrap, **self._introduced, **self._voters}
+        wanted.pop(self._me.node_id, None)
         for node_id, peer in list(self._peers.items()):
             if wanted.get(node_id) != peer.address:
                 del self._peers[node_id]
@@ -88,7 +130,7 @@ class GrpcPeers:
         for node_id, address in wanted.items():
             if node_id not in self._peers:
                 peer = self._peers[node_id] = _Peer(
-                    node_id, address, self._connect(address), self._post
+                    node_id, address, self._connect(address), self._post, self.introduce
                 )
                 self._spawn(peer.keep_connected())
 
@@ -145,7 +187,8 @@ class GrpcPeers:
             cluster_id=self._cluster_id,
             node_id=self._me.node_id,
             directory_id=b"" if disk is None else disk.bytes,
-            receiver_id=receiver,
+            receiver_id=max(receiver, NO_NODE),
+            endpoint=None if self._endpoint is None else endpoint_to_wire(self._endpoint),
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -163,8 +206,14 @@ class _Peer:
     """One other voter."""
 
     def __init__(
-        self, node_id: NodeId, address: str, channel: grpc.aio.Channel, post: Post
+        self,
+        node_id: NodeId,
+        address: str,
+        channel: grpc.aio.Channel,
+        post: Post,
+        introduce: Introduce,
     ) -> None:
+        self._introduce = introduce
         self.node_id = node_id
         self.address = address
         self._post = post
@@ -209,7 +258,9 @@ class _Peer:
         if stream is None or stream.over or stream.busy:
             if stream is not None:
                 stream.abandon()
-            stream = self._stream = _FetchStream(self.node_id, self.stub.Fetch(), self._post)
+            stream = self._stream = _FetchStream(
+                self.node_id, self.stub.Fetch(), self._post, self._introduce
+            )
         stream.busy = True
         spawn(stream.exchange(request, wire, timeout_s))
 
@@ -270,7 +321,8 @@ class _Peer:
 class _FetchStream:
     """One bidirectional call; one fetch at a time on it. Its end is posted once."""
 
-    def __init__(self, peer: NodeId, call: FetchCall, post: Post) -> None:
+    def __init__(self, peer: NodeId, call: FetchCall, post: Post, introduce: Introduce) -> None:
+        self._introduce = introduce
         self.busy = False
         self.over = False
         self._peer = peer
@@ -297,6 +349,11 @@ class _FetchStream:
             self._end()
             return
         self.busy = False
+        if answer.HasField("leader_endpoint"):
+            at = answer.leader_endpoint
+            self._introduce(
+                NodeId(answer.leader_id), Endpoint(name=at.name, host=at.host, port=at.port)
+            )
         if not self.over:
             self._post(ResponseReceived(self._peer, request, response))
 

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.raft.effects import ChangeRefusal
+from controller.raft.membership import Preview, Refused
 from controller.raft.state import HeldSnapshot
-from controller.raft.voters import VoterChange, VoterSet
+from controller.raft.voters import ReplicaKey, VoterChange, VoterSet
 from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
+from klamm.metadata.records import Endpoint
 from klamm.v1 import quorum_pb2
 
 PROPOSAL_BYTES_MAX = 8 * 1024 * 1024
@@ -197,18 +199,6 @@ class Quorum(Protocol):
         """
         ...
 
-    async def change_voters(self, change: VoterChange) -> Offset:
-        """Append the changed set of voters; the end offset of the record that says it.
-
-        It holds from then on, and is not yet committed. What is so already is accepted.
-
-        Raises:
-            NotControllerError: This controller does not lead.
-            VotersUnchangedError: Refused; `why` and the sentence say it.
-            OverloadedError: Too many events wait.
-        """
-        ...
-
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """Returns once what was proposed in `epoch` below `end_offset` is committed.
 
@@ -270,5 +260,38 @@ class Quorum(Protocol):
 
         If nobody can take over in order, leadership is given up all the same. At once if this
         controller does not lead. It goes on to follow and to vote.
+        """
+        ...
+
+
+class VoterQuorum(Quorum, Protocol):
+    """What of the quorum concerns its voters."""
+
+    @property
+    def voters(self) -> VoterSet:
+        """The latest set in this controller's log, committed or not."""
+        ...
+
+    def preview_voters(self, change: VoterChange) -> Preview:
+        """What the change would do, as this controller sees it."""
+        ...
+
+    def not_ready(self, key: ReplicaKey) -> Refused | None:
+        """Why this replica cannot become a voter at this moment; None if it can."""
+        ...
+
+    def introduced(self, node_id: NodeId) -> tuple[ReplicaKey, Endpoint] | None:
+        """Disk and endpoint of a controller that follows this one."""
+        ...
+
+    async def change_voters(self, change: VoterChange) -> Offset:
+        """Append the changed set of voters; the end offset of the record that says it.
+
+        It holds from then on, and is not yet committed. What is so already is accepted.
+
+        Raises:
+            NotControllerError: This controller does not lead.
+            VotersUnchangedError: Refused; `why` and the sentence say it.
+            OverloadedError: Too many events wait.
         """
         ...

@@ -9,11 +9,14 @@ A caller of another cluster, or one that means another node, is told so by name.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc.aio
 
+from controller.quorum.control import endpoint_from_wire, endpoint_to_wire
 from controller.quorum.downloads import DOWNLOADS_MAX, Downloads, observe
+from controller.quorum.introductions import Introductions
 from controller.quorum.messages import (
     WireRequest,
     end_to_wire,
@@ -24,11 +27,14 @@ from controller.quorum.messages import (
 )
 from controller.quorum.observers import Observers
 from controller.quorum.port import Quorum
+from controller.raft import membership
 from controller.raft.events import StreamLost
 from controller.raft.snapshots import needed
+from controller.raft.voters import ReplicaKey
 from klamm.clock import Clock
 from klamm.errors import DefiniteError, OverloadedError
 from klamm.ids import NO_NODE, NodeId, Offset
+from klamm.metadata.records import Endpoint
 from klamm.rpc.status import CompactedError
 from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
@@ -66,6 +72,9 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         self._quorum = quorum
         self._driver = driver
         self._observers = observers
+        self.introductions = Introductions()
+        self.introduce: Callable[[NodeId, Endpoint], None] = lambda *_: None
+        """Told where a controller that announces itself is reached."""
         self._streams: dict[NodeId, object] = {}
         """The newest stream of each voter."""
         self._stream_count = 0
@@ -165,9 +174,12 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         if refused is None:
             try:
                 sender = replica_key(request.caller)
+                self._meet(request, sender)
                 asked = request_from_wire(request)
                 answer = response_to_wire(await self._driver.request(sender, asked))
                 assert isinstance(answer, kind), f"{answer} answers {request}"
+                if isinstance(answer, pb.FetchResponse) and answer.error:
+                    self._show_leader(answer)
                 return answer
             except ValueError as error:
                 node = request.caller.node_id
@@ -176,6 +188,21 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             except OverloadedError:
                 refused = pb.QUORUM_ERROR_OVERLOADED
         return kind(error=refused, epoch=self._quorum.epoch, leader_id=self._quorum.leader)
+
+    def _meet(self, request: WireRequest, sender: ReplicaKey) -> None:
+        if not request.caller.HasField("endpoint"):
+            return
+        endpoint = endpoint_from_wire(request.caller.endpoint)
+        if isinstance(request, pb.FetchRequest):
+            self.introductions.heard(sender, endpoint)
+        elif isinstance(request, pb.BeginQuorumEpochRequest):
+            self.introduce(sender.node_id, endpoint)
+
+    def _show_leader(self, answer: pb.FetchResponse) -> None:
+        """Whoever asks the wrong controller may not know where the right one is."""
+        voter = membership.reachable(self._driver.state).find(NodeId(answer.leader_id))
+        if voter is not None and voter.endpoint is not None:
+            answer.leader_endpoint.CopyFrom(endpoint_to_wire(voter.endpoint))
 
     async def _fetch(self, request: pb.FetchRequest) -> pb.FetchResponse:
         request.max_wait_ms = min(request.max_wait_ms, FETCH_WAIT_MS_MAX)

@@ -95,6 +95,10 @@ def become_unattached(state: RaftState, epoch: Epoch, moment: Moment) -> Step:
     elif not isinstance(state.role, Resigned):
         # Who was about to campaign has not become less eager by another's attempt.
         deadline_ms = min(deadline_ms, state.role.deadline_ms)
+    if not state.may_stand and state.recovering is None:
+        # Who has no vote disturbs nobody by asking soon who leads.
+        backoff_ms = state.config.retry_backoff_ms
+        deadline_ms = moment.within(5 * backoff_ms, 10 * backoff_ms)
     left = leave(state, epoch, NO_NODE)
     state = replace(state, epoch=epoch, voted_for=None, role=Unattached(deadline_ms=deadline_ms))
     return state, (save(state), *left)

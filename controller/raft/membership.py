@@ -165,10 +165,10 @@ def _added(state: RaftState, change: AddVoter, moment: Moment) -> VoterSet | Ref
     if len(voters.voters) >= VOTERS_MAX:
         told = f"there are {VOTERS_MAX} voters, and no more are taken"
         return Refused(why=ChangeRefusal.TOO_MANY_VOTERS, told=told)
-    return _not_ready(state, key, moment) or voters.joined(voter)
+    return not_ready(state, key, moment) or voters.joined(voter)
 
 
-def _not_ready(state: RaftState, key: ReplicaKey, moment: Moment) -> Refused | None:
+def not_ready(state: RaftState, key: ReplicaKey, moment: Moment) -> Refused | None:
     """A voter begins with the whole log; else nothing might be committed for long (KIP-1186)."""
     learner = _learner(state, key)
     if learner is None or not _is_heard(state.config, learner, moment):

@@ -9,8 +9,11 @@ or resource is Kafka's error code in its row.
 from typing import TYPE_CHECKING, Any
 
 from controller.active import ActiveController
+from controller.members import Members
 from controller.plan.configs import AlterResult
 from controller.plan.topics import CreateResult, DeleteResult
+from controller.quorum.control import voter_to_wire
+from controller.raft.membership import Tolerance
 from controller.server import door, requests
 from controller.server.port import QuorumView
 from controller.server.refusals import Refusals
@@ -30,9 +33,14 @@ NAME = "klamm.v1.AdminService"
 
 class AdminService(AdminServiceServicer):
     def __init__(
-        self, controller: ActiveController, quorum: QuorumView, refusals: Refusals
+        self,
+        controller: ActiveController,
+        quorum: QuorumView,
+        members: Members,
+        refusals: Refusals,
     ) -> None:
         self._controller = controller
+        self._members = members
         self._quorum = quorum
         self._refusals = refusals
 
@@ -102,6 +110,31 @@ class AdminService(AdminServiceServicer):
             leader_epoch=done.epoch,
             took_ms=done.took_ms,
         )
+
+    async def ChangeVoters(
+        self, request: pb.ChangeVotersRequest, context: "Context"
+    ) -> pb.ChangeVotersResponse:
+        """Change the voters by one, and answer once that is committed."""
+        try:
+            door.check(door.change_voters(request))
+            asked = requests.voter_change(request)
+            if request.dry_run:
+                changed = self._members.dry_run(asked)
+            else:
+                changed = await self._members.change(asked, door.timeout_ms(request.timeout_ms))
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.ChangeVotersResponse(
+            before=_tolerance(changed.before),
+            after=_tolerance(changed.after),
+            voters=[voter_to_wire(each) for each in changed.voters.voters],
+            committed_offset=changed.end_offset,
+            refusal=changed.refusal,
+        )
+
+
+def _tolerance(bears: Tolerance) -> pb.FaultTolerance:
+    return pb.FaultTolerance(voters=bears.voters, healthy=bears.healthy, can_lose=bears.can_lose)
 
 
 def _created(result: CreateResult) -> pb.CreateTopicResult:

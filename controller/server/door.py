@@ -169,6 +169,27 @@ def transfer_leadership(request: admin.TransferLeadershipRequest) -> Violations:
     return found
 
 
+def change_voters(request: admin.ChangeVotersRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, "", ""))
+    which = request.WhichOneof("change")
+    if which is None:
+        return found | {"change": "one of add, remove, replace and update is required"}
+    voter: records_pb2.Voter = getattr(request, which)
+    if voter.voter_id < 0:
+        found[f"{which}.voter_id"] = f"must be in 0..{NODE_ID_MAX}, is {voter.voter_id}"
+    if len(voter.directory_id) not in (0, ID_BYTES):
+        found[f"{which}.directory_id"] = f"has {ID_BYTES} bytes, or none"
+    if voter.HasField("endpoint"):
+        host, port = voter.endpoint.host, voter.endpoint.port
+        if not 0 < len(host) <= HOST_CHARACTERS_MAX:
+            found[f"{which}.endpoint.host"] = f"has 1 to {HOST_CHARACTERS_MAX} characters"
+        if not 0 < port <= PORT_MAX:
+            found[f"{which}.endpoint.port"] = f"must be in 1..{PORT_MAX}, is {port}"
+    elif which == "update":
+        found["update.endpoint"] = "is required"
+    return found
+
+
 def _call(timeout: int, principal: str, request_id: str) -> _Found:
     if timeout > TIMEOUT_MS_MAX:
         yield "timeout_ms", f"must be in 1..{TIMEOUT_MS_MAX}, or 0, is {timeout}"

@@ -2,10 +2,13 @@
 
 from uuid import UUID
 
+from controller.members import Asked, ReplaceVoter
 from controller.plan.brokers import Registration
 from controller.plan.configs import Alteration, AlterResource, Operation
 from controller.plan.isr import IsrChange, IsrMember
 from controller.plan.topics import NewTopic
+from controller.quorum.control import voter_from_wire
+from controller.raft.voters import AddVoter, RemoveVoter, ReplicaKey, UpdateVoter
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
 from klamm.metadata.codec import endpoint_from_proto
 from klamm.metadata.records import Cause, ResourceType
@@ -20,6 +23,19 @@ _OPERATIONS = {
     admin.ALTER_CONFIG_OPERATION_APPEND: Operation.APPEND,
     admin.ALTER_CONFIG_OPERATION_SUBTRACT: Operation.SUBTRACT,
 }
+
+
+def voter_change(request: admin.ChangeVotersRequest) -> Asked:
+    match request.WhichOneof("change"):
+        case "add":
+            return AddVoter(voter=voter_from_wire(request.add), readmit=request.readmit)
+        case "remove":
+            gone = voter_from_wire(request.remove)
+            key = ReplicaKey(node_id=gone.node_id, directory_id=gone.directory_id)
+            return RemoveVoter(key=key)
+        case "replace":
+            return ReplaceVoter(voter=voter_from_wire(request.replace))
+    return UpdateVoter(voter=voter_from_wire(request.update))
 
 
 def cause(request: str, principal: str, request_id: str) -> Cause:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from klamm.cli import brokers, cluster, config, metadata, quorum, records, roll, topics, tour
+from klamm.cli import (
+    brokers,
+    cluster,
+    config,
+    join,
+    metadata,
+    quorum,
+    records,
+    roll,
+    topics,
+    tour,
+    voters,
+)
 from klamm.cli.outside import Outside
 from klamm.errors import KlammError, UnreachableError
 
@@ -35,6 +47,8 @@ app = typer.Typer(
 )
 cluster.add_to(app)
 roll.add_to(app)
+join.add_to(app)
+voters.add_to(quorum.app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(quorum.app, name="quorum")

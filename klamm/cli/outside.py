@@ -33,6 +33,10 @@ class Controllers(Protocol):
         self, request: "admin.TransferLeadershipRequest", timeout_ms: int
     ) -> "admin.TransferLeadershipResponse": ...
 
+    async def change_voters(
+        self, request: "admin.ChangeVotersRequest", timeout_ms: int
+    ) -> "admin.ChangeVotersResponse": ...
+
     async def describe_cluster(
         self, request: "metadata.DescribeClusterRequest", timeout_ms: int
     ) -> "metadata.DescribeClusterResponse": ...

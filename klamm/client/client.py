@@ -95,6 +95,18 @@ class ControllerClient:
             ),
         )
 
+    async def change_voters(
+        self, request: admin.ChangeVotersRequest, timeout_ms: int = TIMEOUT_MS
+    ) -> admin.ChangeVotersResponse:
+        """Not safe to send twice: the second is refused if the first was done."""
+        answer = await self._change(
+            lambda node, timeout: node.admin.ChangeVoters(request, timeout=timeout),
+            timeout_ms,
+            idempotent=request.dry_run,
+        )
+        assert isinstance(answer, admin.ChangeVotersResponse)
+        return answer
+
     async def transfer_leadership(
         self, request: admin.TransferLeadershipRequest, timeout_ms: int = TIMEOUT_MS
     ) -> admin.TransferLeadershipResponse:

@@ -21,8 +21,12 @@ class ControllerConfig:
     cluster_id: str
     listener: Listener
     """Where gRPC is served."""
+    advertised: Listener
+    """Where others reach it."""
     controller_quorum_voters: tuple[QuorumVoter, ...]
-    """By id; never empty."""
+    """By id; those of the first start. Empty: this one joins a quorum that there is."""
+    controller_quorum_bootstrap_servers: tuple[str, ...]
+    """Controllers to ask who leads; empty if the voters are given."""
     controller_quorum_election_timeout_ms: int
     controller_quorum_fetch_timeout_ms: int
     controller_quorum_election_backoff_max_ms: int
@@ -58,13 +62,16 @@ class ControllerConfig:
         settings = resolve(given, problems)
         node.check_role(settings, "controller", problems)
         node_id = node.node_id(settings, problems)
-        voters = _voters(settings, node_id, problems)
+        voters, servers = _voters(settings, node_id, problems)
+        listener, advertised = _listeners(settings, problems)
         names = tuple(each.name for each in fields(ControllerConfig))
         values: dict[str, Any] = {
             **node.plain_values(settings, names),
             "node_id": node_id,
             "cluster_id": node.cluster_id(settings, problems),
-            "listener": _listener(settings, problems),
+            "listener": listener,
+            "advertised": advertised,
+            "controller_quorum_bootstrap_servers": servers,
             "controller_quorum_voters": voters,
             "metadata_log_dir": settings.text("metadata.log.dir") or node.log_dirs(settings)[0],
             "topic_defaults": node.topic_defaults(settings),
@@ -88,26 +95,38 @@ _EXAMPLE = {
 }
 
 
-def _voters(settings: Settings, node_id: NodeId, problems: Problems) -> tuple[QuorumVoter, ...]:
+def _voters(
+    settings: Settings, node_id: NodeId, problems: Problems
+) -> tuple[tuple[QuorumVoter, ...], tuple[str, ...]]:
+    """The voters of a first start; or else controllers of a quorum that this one joins."""
     setting = settings["controller.quorum.voters"]
     voters = node.voters(settings, problems)
     if setting.text is None:
-        problems.add("controller.quorum.voters is required: ID@HOST:PORT,… of every controller.")
+        servers = node.bootstrap_servers(settings, (), problems)
+        if not servers:
+            problems.add(
+                "controller.quorum.voters is required: ID@HOST:PORT,… of every controller; or, "
+                "to join a quorum, controller.quorum.bootstrap.servers: HOST:PORT,… of some."
+            )
+        return (), servers
     stranger = all(each.voter_id != node_id for each in voters)
     if voters and stranger and settings["node.id"].value is not None:
         problems.add(node.complaint(setting, f"does not name this node, node.id={node_id}"))
-    return voters
+    return voters, ()
 
 
-def _listener(settings: Settings, problems: Problems) -> Listener | None:
-    """The listener for gRPC: the first that controller.listener.names names."""
-    bound, _ = node.listeners(settings, "CONTROLLER://:9093", problems)
+def _listeners(
+    settings: Settings, problems: Problems
+) -> tuple[Listener, Listener] | tuple[None, None]:
+    """The listener for gRPC, the first that controller.listener.names names, bound and told."""
+    bound, told = node.listeners(settings, "CONTROLLER://:9093", problems)
     by_name = {each.name: each for each in bound}
     names = tuple(each.upper() for each in settings.members("controller.listener.names"))
     for name in names:
         if name in by_name:
-            return by_name[name]
+            advertised = {each.name: each for each in told}
+            return by_name[name], advertised.get(name, by_name[name])
     if bound:
         sentence = f"names no controller listener ({', '.join(names)})"
         problems.add(node.complaint(settings["listeners"], sentence))
-    return None
+    return None, None

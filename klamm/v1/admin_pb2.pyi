@@ -637,3 +637,139 @@ class TransferLeadershipResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransferLeadershipResponse: _TypeAlias = TransferLeadershipResponse  # noqa: Y015
+
+@_typing.final
+class ChangeVotersRequest(_message.Message):
+    """One change of the voters (KIP-853).
+
+    REQUEST_TIMED_OUT: not now, and nothing was done: the new voter does not follow or lags, or
+    another change is under way. DUPLICATE_VOTER, VOTER_NOT_FOUND: as they say. INVALID_VOTER_KEY: the
+    disk was removed before. POLICY_VIOLATION: the voters that are heard would be no majority, or
+    there would be too many. DEADLINE_EXCEEDED with COMMIT_UNKNOWN: appended; it may commit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADD_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
+    READMIT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    readmit: _builtins.bool
+    """Add even a disk that was removed before."""
+    dry_run: _builtins.bool
+    """Say what would be, and change nothing."""
+    timeout_ms: _builtins.int
+    """1 to 600,000; 0 means 30,000."""
+    @_builtins.property
+    def add(self) -> _records_pb2.Voter:
+        """A controller that follows becomes a voter, once it has caught up."""
+
+    @_builtins.property
+    def remove(self) -> _records_pb2.Voter:
+        """A voter votes no more. It goes on to follow."""
+
+    @_builtins.property
+    def replace(self) -> _records_pb2.Voter:
+        """A voter's disk is another now: the old one is removed, then the new one added."""
+
+    @_builtins.property
+    def update(self) -> _records_pb2.Voter:
+        """A voter is reached elsewhere."""
+
+    def __init__(
+        self,
+        *,
+        add: _records_pb2.Voter | None = ...,
+        remove: _records_pb2.Voter | None = ...,
+        replace: _records_pb2.Voter | None = ...,
+        update: _records_pb2.Voter | None = ...,
+        readmit: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        timeout_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "change", b"change", "remove", b"remove", "replace", b"replace", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "change", b"change", "dry_run", b"dry_run", "readmit", b"readmit", "remove", b"remove", "replace", b"replace", "timeout_ms", b"timeout_ms", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["add", "remove", "replace", "update"]  # noqa: Y015
+    _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
+
+Global___ChangeVotersRequest: _TypeAlias = ChangeVotersRequest  # noqa: Y015
+
+@_typing.final
+class FaultTolerance(_message.Message):
+    """What a set of voters bears, as the leader sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTERS_FIELD_NUMBER: _builtins.int
+    HEALTHY_FIELD_NUMBER: _builtins.int
+    CAN_LOSE_FIELD_NUMBER: _builtins.int
+    voters: _builtins.int
+    """Voters in the set."""
+    healthy: _builtins.int
+    """Of them, those that were heard of late and have a say."""
+    can_lose: _builtins.int
+    """So many of the healthy ones may be lost; negative if they are a minority already."""
+    def __init__(
+        self,
+        *,
+        voters: _builtins.int = ...,
+        healthy: _builtins.int = ...,
+        can_lose: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_lose", b"can_lose", "healthy", b"healthy", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaultTolerance: _TypeAlias = FaultTolerance  # noqa: Y015
+
+@_typing.final
+class ChangeVotersResponse(_message.Message):
+    """What became of it, or would become."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    VOTERS_FIELD_NUMBER: _builtins.int
+    COMMITTED_OFFSET_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    committed_offset: _builtins.int
+    """End offset of the record that says so; -1 for a dry run."""
+    refusal: _builtins.str
+    """Of a dry run: why it would be refused at this moment; empty if it would not."""
+    @_builtins.property
+    def before(self) -> Global___FaultTolerance:
+        """As it was."""
+
+    @_builtins.property
+    def after(self) -> Global___FaultTolerance:
+        """As it is, or would be."""
+
+    @_builtins.property
+    def voters(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Voter]:
+        """The set after the change."""
+
+    def __init__(
+        self,
+        *,
+        before: Global___FaultTolerance | None = ...,
+        after: Global___FaultTolerance | None = ...,
+        voters: _abc.Iterable[_records_pb2.Voter] | None = ...,
+        committed_offset: _builtins.int = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "committed_offset", b"committed_offset", "refusal", b"refusal", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeVotersResponse: _TypeAlias = ChangeVotersResponse  # noqa: Y015

@@ -57,6 +57,11 @@ class AdminServiceStub:
                 request_serializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
                 _registered_method=True)
+        self.ChangeVoters = channel.unary_unary(
+                '/klamm.v1.AdminService/ChangeVoters',
+                request_serializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -94,6 +99,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeVoters(self, request, context):
+        """Changes who votes in the quorum, by one voter; answered once it is committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -116,6 +128,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.TransferLeadership,
                     request_deserializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_admin__pb2.TransferLeadershipResponse.SerializeToString,
+            ),
+            'ChangeVoters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeVoters,
+                    request_deserializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -229,6 +246,33 @@ class AdminService:
             '/klamm.v1.AdminService/TransferLeadership',
             klamm_dot_v1_dot_admin__pb2.TransferLeadershipRequest.SerializeToString,
             klamm_dot_v1_dot_admin__pb2.TransferLeadershipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeVoters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.AdminService/ChangeVoters',
+            klamm_dot_v1_dot_admin__pb2.ChangeVotersRequest.SerializeToString,
+            klamm_dot_v1_dot_admin__pb2.ChangeVotersResponse.FromString,
             options,
             channel_credentials,
             insecure,

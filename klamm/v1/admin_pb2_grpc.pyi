@@ -48,6 +48,8 @@ class AdminServiceStub:
     """Hands the leadership of the controllers' quorum over; answered once the other leads and has
     committed its first record. Without effect if it leads already, so it is safe to send twice.
     """
+    ChangeVoters: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeVotersRequest, _admin_pb2.ChangeVotersResponse]
+    """Changes who votes in the quorum, by one voter; answered once it is committed."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -67,6 +69,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Hands the leadership of the controllers' quorum over; answered once the other leads and has
     committed its first record. Without effect if it leads already, so it is safe to send twice.
     """
+    ChangeVoters: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeVotersRequest, _admin_pb2.ChangeVotersResponse]  # type: ignore[assignment]
+    """Changes who votes in the quorum, by one voter; answered once it is committed."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes. Two levels of failure: what became of one item is a Kafka error code in the answer;
@@ -107,5 +111,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Hands the leadership of the controllers' quorum over; answered once the other leads and has
         committed its first record. Without effect if it leads already, so it is safe to send twice.
         """
+
+    @_abc_1.abstractmethod
+    def ChangeVoters(
+        self,
+        request: _admin_pb2.ChangeVotersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ChangeVotersResponse, _abc.Awaitable[_admin_pb2.ChangeVotersResponse]]:
+        """Changes who votes in the quorum, by one voter; answered once it is committed."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

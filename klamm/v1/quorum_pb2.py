@@ -25,49 +25,49 @@ _sym_db = _symbol_database.Default()
 from klamm.v1 import records_pb2 as klamm_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15klamm/v1/quorum.proto\x12\x08klamm.v1\x1a\x16klamm/v1/records.proto\"/\n\x0eOffsetAndEpoch\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"X\n\x06\x43\x61ller\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x11\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\x0c\x12\x13\n\x0breceiver_id\x18\x04 \x01(\x11\"{\n\x0bVoteRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12)\n\x07log_end\x18\x03 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x10\n\x08pre_vote\x18\x04 \x01(\x08\"\x82\x01\n\x0cVoteResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x14\n\x0cvote_granted\x18\x04 \x01(\x08\x12\x14\n\x0c\x64irectory_id\x18\x05 \x01(\x0c\"J\n\x17\x42\x65ginQuorumEpochRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"b\n\x18\x42\x65ginQuorumEpochResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\"f\n\x15\x45ndQuorumEpochRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x1c\n\x14preferred_successors\x18\x03 \x03(\x05\"`\n\x16\x45ndQuorumEpochResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\"\xe4\x01\n\x0c\x46\x65tchRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12)\n\x07log_end\x18\x03 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\r\x12\x13\n\x0bmax_wait_ms\x18\x06 \x01(\r\x12\x10\n\x08observer\x18\x07 \x01(\x08\x12\x12\n\nread_round\x18\x08 \x01(\x03\x12\x12\n\nrecovering\x18\x0c \x01(\x08\"\xd8\x02\n\rFetchResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x03\x12+\n\tdiverging\x18\x06 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12-\n\x0bsnapshot_id\x18\x07 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x0f\n\x07\x62\x61tches\x18\x08 \x01(\x0c\x12\x12\n\nread_round\x18\t \x01(\x03\x12\x1b\n\x0elog_end_offset\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x14preferred_successors\x18\x0e \x03(\x05\x42\x11\n\x0f_log_end_offset\"\xad\x01\n\x14\x46\x65tchSnapshotRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12-\n\x0bsnapshot_id\x18\x03 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x10\n\x08position\x18\x04 \x01(\x04\x12\x11\n\tmax_bytes\x18\x05 \x01(\r\x12\x10\n\x08observer\x18\x06 \x01(\x08\"\xc3\x01\n\x15\x46\x65tchSnapshotResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\r\n\x05\x63hunk\x18\x06 \x01(\x0c\x12-\n\x0bsnapshot_id\x18\x07 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\"4\n\x10ReadIndexRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\"k\n\x11ReadIndexResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"\x17\n\x15\x44\x65scribeQuorumRequest\"\xa7\x01\n\x0cReplicaState\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x02 \x01(\x0c\x12\x16\n\x0elog_end_offset\x18\x03 \x01(\x03\x12\x1f\n\x17last_fetch_timestamp_ms\x18\x04 \x01(\x03\x12#\n\x1blast_caught_up_timestamp_ms\x18\x05 \x01(\x03\x12\x12\n\nrecovering\x18\x08 \x01(\x08\"\xd7\x02\n\x16\x44\x65scribeQuorumResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tleader_id\x18\x02 \x01(\x11\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12.\n\x0e\x63urrent_voters\x18\x05 \x03(\x0b\x32\x16.klamm.v1.ReplicaState\x12)\n\tobservers\x18\x06 \x03(\x0b\x32\x16.klamm.v1.ReplicaState\x12\x1f\n\x06voters\x18\x07 \x03(\x0b\x32\x0f.klamm.v1.Voter\x12\x14\n\x0cresponder_id\x18\x08 \x01(\x05\x12\x16\n\x0eresponder_role\x18\t \x01(\t\x12 \n\x18responder_log_end_offset\x18\n \x01(\x03\x12\x1c\n\x14responder_recovering\x18\x14 \x01(\t*\xa2\x03\n\x0bQuorumError\x12\x1c\n\x18QUORUM_ERROR_UNSPECIFIED\x10\x00\x12$\n QUORUM_ERROR_FENCED_LEADER_EPOCH\x10\x01\x12%\n!QUORUM_ERROR_UNKNOWN_LEADER_EPOCH\x10\x02\x12\'\n#QUORUM_ERROR_NOT_LEADER_OR_FOLLOWER\x10\x03\x12(\n$QUORUM_ERROR_INCONSISTENT_CLUSTER_ID\x10\x04\x12\"\n\x1eQUORUM_ERROR_INVALID_VOTER_KEY\x10\x05\x12 \n\x1cQUORUM_ERROR_INVALID_REQUEST\x10\x06\x12#\n\x1fQUORUM_ERROR_SNAPSHOT_NOT_FOUND\x10\x07\x12&\n\"QUORUM_ERROR_POSITION_OUT_OF_RANGE\x10\x08\x12%\n!QUORUM_ERROR_BROKER_NOT_AVAILABLE\x10\t\x12\x1b\n\x17QUORUM_ERROR_OVERLOADED\x10\n2\xa5\x04\n\rQuorumService\x12\x35\n\x04Vote\x12\x15.klamm.v1.VoteRequest\x1a\x16.klamm.v1.VoteResponse\x12Y\n\x10\x42\x65ginQuorumEpoch\x12!.klamm.v1.BeginQuorumEpochRequest\x1a\".klamm.v1.BeginQuorumEpochResponse\x12S\n\x0e\x45ndQuorumEpoch\x12\x1f.klamm.v1.EndQuorumEpochRequest\x1a .klamm.v1.EndQuorumEpochResponse\x12<\n\x05\x46\x65tch\x12\x16.klamm.v1.FetchRequest\x1a\x17.klamm.v1.FetchResponse(\x01\x30\x01\x12T\n\rFetchSnapshot\x12\x1e.klamm.v1.FetchSnapshotRequest\x1a\x1f.klamm.v1.FetchSnapshotResponse(\x01\x30\x01\x12\x44\n\tReadIndex\x12\x1a.klamm.v1.ReadIndexRequest\x1a\x1b.klamm.v1.ReadIndexResponse\x12S\n\x0e\x44\x65scribeQuorum\x12\x1f.klamm.v1.DescribeQuorumRequest\x1a .klamm.v1.DescribeQuorumResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15klamm/v1/quorum.proto\x12\x08klamm.v1\x1a\x16klamm/v1/records.proto\"/\n\x0eOffsetAndEpoch\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"~\n\x06\x43\x61ller\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\x11\x12\x14\n\x0c\x64irectory_id\x18\x03 \x01(\x0c\x12\x13\n\x0breceiver_id\x18\x04 \x01(\x11\x12$\n\x08\x65ndpoint\x18\x05 \x01(\x0b\x32\x12.klamm.v1.Endpoint\"{\n\x0bVoteRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12)\n\x07log_end\x18\x03 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x10\n\x08pre_vote\x18\x04 \x01(\x08\"\x82\x01\n\x0cVoteResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x14\n\x0cvote_granted\x18\x04 \x01(\x08\x12\x14\n\x0c\x64irectory_id\x18\x05 \x01(\x0c\"J\n\x17\x42\x65ginQuorumEpochRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"b\n\x18\x42\x65ginQuorumEpochResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\"f\n\x15\x45ndQuorumEpochRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x1c\n\x14preferred_successors\x18\x03 \x03(\x05\"`\n\x16\x45ndQuorumEpochResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\"\xe4\x01\n\x0c\x46\x65tchRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12)\n\x07log_end\x18\x03 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12\x11\n\tmax_bytes\x18\x05 \x01(\r\x12\x13\n\x0bmax_wait_ms\x18\x06 \x01(\r\x12\x10\n\x08observer\x18\x07 \x01(\x08\x12\x12\n\nread_round\x18\x08 \x01(\x03\x12\x12\n\nrecovering\x18\x0c \x01(\x08\"\x85\x03\n\rFetchResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x05 \x01(\x03\x12+\n\tdiverging\x18\x06 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12-\n\x0bsnapshot_id\x18\x07 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x0f\n\x07\x62\x61tches\x18\x08 \x01(\x0c\x12\x12\n\nread_round\x18\t \x01(\x03\x12\x1b\n\x0elog_end_offset\x18\x0c \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x14preferred_successors\x18\x0e \x03(\x05\x12+\n\x0fleader_endpoint\x18\x0f \x01(\x0b\x32\x12.klamm.v1.EndpointB\x11\n\x0f_log_end_offset\"\xad\x01\n\x14\x46\x65tchSnapshotRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12-\n\x0bsnapshot_id\x18\x03 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\x12\x10\n\x08position\x18\x04 \x01(\x04\x12\x11\n\tmax_bytes\x18\x05 \x01(\r\x12\x10\n\x08observer\x18\x06 \x01(\x08\"\xc3\x01\n\x15\x46\x65tchSnapshotResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x10\n\x08position\x18\x05 \x01(\x04\x12\r\n\x05\x63hunk\x18\x06 \x01(\x0c\x12-\n\x0bsnapshot_id\x18\x07 \x01(\x0b\x32\x18.klamm.v1.OffsetAndEpoch\"4\n\x10ReadIndexRequest\x12 \n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x10.klamm.v1.Caller\"k\n\x11ReadIndexResponse\x12$\n\x05\x65rror\x18\x01 \x01(\x0e\x32\x15.klamm.v1.QuorumError\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x0e\n\x06offset\x18\x04 \x01(\x03\"\x17\n\x15\x44\x65scribeQuorumRequest\"\xa7\x01\n\x0cReplicaState\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x02 \x01(\x0c\x12\x16\n\x0elog_end_offset\x18\x03 \x01(\x03\x12\x1f\n\x17last_fetch_timestamp_ms\x18\x04 \x01(\x03\x12#\n\x1blast_caught_up_timestamp_ms\x18\x05 \x01(\x03\x12\x12\n\nrecovering\x18\x08 \x01(\x08\"\xd7\x02\n\x16\x44\x65scribeQuorumResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tleader_id\x18\x02 \x01(\x11\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x04 \x01(\x03\x12.\n\x0e\x63urrent_voters\x18\x05 \x03(\x0b\x32\x16.klamm.v1.ReplicaState\x12)\n\tobservers\x18\x06 \x03(\x0b\x32\x16.klamm.v1.ReplicaState\x12\x1f\n\x06voters\x18\x07 \x03(\x0b\x32\x0f.klamm.v1.Voter\x12\x14\n\x0cresponder_id\x18\x08 \x01(\x05\x12\x16\n\x0eresponder_role\x18\t \x01(\t\x12 \n\x18responder_log_end_offset\x18\n \x01(\x03\x12\x1c\n\x14responder_recovering\x18\x14 \x01(\t*\xa2\x03\n\x0bQuorumError\x12\x1c\n\x18QUORUM_ERROR_UNSPECIFIED\x10\x00\x12$\n QUORUM_ERROR_FENCED_LEADER_EPOCH\x10\x01\x12%\n!QUORUM_ERROR_UNKNOWN_LEADER_EPOCH\x10\x02\x12\'\n#QUORUM_ERROR_NOT_LEADER_OR_FOLLOWER\x10\x03\x12(\n$QUORUM_ERROR_INCONSISTENT_CLUSTER_ID\x10\x04\x12\"\n\x1eQUORUM_ERROR_INVALID_VOTER_KEY\x10\x05\x12 \n\x1cQUORUM_ERROR_INVALID_REQUEST\x10\x06\x12#\n\x1fQUORUM_ERROR_SNAPSHOT_NOT_FOUND\x10\x07\x12&\n\"QUORUM_ERROR_POSITION_OUT_OF_RANGE\x10\x08\x12%\n!QUORUM_ERROR_BROKER_NOT_AVAILABLE\x10\t\x12\x1b\n\x17QUORUM_ERROR_OVERLOADED\x10\n2\xa5\x04\n\rQuorumService\x12\x35\n\x04Vote\x12\x15.klamm.v1.VoteRequest\x1a\x16.klamm.v1.VoteResponse\x12Y\n\x10\x42\x65ginQuorumEpoch\x12!.klamm.v1.BeginQuorumEpochRequest\x1a\".klamm.v1.BeginQuorumEpochResponse\x12S\n\x0e\x45ndQuorumEpoch\x12\x1f.klamm.v1.EndQuorumEpochRequest\x1a .klamm.v1.EndQuorumEpochResponse\x12<\n\x05\x46\x65tch\x12\x16.klamm.v1.FetchRequest\x1a\x17.klamm.v1.FetchResponse(\x01\x30\x01\x12T\n\rFetchSnapshot\x12\x1e.klamm.v1.FetchSnapshotRequest\x1a\x1f.klamm.v1.FetchSnapshotResponse(\x01\x30\x01\x12\x44\n\tReadIndex\x12\x1a.klamm.v1.ReadIndexRequest\x1a\x1b.klamm.v1.ReadIndexResponse\x12S\n\x0e\x44\x65scribeQuorum\x12\x1f.klamm.v1.DescribeQuorumRequest\x1a .klamm.v1.DescribeQuorumResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'klamm.v1.quorum_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUORUMERROR']._serialized_start=2491
-  _globals['_QUORUMERROR']._serialized_end=2909
+  _globals['_QUORUMERROR']._serialized_start=2574
+  _globals['_QUORUMERROR']._serialized_end=2992
   _globals['_OFFSETANDEPOCH']._serialized_start=59
   _globals['_OFFSETANDEPOCH']._serialized_end=106
   _globals['_CALLER']._serialized_start=108
-  _globals['_CALLER']._serialized_end=196
-  _globals['_VOTEREQUEST']._serialized_start=198
-  _globals['_VOTEREQUEST']._serialized_end=321
-  _globals['_VOTERESPONSE']._serialized_start=324
-  _globals['_VOTERESPONSE']._serialized_end=454
-  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_start=456
-  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_end=530
-  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_start=532
-  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_end=630
-  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_start=632
-  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_end=734
-  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_start=736
-  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_end=832
-  _globals['_FETCHREQUEST']._serialized_start=835
-  _globals['_FETCHREQUEST']._serialized_end=1063
-  _globals['_FETCHRESPONSE']._serialized_start=1066
-  _globals['_FETCHRESPONSE']._serialized_end=1410
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=1413
-  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=1586
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=1589
-  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=1784
-  _globals['_READINDEXREQUEST']._serialized_start=1786
-  _globals['_READINDEXREQUEST']._serialized_end=1838
-  _globals['_READINDEXRESPONSE']._serialized_start=1840
-  _globals['_READINDEXRESPONSE']._serialized_end=1947
-  _globals['_DESCRIBEQUORUMREQUEST']._serialized_start=1949
-  _globals['_DESCRIBEQUORUMREQUEST']._serialized_end=1972
-  _globals['_REPLICASTATE']._serialized_start=1975
-  _globals['_REPLICASTATE']._serialized_end=2142
-  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_start=2145
-  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_end=2488
-  _globals['_QUORUMSERVICE']._serialized_start=2912
-  _globals['_QUORUMSERVICE']._serialized_end=3461
+  _globals['_CALLER']._serialized_end=234
+  _globals['_VOTEREQUEST']._serialized_start=236
+  _globals['_VOTEREQUEST']._serialized_end=359
+  _globals['_VOTERESPONSE']._serialized_start=362
+  _globals['_VOTERESPONSE']._serialized_end=492
+  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_start=494
+  _globals['_BEGINQUORUMEPOCHREQUEST']._serialized_end=568
+  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_start=570
+  _globals['_BEGINQUORUMEPOCHRESPONSE']._serialized_end=668
+  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_start=670
+  _globals['_ENDQUORUMEPOCHREQUEST']._serialized_end=772
+  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_start=774
+  _globals['_ENDQUORUMEPOCHRESPONSE']._serialized_end=870
+  _globals['_FETCHREQUEST']._serialized_start=873
+  _globals['_FETCHREQUEST']._serialized_end=1101
+  _globals['_FETCHRESPONSE']._serialized_start=1104
+  _globals['_FETCHRESPONSE']._serialized_end=1493
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_start=1496
+  _globals['_FETCHSNAPSHOTREQUEST']._serialized_end=1669
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_start=1672
+  _globals['_FETCHSNAPSHOTRESPONSE']._serialized_end=1867
+  _globals['_READINDEXREQUEST']._serialized_start=1869
+  _globals['_READINDEXREQUEST']._serialized_end=1921
+  _globals['_READINDEXRESPONSE']._serialized_start=1923
+  _globals['_READINDEXRESPONSE']._serialized_end=2030
+  _globals['_DESCRIBEQUORUMREQUEST']._serialized_start=2032
+  _globals['_DESCRIBEQUORUMREQUEST']._serialized_end=2055
+  _globals['_REPLICASTATE']._serialized_start=2058
+  _globals['_REPLICASTATE']._serialized_end=2225
+  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_start=2228
+  _globals['_DESCRIBEQUORUMRESPONSE']._serialized_end=2571
+  _globals['_QUORUMSERVICE']._serialized_start=2995
+  _globals['_QUORUMSERVICE']._serialized_end=3544
 # @@protoc_insertion_point(module_scope)

@@ -112,6 +112,7 @@ class Caller(_message.Message):
     NODE_ID_FIELD_NUMBER: _builtins.int
     DIRECTORY_ID_FIELD_NUMBER: _builtins.int
     RECEIVER_ID_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Cluster id of the caller."""
     node_id: _builtins.int
@@ -120,6 +121,10 @@ class Caller(_message.Message):
     """The caller's formatted disk; 16 bytes, or empty."""
     receiver_id: _builtins.int
     """node.id that the caller means to reach."""
+    @_builtins.property
+    def endpoint(self) -> _records_pb2.Endpoint:
+        """Where a controller that asks is reached itself: of a learner, nobody else could say it."""
+
     def __init__(
         self,
         *,
@@ -127,10 +132,11 @@ class Caller(_message.Message):
         node_id: _builtins.int = ...,
         directory_id: _builtins.bytes = ...,
         receiver_id: _builtins.int = ...,
+        endpoint: _records_pb2.Endpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "directory_id", b"directory_id", "node_id", b"node_id", "receiver_id", b"receiver_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "directory_id", b"directory_id", "endpoint", b"endpoint", "node_id", b"node_id", "receiver_id", b"receiver_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -413,6 +419,7 @@ class FetchResponse(_message.Message):
     READ_ROUND_FIELD_NUMBER: _builtins.int
     LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
     PREFERRED_SUCCESSORS_FIELD_NUMBER: _builtins.int
+    LEADER_ENDPOINT_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused."""
     epoch: _builtins.int
@@ -445,6 +452,10 @@ class FetchResponse(_message.Message):
         in EndQuorumEpoch. This may be heard before that.
         """
 
+    @_builtins.property
+    def leader_endpoint(self) -> _records_pb2.Endpoint:
+        """Where the leader is reached, if the responder is another and refuses."""
+
     def __init__(
         self,
         *,
@@ -459,10 +470,11 @@ class FetchResponse(_message.Message):
         read_round: _builtins.int = ...,
         log_end_offset: _builtins.int | None = ...,
         preferred_successors: _abc.Iterable[_builtins.int] | None = ...,
+        leader_endpoint: _records_pb2.Endpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "diverging", b"diverging", "log_end_offset", b"log_end_offset", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "diverging", b"diverging", "leader_endpoint", b"leader_endpoint", "log_end_offset", b"log_end_offset", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_id", b"leader_id", "log_end_offset", b"log_end_offset", "log_start_offset", b"log_start_offset", "preferred_successors", b"preferred_successors", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset", "batches", b"batches", "diverging", b"diverging", "epoch", b"epoch", "error", b"error", "high_watermark", b"high_watermark", "leader_endpoint", b"leader_endpoint", "leader_id", b"leader_id", "log_end_offset", b"log_end_offset", "log_start_offset", b"log_start_offset", "preferred_successors", b"preferred_successors", "read_round", b"read_round", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__log_end_offset: _TypeAlias = _typing.Literal["log_end_offset"]  # noqa: Y015
     _WhichOneofArgType__log_end_offset: _TypeAlias = _typing.Literal["_log_end_offset", b"_log_end_offset"]  # noqa: Y015

@@ -1,0 +1,222 @@
+"""The shell around changes of the voters: fill in, wait, append, wait for the commit.
+
+    change ──▶ disk and endpoint, as the node itself told them ──▶ asked of the core
+                 ▲                       not now: another is under way, the learner lags │
+                 └──────────────── again, until the time is over ◀───────────────────────┘
+                                                  appended ──▶ committed ──▶ answered
+
+Waiting changes nothing and holds nothing: each attempt is decided anew, on the log. Whatever is
+refused is definite; only what was appended and not heard of again is not.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from controller.decisions import DecisionLog
+from controller.quorum.port import VoterQuorum, VotersUnchangedError
+from controller.raft.effects import ChangeRefusal
+from controller.raft.membership import Refused, Tolerance
+from controller.raft.voters import (
+    AddVoter,
+    RemoveVoter,
+    ReplicaKey,
+    UpdateVoter,
+    Voter,
+    VoterChange,
+    VoterSet,
+)
+from klamm.clock import Clock
+from klamm.errors import ApiError, ErrorCode, NotControllerError
+from klamm.ids import NodeId, Offset
+from klamm.telemetry import logs
+
+_log = logs.logger("controller.members")
+
+RETRY_S = 0.05
+"""Between two attempts of a change that cannot be made yet."""
+
+NOT_NOW = frozenset(
+    {
+        ChangeRefusal.NOT_CLAIMED,
+        ChangeRefusal.HANDING_OVER,
+        ChangeRefusal.CHANGE_UNDER_WAY,
+        ChangeRefusal.NOT_FOLLOWING,
+        ChangeRefusal.LAGGING,
+    }
+)
+"""What may be otherwise in a moment."""
+
+CODES: Mapping[ChangeRefusal, ErrorCode] = {
+    ChangeRefusal.INVALID: ErrorCode.INVALID_REQUEST,
+    ChangeRefusal.DUPLICATE_VOTER: ErrorCode.DUPLICATE_VOTER,
+    ChangeRefusal.VOTER_NOT_FOUND: ErrorCode.VOTER_NOT_FOUND,
+    ChangeRefusal.LAST_VOTER: ErrorCode.VOTER_NOT_FOUND,
+    ChangeRefusal.REMOVED_BEFORE: ErrorCode.INVALID_VOTER_KEY,
+    ChangeRefusal.TOO_MANY_VOTERS: ErrorCode.POLICY_VIOLATION,
+    ChangeRefusal.UNHEALTHY: ErrorCode.POLICY_VIOLATION,
+}
+"""Kafka's (KIP-853); all others are REQUEST_TIMED_OUT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceVoter:
+    """A voter's disk is another now. Two changes: see `VoterChange`."""
+
+    voter: Voter
+
+
+Asked = AddVoter | RemoveVoter | ReplaceVoter | UpdateVoter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    before: Tolerance
+    after: Tolerance
+    voters: VoterSet
+    end_offset: Offset
+    """-1: nothing was changed."""
+    refusal: str = ""
+    """Of a dry run."""
+
+
+class Members:
+    """Used within one event loop."""
+
+    def __init__(self, quorum: VoterQuorum, log: DecisionLog, clock: Clock) -> None:
+        self._quorum = quorum
+        self._log = log
+        self._clock = clock
+
+    def dry_run(self, asked: Asked) -> Changed:
+        """What the change would do at this moment.
+
+        Raises:
+            NotControllerError: Only the leader knows.
+        """
+        self._check_leads()
+        if isinstance(asked, ReplaceVoter):
+            return self._dry_replacement(self._filled_voter(asked.voter))
+        seen = self._quorum.preview_voters(self._filled(asked))
+        return Changed(
+            before=seen.before,
+            after=seen.after,
+            voters=seen.voters,
+            end_offset=Offset(-1),
+            refusal="" if seen.refused is None else seen.refused.told,
+        )
+
+    async def change(self, asked: Asked, timeout_ms: int) -> Changed:
+        """Make the change, and return once it is committed.
+
+        Raises:
+            NotControllerError: Definite: nothing was appended.
+            ApiError: Refused, with Kafka's code; REQUEST_TIMED_OUT: not within the time.
+            OverloadedError: Likewise definite.
+            CommitUnknownError: Appended; it may commit.
+        """
+        self._check_leads()
+        deadline_ms = self._clock.monotonic_ms() + timeout_ms
+        if isinstance(asked, ReplaceVoter):
+            return await self._replace(asked.voter, deadline_ms)
+        return await self._change(asked, deadline_ms)
+
+    async def _change(self, asked: VoterChange, deadline_ms: int) -> Changed:
+        while True:
+            change = self._filled(asked)
+            if isinstance(change, AddVoter) and _unknown(change.voter):
+                told = f"{change.voter.node_id} does not follow the leader"
+                await self._not_now(ChangeRefusal.NOT_FOLLOWING, told, deadline_ms)
+                continue
+            seen = self._quorum.preview_voters(change)
+            epoch = self._quorum.epoch
+            try:
+                end = await self._log.alongside(
+                    lambda change=change: self._quorum.change_voters(change),  # type: ignore[misc]
+                    max(1, self._left_ms(deadline_ms)),
+                )
+                break
+            except VotersUnchangedError as error:
+                await self._not_now(error.why, str(error), deadline_ms)
+        left_ms = max(1, self._left_ms(deadline_ms))
+        await self._quorum.wait_committed(epoch, end, left_ms)
+        voters = self._quorum.voters
+        _log.info("the voters changed", voters=",".join(map(str, voters.ids)), offset=end - 1)
+        return Changed(before=seen.before, after=seen.after, voters=voters, end_offset=end)
+
+    async def _replace(self, wanted: Voter, deadline_ms: int) -> Changed:
+        """The old disk goes only when the new one is ready to take its place."""
+        before = self._quorum.preview_voters(UpdateVoter(voter=wanted)).before
+        while (refused := self._not_replaceable(self._filled_voter(wanted))) is not None:
+            await self._not_now(refused.why, refused.told, deadline_ms)
+        voter = self._filled_voter(wanted)
+        known = self._quorum.voters.find(voter.node_id)
+        if known is not None and known.directory_id != voter.directory_id:
+            gone = RemoveVoter(
+                key=ReplicaKey(node_id=voter.node_id, directory_id=known.directory_id)
+            )
+            await self._change(gone, deadline_ms)
+        elif known is not None:
+            return await self._change(UpdateVoter(voter=voter), deadline_ms)
+        done = await self._change(AddVoter(voter=voter), deadline_ms)
+        return replace(done, before=before)
+
+    def _not_replaceable(self, voter: Voter) -> Refused | None:
+        key = ReplicaKey(node_id=voter.node_id, directory_id=voter.directory_id)
+        if self._quorum.voters.admits(key) and voter.directory_id is not None:
+            return None
+        return self._quorum.not_ready(key)
+
+    def _dry_replacement(self, voter: Voter) -> Changed:
+        """As many voters as before, one of them healthy for certain."""
+        removed = self._quorum.preview_voters(RemoveVoter(key=ReplicaKey(node_id=voter.node_id)))
+        refused = self._not_replaceable(voter) or removed.refused
+        after = removed.after
+        if refused is None:
+            after = Tolerance(voters=after.voters + 1, healthy=after.healthy + 1)
+        return Changed(
+            before=removed.before,
+            after=after,
+            voters=removed.voters if refused else removed.voters.joined(voter),
+            end_offset=Offset(-1),
+            refusal="" if refused is None else refused.told,
+        )
+
+    async def _not_now(self, why: ChangeRefusal, told: str, deadline_ms: int) -> None:
+        """Wait for a moment, or give up."""
+        if why is ChangeRefusal.NOT_LEADER:
+            raise NotControllerError(self._quorum.leader, self._quorum.epoch)
+        if why not in NOT_NOW or self._left_ms(deadline_ms) <= 0:
+            code = CODES.get(why, ErrorCode.REQUEST_TIMED_OUT)
+            raise ApiError(code, f"{told}. The voters are as they were.")
+        await asyncio.sleep(RETRY_S)
+        self._check_leads()
+
+    def _left_ms(self, deadline_ms: int) -> int:
+        return deadline_ms - self._clock.monotonic_ms()
+
+    def _check_leads(self) -> None:
+        if self._quorum.leader != self._quorum.node_id:
+            raise NotControllerError(self._quorum.leader, self._quorum.epoch)
+
+    def _filled(self, asked: VoterChange) -> VoterChange:
+        if isinstance(asked, AddVoter):
+            return replace(asked, voter=self._filled_voter(asked.voter))
+        return asked
+
+    def _filled_voter(self, voter: Voter) -> Voter:
+        """With what the node itself said of its disk and its place, where that was left out."""
+        met = self._quorum.introduced(NodeId(voter.node_id))
+        if met is None:
+            return voter
+        key, endpoint = met
+        return replace(
+            voter,
+            directory_id=voter.directory_id or key.directory_id,
+            endpoint=voter.endpoint or endpoint,
+        )
+
+
+def _unknown(voter: Voter) -> bool:
+    """Neither the caller nor the node itself has said all that is needed."""
+    return voter.directory_id is None or voter.endpoint is None

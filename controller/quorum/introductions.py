@@ -1,0 +1,31 @@
+"""Where controllers are that the log does not name, as they say it themselves.
+
+A learner's fetch carries its own endpoint: when it is to become a voter, nobody has to carry that
+and its disk's id by hand. A leader's announcement does too: a follower whose log lags finds it.
+"""
+
+from controller.raft.voters import ReplicaKey
+from klamm.ids import NodeId
+from klamm.metadata.records import Endpoint
+
+INTRODUCTIONS_MAX = 64
+"""Remembered; the one that was heard first goes first."""
+
+
+class Introductions:
+    def __init__(self) -> None:
+        self._known: dict[ReplicaKey, Endpoint] = {}
+
+    def heard(self, key: ReplicaKey, endpoint: Endpoint) -> None:
+        """The controller says where it is."""
+        if self._known.get(key) == endpoint:
+            return
+        self._known.pop(key, None)
+        if len(self._known) >= INTRODUCTIONS_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[key] = endpoint
+
+    def find(self, node_id: NodeId) -> tuple[ReplicaKey, Endpoint] | None:
+        """The disk of this id that introduced itself last."""
+        found = [each for each in self._known.items() if each[0].node_id == node_id]
+        return found[-1] if found else None

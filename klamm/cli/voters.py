@@ -1,0 +1,222 @@
+"""`klamm quorum add|remove|replace|update`: who votes, changed by one voter at a time."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from klamm.cli import output, target
+from klamm.cli.options import (
+    BootstrapOption,
+    ControllerOption,
+    DirOption,
+    Output,
+    OutputOption,
+    TimeoutOption,
+)
+from klamm.cli.outside import Controllers, Outside, outside
+from klamm.config.listeners import parse_addresses
+
+if TYPE_CHECKING:
+    from klamm.v1 import admin_pb2 as admin
+
+CHANGE_S = 30.0
+"""A learner has so long to catch up."""
+
+IdOption = Annotated[int, typer.Option("--id", min=0, help="The controller's node.id.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what the quorum bears before and after; no more.")
+]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="HOST:PORT", help="Where it is reached."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands beside `klamm quorum describe`."""
+    for command in (add, remove, replace, update):
+        app.command(command.__name__)(command)
+
+
+def add(
+    context: typer.Context,
+    id_: IdOption,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Even if this disk was removed before.")
+    ] = False,
+    dry_run: DryRunOption = False,
+    directory: DirOption = None,
+    controller: ControllerOption = None,
+    bootstrap_server: BootstrapOption = None,
+    timeout: TimeoutOption = CHANGE_S,
+    format_: OutputOption = Output.TABLE,
+) -> None:
+    """Let a controller that follows the quorum vote, once it has caught up.
+
+    Its disk and its address are what it has told the leader itself. `klamm join` formats and
+    starts such a controller, and adds it.
+
+    \b
+    klamm quorum add --id 4
+    klamm quorum add --id 4 --dry-run
+    """
+    where = target.find(directory, controller, bootstrap_server)
+    _run(context, where, timeout, format_, lambda: _request("add", id_, dry_run, readmit=readmit))
+
+
+def remove(
+    context: typer.Context,
+    id_: IdOption,
+    dry_run: DryRunOption = False,
+    directory: DirOption = None,
+    controller: ControllerOption = None,
+    bootstrap_server: BootstrapOption = None,
+    timeout: TimeoutOption = CHANGE_S,
+    format_: OutputOption = Output.TABLE,
+) -> None:
+    """Take a controller's vote. It goes on to follow until it is stopped, and stays out.
+
+    The leader may be removed too: it hands over once that is committed.
+
+    \b
+    klamm quorum remove --id 4
+    klamm quorum remove --id 4 --dry-run -o json | jq .after
+    """
+    where = target.find(directory, controller, bootstrap_server)
+    _run(context, where, timeout, format_, lambda: _request("remove", id_, dry_run))
+
+
+def replace(
+    context: typer.Context,
+    id_: IdOption,
+    dry_run: DryRunOption = False,
+    directory: DirOption = None,
+    controller: ControllerOption = None,
+    bootstrap_server: BootstrapOption = None,
+    timeout: TimeoutOption = CHANGE_S,
+    format_: OutputOption = Output.TABLE,
+) -> None:
+    """Let a controller's new disk vote in the place of its old one, once it has caught up.
+
+    Two changes, one after the other: the old disk out, the new one in. Should the first be made
+    and not the second, the same command goes on from there.
+
+    \b
+    klamm quorum replace --id 2
+    """
+    where = target.find(directory, controller, bootstrap_server)
+    _run(context, where, timeout, format_, lambda: _request("replace", id_, dry_run))
+
+
+def update(
+    context: typer.Context,
+    id_: IdOption,
+    endpoint: EndpointOption = None,
+    dry_run: DryRunOption = False,
+    directory: DirOption = None,
+    controller: ControllerOption = None,
+    bootstrap_server: BootstrapOption = None,
+    timeout: TimeoutOption = CHANGE_S,
+    format_: OutputOption = Output.TABLE,
+) -> None:
+    """Say where a voter is reached from now on.
+
+    \b
+    klamm quorum update --id 2 --endpoint controller-2.example:9093
+    """
+    if endpoint is None:
+        raise typer.BadParameter("--endpoint HOST:PORT is required")
+    address = endpoint
+    where = target.find(directory, controller, bootstrap_server)
+    _run(
+        context,
+        where,
+        timeout,
+        format_,
+        lambda: _request("update", id_, dry_run, endpoint=address),
+    )
+
+
+def ask(
+    world: Outside,
+    where: target.Target,
+    request: "admin.ChangeVotersRequest",
+    timeout_s: float,
+) -> "admin.ChangeVotersResponse":
+    """Have the leader change the voters. Raises what `target.ask` does, and the refusal."""
+
+    async def question(controllers: Controllers) -> "admin.ChangeVotersResponse":
+        timeout_ms = round(timeout_s * 1_000)
+        request.timeout_ms = max(1, timeout_ms)
+        return await controllers.change_voters(request, timeout_ms=timeout_ms + MARGIN_MS)
+
+    return target.ask(world, where, question, timeout_s + MARGIN_MS / 1_000)
+
+
+MARGIN_MS = 2_000
+"""For the leader's own refusal at the end of the time to arrive."""
+
+
+def _request(
+    change: str, node_id: int, dry_run: bool, *, readmit: bool = False, endpoint: str | None = None
+) -> "admin.ChangeVotersRequest":
+    from klamm.v1 import admin_pb2 as admin
+    from klamm.v1 import records_pb2 as records
+
+    voter = records.Voter(voter_id=node_id)
+    if endpoint is not None:
+        voter.endpoint.CopyFrom(endpoint_of(endpoint))
+    request = admin.ChangeVotersRequest(readmit=readmit, dry_run=dry_run)
+    getattr(request, change).CopyFrom(voter)
+    return request
+
+
+def endpoint_of(address: str) -> Any:
+    """`HOST:PORT` as the message; a BadParameter if it is none."""
+    from klamm.v1 import records_pb2 as records
+
+    try:
+        (found,) = parse_addresses((address,))
+    except ValueError as error:
+        raise typer.BadParameter(f"--endpoint {error}") from error
+    host, _, port = found.rpartition(":")
+    return records.Endpoint(name="CONTROLLER", host=host.strip("[]"), port=int(port))
+
+
+def _run(
+    context: typer.Context,
+    where: target.Target,
+    timeout_s: float,
+    format_: Output,
+    request: "Callable[[], admin.ChangeVotersRequest]",
+) -> None:
+    asked = request()
+    answer = ask(outside(context), where, asked, timeout_s)
+    if format_ is Output.JSON:
+        output.write_json(output.message_json(answer))
+        return
+    typer.echo(told(answer, dry_run=asked.dry_run))
+
+
+def told(answer: "admin.ChangeVotersResponse", *, dry_run: bool) -> str:
+    """What was done, or would be, and what the quorum bears then."""
+    voters = ", ".join(str(each.voter_id) for each in answer.voters)
+    lines = [
+        f"before: {_bears(answer.before)}",
+        f"after:  {_bears(answer.after)}",
+    ]
+    if answer.refusal:
+        lines.append(f"It would be refused: {answer.refusal}.")
+    elif dry_run:
+        lines.append(f"The voters would be {voters}. Nothing was changed.")
+    else:
+        lines.append(f"The voters are {voters}, as of offset {answer.committed_offset - 1}.")
+    return "\n".join(lines)
+
+
+def _bears(tolerance: "admin.FaultTolerance") -> str:
+    healthy = f"{tolerance.voters} voters, {tolerance.healthy} healthy"
+    if tolerance.can_lose < 0:
+        return f"{healthy}: no majority"
+    return f"{healthy}: {tolerance.can_lose} more may fail"
