@@ -5,7 +5,7 @@
                      ▼                     ▼
     timers ──▶  QuorumDriver ── step(state, event, moment) ── controller/raft
                  │     │   │
-          Write  │     │   │ Tell ──▶ StateMachine: on_commit, on_claim, on_renounce
+          Write  │     │   │ Tell ──▶ StateMachine: on_snapshot, on_commit, on_claim, …
                  ▼     ▼ Send
               Store   Peers (gRPC)
 
@@ -14,6 +14,8 @@
     store     quorum-state and the metadata log; group commit
     peers     one stream to the leader, unary calls to the voters; broken streams are events
     service   the servicer: refuses at the door, answers observers from what is committed
+    installs  snapshots on their way in, and how they and the log fit each other at a start
+    downloads snapshots on their way out
     messages  protobuf ⇄ the core's messages
 
 The driver knows Store, Peers and Clock as ports, so that the simulator runs it too.

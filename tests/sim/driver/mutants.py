@@ -18,6 +18,7 @@ from controller.raft.state import SavedState
 from klamm.errors import StorageError
 from klamm.log.log import Log
 from klamm.log.record_batch import iter_batches
+from tests.sim.driver import snapshot_mutants
 from tests.sim.planting import Mutant, Patch
 
 
@@ -228,6 +229,7 @@ MUTANTS = (
         "votes",
     ),
     Mutant("damage is read", "checksums are for the start", _nothing_is_verified, "rot"),
+    *snapshot_mutants.MUTANTS,
 )
 
 SLOW = Mutant("breaks are not told", "a dead leader is found by timeouts", _breaks_are_not_told)
