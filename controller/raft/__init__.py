@@ -48,8 +48,8 @@ steps at once:
                          on as they are in the log (committed or not), up to `max_bytes`;
                          SendChunk the bytes of a snapshot
        Tell              to the state machine: LoadSnapshot, Commit, Claim, Renounce in order;
-                         AcceptProposal, RefuseProposal, AcceptChange, RefuseChange, AnswerRead, RefuseRead,
-                         RefuseTransfer, HandOver to whoever waits
+                         AcceptProposal, RefuseProposal, AcceptChange, RefuseChange, AnswerRead,
+                         RefuseRead, RefuseTransfer, HandOver to whoever waits
     3. Who asked and went away: RequestDropped(call).
     4. A snapshot of what the state machine has applied, written under its name where
        `snapshots.may_create` allows it: SnapshotWritten. Retention wants the log to begin at one

@@ -15,6 +15,8 @@ from controller.raft.messages import (
     EndQuorumEpochResponse,
     FetchRequest,
     FetchResponse,
+    FetchSnapshotRequest,
+    FetchSnapshotResponse,
     Refusal,
     Request,
     Response,
@@ -93,6 +95,12 @@ def _event(event: "ev.Event | _Flush") -> str:
             return f"is asked to remove voter {key.node_id}"
         case ev.ReadRequested():
             return "is asked for a linearizable read"
+        case ev.SnapshotWritten(snapshot_id=snapshot_id):
+            return f"has written a snapshot to {_end(snapshot_id)}"
+        case ev.TrimRequested(to):
+            return f"is asked to begin its log at {_end(to)}"
+        case ev.SnapshotVerified(snapshot_id=snapshot_id):
+            return f"the snapshot to {_end(snapshot_id)} is whole and durable"
         case ev.ResignRequested():
             return "is asked to resign"
         case ev.TransferRequested(target=target):
@@ -134,6 +142,23 @@ def _effect(effect: fx.Effect) -> str:
             return f"has handed over to {successor}"
         case fx.AnswerRead(index=index):
             return f"answers the read: {index}"
+    return _snapshot_effect(effect)
+
+
+def _snapshot_effect(effect: fx.Effect) -> str:
+    match effect:
+        case fx.AppendChunk(position=position):
+            return f"keeps the chunk at byte {position}"
+        case fx.VerifySnapshot():
+            return "looks at all of it, and makes it durable"
+        case fx.InstallSnapshot(snapshot_id):
+            return f"the snapshot takes the log's place: end {_end(snapshot_id)}"
+        case fx.LoadSnapshot(snapshot_id):
+            return f"its state is the snapshot's, committed to {snapshot_id.offset}"
+        case fx.TrimLog(to):
+            return f"its log begins at {_end(to)}"
+        case fx.SendChunk(response=response):
+            return f"answers  the snapshot from byte {response.position} of {response.size_bytes}"
     return ""
 
 
@@ -147,6 +172,8 @@ def _request(request: Request) -> str:
             return f"I lead epoch {epoch}"
         case EndQuorumEpochRequest(epoch=epoch, successors=successors):
             return f"I lead epoch {epoch} no more; after me {', '.join(map(str, successors))}"
+        case FetchSnapshotRequest(snapshot_id=end, position=position, max_bytes=most):
+            return f"the snapshot {_end(end)}, {most} bytes from {position}"
         case FetchRequest(log_end=end, high_watermark=known, read_round=number):
             read = f", round {number}" if number else ""
             return f"fetch from {_end(end)}, committed to {known}{read}"
@@ -161,6 +188,10 @@ def _response(response: Response) -> str:
     match response:
         case VoteResponse(vote_granted=granted):
             return f"{'yes' if granted else 'no'}{leader}"
+        case FetchSnapshotResponse(position=position, length=length):
+            return f"{length} bytes of the snapshot, from {position}"
+        case FetchResponse(snapshot_id=OffsetAndEpoch() as end):
+            return f"my log begins later: take the snapshot {_end(end)}"
         case FetchResponse(diverging=OffsetAndEpoch() as end):
             return f"your log parts from mine at {_end(end)}"
         case FetchResponse(batches=batches, high_watermark=known, read_round=number):

@@ -53,6 +53,29 @@ def one_bad_link() -> Conversation:
     return world
 
 
+def laggard() -> Conversation:
+    """Row 106."""
+    world = led(6)
+    leader = leader_of(world)
+    away = next(each for each in world.disks if each != leader)
+    world.note(f"{away} is away while others write; {leader} writes a snapshot, and trims its log")
+    world.crash(away)
+    for value in ("a", "b", "c"):
+        world.propose(value)
+        world.run(world.now_ms + 10)
+    end = world.states[leader].log.end
+    world._step(leader, ev.SnapshotWritten(snapshot_id=end, size_bytes=150_000))
+    world._step(leader, ev.TrimRequested(end))
+    world.propose("d")
+    world.run(world.now_ms + 10)
+    world.note(f"{away} comes back, and the others go on to write")
+    world.start(away)
+    world.run(world.now_ms + 30)
+    world.propose("e")
+    world.run(world.now_ms + 20)
+    return world
+
+
 def resign() -> Conversation:
     world = led(5)
     leader = leader_of(world)
@@ -139,6 +162,7 @@ CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
     "commit": commit,
     "leader-killed": leader_killed,
     "one-bad-link": one_bad_link,
+    "laggard": laggard,
     "resign": resign,
     "transfer": transfer,
     "transfer-refused": transfer_refused,

@@ -276,7 +276,31 @@ class World:
                 self.handed_over += 1
                 assert state.high_watermark == state.log.end_offset, "given up with writes open"
             case _:
+                self._carry_out_snapshot(node, effect)
+
+    def _carry_out_snapshot(self, node: NodeId, effect: fx.Effect) -> None:
+        disk = self.disks[node]
+        match effect:
+            case fx.SendChunk(call=call, response=chunk, max_bytes=max_bytes):
+                length = min(max_bytes, chunk.size_bytes - chunk.position)
+                self._answer(call, replace(chunk, length=length))
+            case fx.VerifySnapshot(snapshot_id):
+                voters = self.states[node].config.voters
+                verified = ev.SnapshotVerified(snapshot_id=snapshot_id, voters=voters)
+                self._at(self.rng.randint(0, 4), (node, self.lives[node], verified))
+            case fx.InstallSnapshot(snapshot_id):
+                # What a snapshot stands for is kept as the records that led to it.
+                disk.batches = self._snapshot_of(snapshot_id.offset)
+                disk.durable = list(disk.batches)
+            case fx.LoadSnapshot(snapshot_id):
+                self._commit(node, snapshot_id.offset)
+            case _:
                 pass
+
+    def _snapshot_of(self, end: Offset) -> list[Batch]:
+        """The batches below `end`, as some log still has them all."""
+        logs = [[each for each in disk.batches if each.end <= end] for disk in self.disks.values()]
+        return max(logs, key=lambda log: log[-1].end if log else 0)
 
     def _append(self, node: NodeId, batches: tuple[Batch, ...]) -> None:
         disk = self.disks[node]
