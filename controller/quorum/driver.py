@@ -365,7 +365,8 @@ class QuorumDriver:
     async def _carry_out_snapshot(self, effect: SnapshotEffect, tasks: asyncio.TaskGroup) -> None:
         match effect:
             case AppendChunk():
-                self._store.append_chunk(effect)
+                if not self._store.append_chunk(effect):
+                    self.post(SnapshotDamaged(effect.snapshot_id))
             case AbandonDownload(snapshot_id):
                 self._store.abandon(snapshot_id)
             case VerifySnapshot(snapshot_id):

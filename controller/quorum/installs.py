@@ -6,6 +6,7 @@ Wherever the power goes, `reconcile` finds the old log with the old snapshots, o
 if it is the new one, what is left of the old log goes, since the snapshot is of what is committed.
 """
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -100,14 +101,27 @@ class Installs:
         self._parts: dict[OffsetAndEpoch, PartFile] = {}
         self._check = wrap(_check)
 
-    def append(self, snapshot_id: OffsetAndEpoch, position: int, data: bytes) -> None:
-        """A chunk, where the last one ended."""
+    def append(self, snapshot_id: OffsetAndEpoch, position: int, data: bytes) -> bool:
+        """A chunk, where the last one ended. False if there is no room for it: all is forgotten.
+
+        Raises:
+            OSError: The disk failed otherwise.
+        """
         if position == 0:
             self.abandon(snapshot_id)
             self._parts[snapshot_id] = self._snapshots.create(snapshot_id)
-        part = self._parts[snapshot_id]
+        part = self._parts.get(snapshot_id)
+        if part is None:
+            return False
         assert part.position == position, f"a chunk at {position}, {part.position} is next"
-        part.append(data)
+        try:
+            part.append(data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.abandon(snapshot_id)
+            return False
+        return True
 
     def abandon(self, snapshot_id: OffsetAndEpoch) -> None:
         """Forget it; there may be nothing yet."""

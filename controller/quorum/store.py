@@ -180,11 +180,11 @@ class LogStore:
 
     # Snapshots.
 
-    def append_chunk(self, effect: AppendChunk) -> None:
-        """Of a download; written to the page cache."""
+    def append_chunk(self, effect: AppendChunk) -> bool:
+        """Of a download; written to the page cache. False: there is no room for it."""
         assert isinstance(effect.data, bytes)
         with _disk("write", effect.snapshot_id):
-            self._installs.append(effect.snapshot_id, effect.position, effect.data)
+            return self._installs.append(effect.snapshot_id, effect.position, effect.data)
 
     def abandon(self, snapshot_id: OffsetAndEpoch) -> None:
         """Forget a download."""

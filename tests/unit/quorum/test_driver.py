@@ -97,7 +97,7 @@ class FakeStore:
         end: Offset = await future
         return end
 
-    def append_chunk(self, effect: AppendChunk) -> None:
+    def append_chunk(self, effect: AppendChunk) -> bool:
         raise AssertionError("not a follower's test")
 
     def abandon(self, snapshot_id: OffsetAndEpoch) -> None:

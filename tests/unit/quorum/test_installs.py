@@ -176,6 +176,24 @@ async def test_what_is_not_whole_is_not_installed() -> None:
     assert await verdict(data + data) is None
 
 
+async def test_no_room_for_a_download_ends_it_and_nothing_else() -> None:
+    """Scenario 34: the log goes on, and the download begins again when there is room."""
+    files = disk()
+    store = opened(files)
+    chunk = AppendChunk(snapshot_id=NEWER, position=0, data=data_of(NEWER))
+    files.capacity = sum(map(len, files.snapshot().values())) + 100
+    assert not store.append_chunk(chunk)
+    assert not store.append_chunk(replace(chunk, position=100)), "one that was on its way"
+    assert await store.verify(NEWER) is None
+    assert names(files) == []
+    files.capacity = None
+    store.append_fetched(Offset(10), batch(10))
+    assert await store.flush() == 11
+    await download(store, NEWER)
+    await store.install(NEWER)
+    assert load(files).log.start == NEWER
+
+
 async def test_an_abandoned_download_is_no_error_of_the_disk() -> None:
     files = disk()
     store = opened(files)

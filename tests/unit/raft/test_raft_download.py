@@ -174,6 +174,30 @@ def test_chunks_are_sized_by_the_time_that_they_take() -> None:
     assert out(state).max_bytes == CHUNK_BYTES_FIRST // 2
 
 
+@pytest.mark.parametrize("bytes_per_ms", [8, 20, 1_000, 100_000])
+def test_a_link_of_any_speed_gets_a_snapshot_through(bytes_per_ms: int) -> None:
+    """KAFKA-19541: a chunk that takes longer than a deadline is asked for again, and smaller."""
+    state, now_ms, failed = told(), NOW.now_ms, 0
+    while state.download is not None and not state.download.complete:
+        assert now_ms < NOW.now_ms + 200_000
+        request = out(state)
+        length = min(request.max_bytes, SIZE_BYTES - request.position)
+        took_ms = length // bytes_per_ms
+        if took_ms >= state.config.fetch_timeout_ms:
+            failed += 1
+            now_ms += state.config.fetch_timeout_ms - 1
+            state, _ = step(state, RequestFailed(TWO, request), Moment(now_ms=now_ms, draw=0.0))
+            assert isinstance(state.role, Follower)
+            state = replace(state, role=replace(state.role, deadline_ms=now_ms + 600))
+            now_ms = state.role.retry_ms  # type: ignore[union-attr]
+            state, _ = step(state, TimePassed(), Moment(now_ms=now_ms, draw=0.5))
+        else:
+            now_ms += took_ms
+            state, _ = chunk(state, length, now_ms=now_ms)
+    assert state.download is not None
+    assert (failed > 0) is (bytes_per_ms < 100)
+
+
 def test_a_chunk_keeps_the_leader_heard() -> None:
     state, _ = chunk(told(), 1_000, now_ms=NOW.now_ms + 500)
     assert isinstance(state.role, Follower)
