@@ -244,6 +244,24 @@ def members(rng: random.Random) -> Faults:
     )
 
 
+def transfers(rng: random.Random) -> Faults:
+    """Leadership is handed over all the time, under writes, on disks that take theirs."""
+    return Faults(
+        voters=rng.choice((2, 3, 3, 5)),
+        fsync_ms=rng.choice(((0.2, 5.0), (5.0, 40.0))),
+        stream_break=rng.choice((0.0, 0.01)),
+        crash_at_effect=rng.choice((0.0, 0.001)),
+        misfortune_every_ms=rng.choice((80.0, 300.0)),
+        downtime_ms=(5.0, 400.0),
+        proposal_every_ms=rng.choice((5.0, 30.0)),
+        election_timeout_ms=300,
+        fetch_timeout_ms=600,
+        cut=rng.random() < 0.5,
+        pause=rng.random() < 0.3,
+        transfer=True,
+    )
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
@@ -254,6 +272,7 @@ PROFILES = {
     "clocks": clocks,
     "laggards": laggards,
     "members": members,
+    "transfers": transfers,
 }
 
 ROTATION = (
@@ -266,6 +285,7 @@ ROTATION = (
     "network",
     "clocks",
     "members",
+    "transfers",
 )
 
 

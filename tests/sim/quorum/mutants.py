@@ -15,7 +15,7 @@ from controller.raft.voters import VoterSet
 from klamm.ids import NO_NODE
 from klamm.log.epochs import EpochChain
 from tests.sim.planting import Mutant, Patch
-from tests.sim.quorum import snapshot_mutants
+from tests.sim.quorum import snapshot_mutants, transfer_mutants
 from tests.sim.quorum.node import Node
 from tests.sim.quorum.world import World
 
@@ -280,4 +280,5 @@ MUTANTS = (
         "members",
     ),
     *snapshot_mutants.MUTANTS,
+    *transfer_mutants.MUTANTS,
 )
