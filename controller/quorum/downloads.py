@@ -2,16 +2,25 @@
 
 A snapshot of which a chunk was asked for of late is not deleted: however slow the link, and however
 often new ones are written, a download comes to its end, and finds the log behind it still there.
+
+One that was damaged on this disk is not handed out: whoever needs it waits for the next.
 """
 
+import asyncio
 from collections.abc import Callable
+
+from aiofiles.os import wrap
 
 from controller.quorum.messages import end_to_wire, log_end
 from controller.quorum.port import Quorum
 from controller.raft.snapshots import CHUNK_BYTES_MAX
 from klamm.clock import Clock
 from klamm.ids import OffsetAndEpoch
+from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles
+from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
+
+_log = logs.logger("controller.quorum")
 
 DOWNLOADS_MAX = 32
 """Snapshot streams at a time; more are refused, and try again."""
@@ -30,17 +39,42 @@ class Downloads:
         self.streams = 0
         self._clock = clock
         self._asked_ms: dict[OffsetAndEpoch, int] = {}
+        self._checks: dict[OffsetAndEpoch, asyncio.Task[bool]] = {}
+        """Of those that are held, and were asked for."""
 
     def asked(self, wanted: OffsetAndEpoch, quorum: Quorum) -> None:
         """Somebody downloads this snapshot, which may not be there."""
         if any(each.snapshot_id == wanted for each in quorum.snapshots):
             self._asked_ms[wanted] = self._clock.monotonic_ms()
 
+    async def is_sound(self, wanted: OffsetAndEpoch, quorum: Quorum) -> bool:
+        """False: it is not what was written. Looked at whole, once, before its first byte goes out.
+
+        Who gives up waiting does not end the check: it would have to begin anew each time.
+        """
+        held = [each.snapshot_id for each in quorum.snapshots]
+        self._checks = {key: each for key, each in self._checks.items() if key in held}
+        if wanted not in held:
+            return True
+        if wanted not in self._checks:
+            check = _check(quorum.snapshot_files, wanted)
+            self._checks[wanted] = asyncio.get_running_loop().create_task(check)
+        return await asyncio.shield(self._checks[wanted])
+
     def any_before(self, to: OffsetAndEpoch) -> bool:
         """Is one under way, or just over, of a snapshot older than `to`?"""
         since_ms = self._clock.monotonic_ms() - HELD_AFTER_CHUNK_MS
         self._asked_ms = {key: at for key, at in self._asked_ms.items() if at > since_ms}
         return any(each.offset < to.offset for each in self._asked_ms)
+
+
+async def _check(snapshots: SnapshotFiles, snapshot_id: OffsetAndEpoch) -> bool:
+    try:
+        await wrap(snapshots.verify)(snapshot_id)
+    except (CorruptSnapshotError, OSError) as error:
+        _log.error("a snapshot is damaged; it is not handed out", why=str(error))
+        return False
+    return True
 
 
 def observe(

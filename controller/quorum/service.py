@@ -222,7 +222,10 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         if refused is not None:
             return self._refused_chunk(refused)
         try:
-            self.downloads.asked(log_end(request.snapshot_id), self._quorum)
+            wanted = log_end(request.snapshot_id)
+            self.downloads.asked(wanted, self._quorum)
+            if not await self.downloads.is_sound(wanted, self._quorum):
+                return self._refused_chunk(pb.QUORUM_ERROR_SNAPSHOT_NOT_FOUND)
             if request.observer:
                 return observe(self._quorum, request, self._driver.read_chunk)
         except ValueError:

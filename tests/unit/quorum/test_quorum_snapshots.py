@@ -212,6 +212,25 @@ async def test_a_log_without_its_beginning_does_not_start(tmp_path: Path) -> Non
             active.open(group.ports)
 
 
+async def test_a_damaged_snapshot_is_not_handed_out(tmp_path: Path) -> None:
+    """Scenario 29: whoever needs it waits for the next one."""
+    async with members(tmp_path, count=1) as group:
+        active = await group.active()
+        await group.write(active, b"a")
+        first = await active.snapshot()
+        (path,) = active.directory.rglob(format_name(first))
+        damaged = bytearray(path.read_bytes())
+        damaged[-9] ^= 1
+        path.write_bytes(damaged)
+        for observer in (True, False):
+            answer = await ask(active, first.offset, first.epoch, observer=observer)
+            assert (answer.error, answer.chunk) == (pb.QUORUM_ERROR_SNAPSHOT_NOT_FOUND, b"")
+        await group.write(active, b"b")
+        second = await active.snapshot()
+        answer = await ask(active, second.offset, second.epoch, observer=True)
+        assert answer.chunk == active.node.snapshot_files.read(second, 0, 1 << 20)
+
+
 async def test_a_damaged_download_is_fetched_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
