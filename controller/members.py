@@ -28,7 +28,7 @@ from controller.raft.voters import (
 )
 from klamm.clock import Clock
 from klamm.errors import ApiError, ErrorCode, NotControllerError
-from klamm.ids import NodeId, Offset
+from klamm.ids import DirectoryId, Offset
 from klamm.telemetry import logs
 
 _log = logs.logger("controller.members")
@@ -96,7 +96,7 @@ class Members:
         """
         self._check_leads()
         if isinstance(asked, ReplaceVoter):
-            return self._dry_replacement(self._filled_voter(asked.voter))
+            return self._dry_replacement(self._replacement(asked.voter))
         seen = self._quorum.preview_voters(self._filled(asked))
         return Changed(
             before=seen.before,
@@ -147,9 +147,9 @@ class Members:
     async def _replace(self, wanted: Voter, deadline_ms: int) -> Changed:
         """The old disk goes only when the new one is ready to take its place."""
         before = self._quorum.preview_voters(UpdateVoter(voter=wanted)).before
-        while (refused := self._not_replaceable(self._filled_voter(wanted))) is not None:
+        while (refused := self._not_replaceable(self._replacement(wanted))) is not None:
             await self._not_now(refused.why, refused.told, deadline_ms)
-        voter = self._filled_voter(wanted)
+        voter = self._replacement(wanted)
         known = self._quorum.voters.find(voter.node_id)
         if known is not None and known.directory_id != voter.directory_id:
             gone = RemoveVoter(
@@ -163,7 +163,10 @@ class Members:
 
     def _not_replaceable(self, voter: Voter) -> Refused | None:
         key = ReplicaKey(node_id=voter.node_id, directory_id=voter.directory_id)
-        if self._quorum.voters.admits(key) and voter.directory_id is not None:
+        if _unknown(voter):
+            told = f"{voter.node_id} does not follow the leader with a new disk"
+            return Refused(why=ChangeRefusal.NOT_FOLLOWING, told=told)
+        if self._quorum.voters.admits(key):
             return None
         return self._quorum.not_ready(key)
 
@@ -204,17 +207,24 @@ class Members:
             return replace(asked, voter=self._filled_voter(asked.voter))
         return asked
 
-    def _filled_voter(self, voter: Voter) -> Voter:
+    def _filled_voter(self, voter: Voter, *, other_than: DirectoryId | None = None) -> Voter:
         """With what the node itself said of its disk and its place, where that was left out."""
-        met = self._quorum.introduced(NodeId(voter.node_id))
-        if met is None:
-            return voter
-        key, endpoint = met
-        return replace(
-            voter,
-            directory_id=voter.directory_id or key.directory_id,
-            endpoint=voter.endpoint or endpoint,
-        )
+        for key, endpoint in self._quorum.introduced(voter.node_id):
+            wanted = voter.directory_id in (None, key.directory_id)
+            if wanted and (other_than is None or key.directory_id != other_than):
+                return replace(
+                    voter,
+                    directory_id=key.directory_id,
+                    endpoint=voter.endpoint or endpoint,
+                )
+        return voter
+
+    def _replacement(self, voter: Voter) -> Voter:
+        """The new disk: the one that was named, or another than the voter's."""
+        known = self._quorum.voters.find(voter.node_id)
+        if known is None or voter.directory_id is not None:
+            return self._filled_voter(voter)
+        return self._filled_voter(voter, other_than=known.directory_id)
 
 
 def _unknown(voter: Voter) -> bool:

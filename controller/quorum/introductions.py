@@ -25,7 +25,10 @@ class Introductions:
             del self._known[next(iter(self._known))]
         self._known[key] = endpoint
 
-    def find(self, node_id: NodeId) -> tuple[ReplicaKey, Endpoint] | None:
-        """The disk of this id that introduced itself last."""
-        found = [each for each in self._known.items() if each[0].node_id == node_id]
-        return found[-1] if found else None
+    def find(self, node_id: NodeId) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
+        """The disks that introduced themselves with this id, the last one first."""
+        return tuple(
+            (key, endpoint)
+            for key, endpoint in reversed(self._known.items())
+            if key.node_id == node_id
+        )

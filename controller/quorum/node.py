@@ -337,7 +337,7 @@ class QuorumNode:
         """See `Quorum`."""
         return membership.not_ready(self._driver.state, key, self._moment())
 
-    def introduced(self, node_id: NodeId) -> tuple[ReplicaKey, Endpoint] | None:
+    def introduced(self, node_id: NodeId) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
         """See `Quorum`."""
         return self._service.introductions.find(node_id)
 

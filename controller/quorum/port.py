@@ -280,8 +280,8 @@ class VoterQuorum(Quorum, Protocol):
         """Why this replica cannot become a voter at this moment; None if it can."""
         ...
 
-    def introduced(self, node_id: NodeId) -> tuple[ReplicaKey, Endpoint] | None:
-        """Disk and endpoint of a controller that follows this one."""
+    def introduced(self, node_id: NodeId) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
+        """Disks and endpoints that controllers of this id have said are theirs, the last first."""
         ...
 
     async def change_voters(self, change: VoterChange) -> Offset:

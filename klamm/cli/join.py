@@ -11,17 +11,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from klamm.cli import target, voters
 from klamm.cli.options import ControllerOption
 from klamm.cli.outside import Controllers, Outside, outside
+from klamm.config.controller import ControllerConfig
 from klamm.config.listeners import format_address, parse_addresses
 from klamm.config.properties import read_properties
+from klamm.config.sources import from_file
+from klamm.directory import DataDirectory
 from klamm.errors import ApiError, ErrorCode, KlammError, StartError
 from klamm.ids import NodeId
+
+if TYPE_CHECKING:
+    from klamm.v1 import records_pb2 as records
 
 PROPERTIES = "server.properties"
 JOIN_S = 60.0
@@ -122,8 +128,9 @@ def join(
     world = outside(context)
     quorum = target.Target(controllers=_controllers(where, controller))
     _prepare(world, quorum, where, id_, listen, _overrides(override or []), timeout)
+    voter = _voter(where, id_)
     with _started(where, keep=detach) as process:
-        _admit(world, quorum, id_, timeout, replace=replace, readmit=readmit)
+        _admit(world, quorum, voter, timeout, replace=replace, readmit=readmit)
         typer.echo(f"Controller {id_} votes (pid {process.pid}).")
         if not detach:
             process.wait()
@@ -170,6 +177,23 @@ def _prepare(
     typer.echo(f"{where} is formatted: controller {node_id} of cluster {cluster_id}.")
 
 
+def _voter(where: Path, node_id: int) -> "records.Voter":
+    """The node and its disk, as its directory says; where it is reached, it says itself.
+
+    Raises:
+        StartError: The directory is another node's, or in use.
+    """
+    from klamm.v1 import records_pb2 as records
+
+    path = where / PROPERTIES
+    config = ControllerConfig.of(from_file(str(path), path.read_text()))
+    if config.node_id != node_id:
+        raise StartError(f"{where} is that of controller {config.node_id}, not of {node_id}.")
+    directory = DataDirectory.open(Path(config.metadata_log_dir), config.cluster_id, config.node_id)
+    directory.close()
+    return records.Voter(voter_id=node_id, directory_id=directory.directory_id.bytes)
+
+
 @contextlib.contextmanager
 def _started(where: Path, *, keep: bool) -> "Iterator[subprocess.Popen[bytes]]":
     """The controller's process; ended with the block, unless it is to be kept and all went well."""
@@ -209,16 +233,14 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def _admit(
     world: Outside,
     quorum: target.Target,
-    node_id: int,
+    voter: "records.Voter",
     timeout_s: float,
     *,
     replace: bool,
     readmit: bool,
 ) -> None:
     from klamm.v1 import admin_pb2 as admin
-    from klamm.v1 import records_pb2 as records
 
-    voter = records.Voter(voter_id=node_id)
     request = admin.ChangeVotersRequest(readmit=readmit)
     (request.replace if replace else request.add).CopyFrom(voter)
     try:
@@ -226,7 +248,7 @@ def _admit(
     except ApiError as error:
         if error.code is ErrorCode.DUPLICATE_VOTER and "another disk" not in error.message:
             return  # It is one already: this is another start of the same node.
-        raise _advised(error, node_id) from error
+        raise _advised(error, voter.voter_id) from error
     typer.echo(voters.told(answer, dry_run=False))
 
 
@@ -254,9 +276,6 @@ def _keys(where: Path, node_id: int, address: str, cluster_id: str) -> dict[str,
 def _write(where: Path, keys: dict[str, str]) -> None:
     """The configuration, checked, and the identity."""
     from klamm.cluster.cluster_file import replace_file
-    from klamm.config.controller import ControllerConfig
-    from klamm.config.sources import from_file
-    from klamm.directory import DataDirectory
 
     path = where / PROPERTIES
     text = "# Written by `klamm`.\n" + "".join(f"{key}={each}\n" for key, each in keys.items())

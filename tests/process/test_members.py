@@ -1,0 +1,264 @@
+"""Voters come and go under load: one to three to five to three to one, each step one command.
+
+The leader is removed in between; who was removed is started again and stays out; a wiped disk is
+replaced. Whatever was acknowledged is there at the end (rows 114 and 116, scenarios 17 to 19).
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from klamm.client.client import ControllerClient
+from klamm.cluster.node_process import node_environment
+from klamm.errors import ApiError, KlammError
+from klamm.v1 import controller_pb2, metadata_pb2, records_pb2
+
+COMMAND_S = 90.0
+WAIT_S = 60.0
+CALL_MS = 30_000
+
+
+class Quorum:
+    """Controllers made by commands, each in a directory of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.processes: dict[int, subprocess.Popen[bytes] | int] = {}
+        self.addresses: dict[int, str] = {}
+
+    def klamm(self, *words: str, fails: bool = False) -> str:
+        """One command; all that it wrote."""
+        status, told = self._run(*words)
+        assert (status != 0) is fails, f"klamm {' '.join(words)}: {told}"
+        return told
+
+    def _run(self, *words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "klamm.cli", *words],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            env=node_environment(),
+            check=False,
+        )
+        told = done.stdout + done.stderr
+        assert "Traceback" not in told
+        return done.returncode, told
+
+    def first(self) -> None:
+        self.klamm("format", "--dir", str(self.root / "1"), "--id", "1")
+        self._found(1, self.root / "1")
+        self.start(1, self.root / "1")
+
+    def start(self, node: int, where: Path) -> None:
+        """As an operator does, with what was written for the node."""
+        with (where / "controller.log").open("ab") as log:
+            self.processes[node] = subprocess.Popen(
+                [sys.executable, "-m", "controller", str(where / "server.properties")],
+                stdout=log,
+                stderr=log,
+                env=node_environment(),
+            )
+
+    def join(self, node: int, where: Path, *more: str) -> None:
+        known = next(each for at, each in self.addresses.items() if at != node)
+        told = self.klamm(
+            *("join", "--detach", "--dir", str(where), "--id", str(node)),
+            *("--controller", known, *more),
+        )
+        found = re.search(r"pid (\d+)", told)
+        assert found is not None, told
+        self.processes[node] = int(found[1])
+        self._found(node, where)
+
+    def change(self, what: str, node: int, *more: str, fails: bool = False) -> str:
+        controllers = ",".join(self.addresses.values())
+        words = ("quorum", what, "--id", str(node), "--controller", controllers)
+        return self.klamm(*words, *more, fails=fails)
+
+    def kill(self, node: int) -> None:
+        process = self.processes.pop(node)
+        if isinstance(process, int):
+            os.kill(process, signal.SIGKILL)
+            return
+        process.kill()
+        process.wait()
+
+    def describe(self) -> dict[str, Any]:
+        """As the leader says, once there is one."""
+        controllers = ",".join(self.addresses.values())
+        words = ("quorum", "describe", "-o", "json", "--controller", controllers)
+        deadline = time.monotonic() + WAIT_S
+        while True:  # Each look is a command by itself: no pause is needed.
+            status, told = self._run(*words)
+            if status == 0:
+                described: dict[str, Any] = json.loads(told)
+                return described
+            assert time.monotonic() < deadline, f"waited for a leader, in vain: {told}"
+
+    def voters(self) -> list[int]:
+        return [each["id"] for each in self.describe()["current_voters"]]
+
+    def leader(self) -> int:
+        return int(self.describe()["leader_id"])
+
+    def observers(self) -> list[int]:
+        return [each["id"] for each in self.describe()["current_observers"]]
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < deadline, f"waited for {what}, in vain"
+
+    def close(self) -> None:
+        for node in list(self.processes):
+            self.kill(node)
+        for log in self.root.glob("*/controller.log"):
+            assert "Traceback" not in log.read_text(), log.read_text()
+
+    def _found(self, node: int, where: Path) -> None:
+        text = (where / "server.properties").read_text()
+        found = re.search(r"^listeners=CONTROLLER://(.*)$", text, re.MULTILINE)
+        assert found is not None
+        self.addresses[node] = found[1]
+
+
+class Load:
+    """Writes that are told apart: registrations of brokers that never were."""
+
+    def __init__(self, addresses: tuple[str, ...], cluster_id: str) -> None:
+        self._cluster_id = cluster_id
+        self.acknowledged: list[int] = []
+        self._addresses = addresses
+        self._over = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join(WAIT_S)
+        assert not self._thread.is_alive()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._write())
+        except BaseException as error:
+            self._error = error
+
+    async def _write(self) -> None:
+        client = ControllerClient(self._addresses)
+        broker = 1_000
+        try:
+            while not self._over.is_set():
+                broker += 1
+                try:
+                    await client.register_broker(
+                        _registration(self._cluster_id, broker), timeout_ms=CALL_MS
+                    )
+                    self.acknowledged.append(broker)
+                except ApiError:
+                    raise
+                except KlammError:
+                    pass  # It may have happened, or not.
+                await asyncio.sleep(0.02)
+        finally:
+            await client.close()
+
+
+def _registration(cluster_id: str, broker: int) -> controller_pb2.RegisterBrokerRequest:
+    return controller_pb2.RegisterBrokerRequest(
+        cluster_id=cluster_id,
+        broker_id=broker,
+        incarnation_id=uuid4().bytes,
+        endpoints=[records_pb2.Endpoint(name="PLAINTEXT", host="nowhere", port=9_092)],
+    )
+
+
+async def registered(addresses: tuple[str, ...]) -> set[int]:
+    client = ControllerClient(addresses)
+    try:
+        answer = await client.list_brokers(metadata_pb2.ListBrokersRequest(), timeout_ms=CALL_MS)
+        return {each.broker_id for each in answer.brokers}
+    finally:
+        await client.close()
+
+
+@pytest.fixture
+def quorum(tmp_path: Path) -> Iterator[Quorum]:
+    it = Quorum(tmp_path)
+    try:
+        it.first()
+        yield it
+    finally:
+        it.close()
+
+
+@pytest.mark.timeout(600)
+def test_one_three_five_three_one_under_load(quorum: Quorum, tmp_path: Path) -> None:
+    quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    for node in (2, 3):
+        quorum.join(node, tmp_path / str(node))
+    load = Load(tuple(quorum.addresses.values()), quorum.describe()["cluster_id"])
+    try:
+        for node in (4, 5):
+            quorum.join(node, tmp_path / str(node))
+        assert quorum.voters() == [1, 2, 3, 4, 5]
+        _leader_leaves_and_stays_out(quorum, tmp_path)
+        _another_leaves(quorum)
+        _a_wiped_disk_is_replaced(quorum, tmp_path)
+        while len(quorum.voters()) > 1:
+            _another_leaves(quorum)
+        (last,) = quorum.voters()
+        quorum.wait(lambda: quorum.leader() == last, "the last one to lead")
+        count = len(load.acknowledged)
+        quorum.wait(lambda: quorum.leader() == last and len(load.acknowledged) > count, "a write")
+    finally:
+        load.stop()
+    there = asyncio.run(registered((quorum.addresses[last],)))
+    assert set(load.acknowledged) <= there
+
+
+def _leader_leaves_and_stays_out(quorum: Quorum, root: Path) -> None:
+    leader = quorum.leader()
+    assert "2 more may fail" in quorum.change("remove", leader, "--dry-run")
+    assert leader in quorum.voters(), "a dry run changes nothing"
+    quorum.change("remove", leader)
+    assert leader not in quorum.voters()
+    quorum.kill(leader)
+    quorum.start(leader, root / str(leader))
+    quorum.wait(lambda: leader in quorum.observers(), "the removed to follow")
+    assert "removed" in quorum.change("add", leader, fails=True)
+    assert leader not in quorum.voters()
+
+
+def _another_leaves(quorum: Quorum) -> None:
+    before = quorum.voters()
+    gone = before[0]
+    quorum.change("remove", gone)
+    quorum.wait(lambda: quorum.voters() == before[1:], f"{gone} to be gone")
+
+
+def _a_wiped_disk_is_replaced(quorum: Quorum, root: Path) -> None:
+    described = quorum.describe()
+    disks = {each["id"]: each["directory_id"] for each in described["current_voters"]}
+    victim = next(each for each in disks if each != described["leader_id"])
+    quorum.kill(victim)
+    quorum.join(victim, root / f"{victim}-new", "--replace")
+    after = {each["id"]: each["directory_id"] for each in quorum.describe()["current_voters"]}
+    assert sorted(after) == sorted(disks)
+    assert after[victim] != disks[victim]
