@@ -192,8 +192,14 @@ def _registration(cluster_id: str, broker: int) -> controller_pb2.RegisterBroker
 async def registered(addresses: tuple[str, ...]) -> set[int]:
     client = ControllerClient(addresses)
     try:
-        answer = await client.list_brokers(metadata_pb2.ListBrokersRequest(), timeout_ms=CALL_MS)
-        return {each.broker_id for each in answer.brokers}
+        found: set[int] = set()
+        request = metadata_pb2.ListBrokersRequest()
+        while True:
+            answer = await client.list_brokers(request, timeout_ms=CALL_MS)
+            found |= {each.broker_id for each in answer.brokers}
+            if not answer.next_page_token:
+                return found
+            request.page_token = answer.next_page_token
     finally:
         await client.close()
 

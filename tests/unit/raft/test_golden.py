@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from controller.raft import events as ev
+from controller.raft.voters import AddVoter, RemoveVoter, ReplicaKey
 from klamm.ids import NodeId
 from tests.unit.raft.conversation import Conversation
+from tests.unit.raft.test_membership_properties import member
 
 PAGES = Path(__file__).resolve().parents[2] / "golden" / "raft"
 
@@ -142,9 +144,29 @@ def reads() -> Conversation:
     return world
 
 
-def led(seed: int) -> Conversation:
+def voter_added() -> Conversation:
+    world = led(8, size=1, spares=1)
+    world.note("2 has followed all along; its vote counts from the record's append")
+    world.change(AddVoter(voter=member(2)))
+    world.run(world.now_ms + 10)
+    world.note("a write takes both of them now")
+    world.propose("x")
+    world.run(world.now_ms + 10)
+    return world
+
+
+def leader_removed() -> Conversation:
+    world = led(9)
+    leader = leader_of(world)
+    world.note(f"{leader} removes itself: it leads on without counting itself, then hands over")
+    world.change(RemoveVoter(key=ReplicaKey(node_id=leader)))
+    world.run(world.now_ms + 30)
+    return world
+
+
+def led(seed: int, size: int = 3, spares: int = 0) -> Conversation:
     """Elected, and quiet; what was said until then is another page."""
-    world = Conversation(seed)
+    world = Conversation(seed, size, spares)
     world.run(100)
     assert world.leader() is not None
     world.page.clear()
@@ -168,6 +190,8 @@ CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
     "transfer-refused": transfer_refused,
     "diverged": diverged,
     "reads": reads,
+    "voter-added": voter_added,
+    "leader-removed": leader_removed,
 }
 
 
