@@ -28,15 +28,16 @@ HEADER = ("planted bug", "what it believes", "simulator", "faults", "seeds")
 RANGES = (0, 1_000_000, 2_000_000)
 """Seeds are counted from each of these."""
 
-CAUGHT = (AssertionError, KeyError, ValueError)
-"""What a seed may end in that has seen a bug: an invariant, or a core that falls over it."""
+WRECKED = (AttributeError, NameError, TypeError)
+"""What a patch ends in that does not fit the code any more: nothing was caught by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
     name: str
     run: Callable[[int, str], object]
-    """One seed under the faults of a profile; raises if anything does not hold."""
+    """One seed under the faults of a profile; an AssertionError if anything does not hold, from
+    what was raised first."""
     seeds_max: int
     """A planted bug must be caught within so many."""
     mutants: tuple[Mutant, ...]
@@ -71,7 +72,9 @@ def seeds_to_catch(
         for number in numbers:
             try:
                 simulator.run(first + number, mutant.profile)
-            except CAUGHT:
+            except AssertionError as error:
+                if isinstance(error.__cause__, WRECKED):
+                    raise
                 return number + 1
     return None
 

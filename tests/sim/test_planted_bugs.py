@@ -4,7 +4,9 @@ import logging
 
 import pytest
 
+from controller.raft import step
 from tests.sim.mutants import (
+    CORE,
     RANGES,
     REGISTRY,
     Simulator,
@@ -13,9 +15,9 @@ from tests.sim.mutants import (
     row_of,
     seeds_to_catch,
 )
-from tests.sim.planting import Mutant
+from tests.sim.planting import Mutant, Patch
 
-PLANTED_MIN = 26
+PLANTED_MIN = 30
 
 
 @pytest.mark.timeout(600)
@@ -51,3 +53,14 @@ def test_the_table_is_that_of_the_registry() -> None:
 def test_enough_is_planted_under_names_of_their_own() -> None:
     names = [mutant.name for _, mutant in REGISTRY]
     assert len(set(names)) == len(names) >= PLANTED_MIN
+
+
+def test_a_patch_that_does_not_fit_catches_nothing() -> None:
+    """A core that has moved on breaks a patch of it; that is no bug that was seen."""
+
+    def patches() -> list[Patch]:
+        return [(step, "_on_time", lambda only_one_argument: None)]
+
+    wreck = Mutant("wreck", "of another time", patches, "swarm")
+    with pytest.raises(AssertionError, match="TypeError"):
+        seeds_to_catch(CORE, wreck)

@@ -45,6 +45,7 @@ from controller.raft.state import Leader, RaftConfig, RaftState, SavedState, res
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.ids import DirectoryId, NodeId
+from tests.sim.quorum.contact import Contact
 from tests.sim.quorum.disk import Batch, Disk
 from tests.sim.quorum.machine import Machine
 from tests.sim.quorum.network import DEATH_HEARD_MS
@@ -78,6 +79,7 @@ class Node:
         self.id = node_id
         self.disk = Disk()
         self.machine = Machine()
+        self.contact = Contact()
         self.state: RaftState | None = None
         self.incarnation = 0
         self.paused = False
@@ -115,6 +117,7 @@ class Node:
         saved = self.disk.saved or SavedState()
         self.paused = False
         self.machine = Machine()
+        self.contact = Contact()
         for held in self.disk.held()[-1:]:
             self.machine.apply(self.disk.entries[: held.snapshot_id.offset], 0)
         self.state = restore(
@@ -194,10 +197,15 @@ class Node:
         if self.state is None:
             return
         before = self.state
-        self.state, effects = step(before, event, self._moment())
+        try:
+            self.state, effects = step(before, event, self._moment())
+        except Exception:
+            self.world.note(self.id, event, ())
+            raise
         self._deadline_ms = self.state.next_deadline_ms
         self.world.note(self.id, event, effects)
         self.world.invariants.stepped(self, before)
+        self.contact.stepped(self, event)
         incarnation = self.incarnation
         for effect in effects:
             if self.incarnation != incarnation:
