@@ -17,7 +17,7 @@ from tests.sim.mutants import (
 )
 from tests.sim.planting import Mutant, Patch
 
-PLANTED_MIN = 30
+PLANTED_MIN = 50
 
 
 @pytest.mark.timeout(600)

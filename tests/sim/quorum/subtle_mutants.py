@@ -14,17 +14,6 @@ from klamm.ids import NO_NODE
 from tests.sim.planting import Mutant, Patch
 
 
-def _any_fetch_confirms_a_read() -> list[Patch]:
-    """Who fetches follows us, is believed; but it may have sent that long before we were asked."""
-    honest = replication._note
-
-    def note(now: Any, role: Any, sender: Any, request: Any, moment: Any, *, agrees: bool) -> Any:
-        request = replace(request, read_round=role.read_round)
-        return honest(now, role, sender, request, moment, agrees=agrees)
-
-    return [(replication, "_note", note)]
-
-
 def _reads_before_the_first_commit() -> list[Patch]:
     """A new leader answers with the high watermark it came with (Raft, section 8)."""
     honest = reads.begin_round
@@ -122,12 +111,6 @@ def _leads_for_ever() -> list[Patch]:
 
 
 MUTANTS = (
-    Mutant(
-        "any fetch confirms",
-        "a read is confirmed by a fetch sent before it",
-        _any_fetch_confirms_a_read,
-        "network",
-    ),
     Mutant(
         "reads before the first commit",
         "of the leader's epoch",
