@@ -189,7 +189,7 @@ class Node:
         places = [
             (path, position + at)
             for path, content in self.files.durable().items()
-            if path.suffix == ".log"
+            if path.suffix == ".log" and self.files.exists(path)
             for position, header in _batches(content)
             if header.next_offset <= known
             for at in (self._world.rng.randrange(header.size_bytes),)
