@@ -23,6 +23,7 @@ from controller.server.metadata_service import NAME as METADATA
 from controller.server.metadata_service import MetadataService
 from controller.server.refusals import Refusals
 from controller.server.serving import Serving
+from controller.snapshots import Snapshots
 from klamm import node
 from klamm.clock import SystemClock
 from klamm.config.controller import ControllerConfig
@@ -83,7 +84,8 @@ class Controller:
         )
         self._active = ActiveController(self._quorum, config, clock, rng)
         self._serving = Serving(self._quorum, self._active.log, self._server)
-        gauges = Gauges(self._quorum, self._active.log)
+        self._snapshots = Snapshots(self._quorum, self._active.log, config, clock, rng)
+        gauges = Gauges(self._quorum, self._active.log, self._snapshots)
         self._http = HealthServer(
             Pages(
                 not_alive=lambda: (),
@@ -105,6 +107,7 @@ class Controller:
         await self._server.start()
         self._run("quorum", self._quorum.run(self._active.log))
         self._run("active controller", self._active.run())
+        self._run("snapshots", self._snapshots.run())
         self._run("health", self._serving.run())
         _log.info("controller started", node=self._config.node_id, port=self._server.port)
         node.settle_later()

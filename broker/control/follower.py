@@ -4,8 +4,11 @@
           ▲                                             │
           └──── broken, silent, behind or refusing ─────┘   another, at once
 
-The log is read from its start at each start of the process and kept as an image only: it is small,
-and any controller has it. Observers get committed records, so nothing is ever taken back.
+A controller whose log begins later, or that has a snapshot for who begins, names the snapshot:
+it is downloaded, published as one delta, and followed from its end (see snapshots.py beside this).
+
+Nothing is kept on this broker's disk, but an image in memory: it is small, and any controller has
+it. Observers get committed records, so nothing is ever taken back.
 """
 
 import asyncio
@@ -13,11 +16,14 @@ import random
 from typing import Protocol
 from uuid import UUID
 
+from broker.control.snapshots import download
 from klamm.client.client import ControllerClient
 from klamm.client.node import Node
 from klamm.errors import KlammError, StartError
 from klamm.ids import LOG_START, NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.snapshot import CorruptSnapshotError
 from klamm.metadata.codec import UnknownRecordError
+from klamm.metadata.snapshot_batches import SnapshotReader
 from klamm.rpc.status import ConnectionLostError
 from klamm.rpc.stream import MessageStream
 from klamm.telemetry.logs import logger
@@ -42,6 +48,8 @@ class Loader(Protocol):
     """The part of MetadataLoader that is used here."""
 
     def load(self, batches: bytes, high_watermark: Offset) -> None: ...
+
+    async def adopt(self, reader: SnapshotReader) -> None: ...
 
     @property
     def end(self) -> OffsetAndEpoch: ...
@@ -118,18 +126,15 @@ class MetadataFollower:
                 except TimeoutError:
                     raise ConnectionLostError(f"silent since {SILENCE_MS_MAX} ms") from None
                 self._take(response, node.address)
+                if response.HasField("snapshot_id"):
+                    await self._take_snapshot(node, response.snapshot_id)
         finally:
             stream.close()
 
     def _request(self, address: str) -> pb.FetchRequest:
         end = self._loader.end
         return pb.FetchRequest(
-            caller=pb.Caller(
-                cluster_id=self._cluster_id,
-                node_id=self._node_id,
-                directory_id=self._directory_id.bytes,
-                receiver_id=self._client.controllers.id_of(address),
-            ),
+            caller=self._caller(address),
             epoch=self._epoch,
             log_end=pb.OffsetAndEpoch(offset=end.offset, epoch=end.epoch),
             high_watermark=end.offset,
@@ -137,6 +142,26 @@ class MetadataFollower:
             max_wait_ms=FETCH_WAIT_MS,
             observer=True,
         )
+
+    def _caller(self, address: str) -> pb.Caller:
+        return pb.Caller(
+            cluster_id=self._cluster_id,
+            node_id=self._node_id,
+            directory_id=self._directory_id.bytes,
+            receiver_id=self._client.controllers.id_of(address),
+        )
+
+    async def _take_snapshot(self, node: Node, told: pb.OffsetAndEpoch) -> None:
+        """Another image, all at once. What was before holds until then, and if this fails."""
+        snapshot_id = OffsetAndEpoch(Epoch(told.epoch), Offset(told.offset))
+        if snapshot_id.offset <= self._loader.end.offset:
+            raise ConnectionLostError(f"its snapshot {snapshot_id} is older than this image")
+        try:
+            reader = await download(node, self._caller(node.address), self._epoch, snapshot_id)
+        except CorruptSnapshotError as error:
+            raise ConnectionLostError(str(error)) from error
+        await self._loader.adopt(reader)
+        _log.info("a snapshot was loaded", controller=node.address, offset=snapshot_id.offset)
 
     def _take(self, response: pb.FetchResponse, address: str) -> None:
         if response.error == pb.QUORUM_ERROR_INCONSISTENT_CLUSTER_ID:
@@ -149,7 +174,7 @@ class MetadataFollower:
             self._client.controllers.heard(NodeId(response.leader_id), Epoch(response.epoch))
         if response.error != pb.QUORUM_ERROR_UNSPECIFIED:
             raise ConnectionLostError(f"refused: {pb.QuorumError.Name(response.error)}")
-        if response.HasField("diverging") or response.HasField("snapshot_id"):
+        if response.HasField("diverging"):
             raise ConnectionLostError("its log does not continue this broker's image")
         self.connected = True
         self.high_watermark = max(self.high_watermark, Offset(response.high_watermark))

@@ -261,6 +261,10 @@ class QuorumNode:
         return self._driver.state.log.end
 
     @property
+    def log_bytes(self) -> int:
+        return self._store.size_bytes
+
+    @property
     def snapshots(self) -> tuple[HeldSnapshot, ...]:
         return self._driver.state.snapshots
 

@@ -150,6 +150,11 @@ class Quorum(Protocol):
     def log_end(self) -> OffsetAndEpoch: ...
 
     @property
+    def log_bytes(self) -> int:
+        """What the log takes on this disk, without snapshots."""
+        ...
+
+    @property
     def snapshots(self) -> tuple[HeldSnapshot, ...]:
         """What is held, the oldest first."""
         ...

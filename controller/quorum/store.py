@@ -173,6 +173,11 @@ class LogStore:
             for header, _ in iter_batches(self._log.read_verified(at, SCRUB_BYTES, end)):
                 at = header.next_offset
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the log's segments."""
+        return self._log.size_bytes
+
     def ends_batch(self, offset: Offset) -> bool:
         """Does a batch of the log end just before `offset`?"""
         data = self._log.read(Offset(offset - 1), 1)

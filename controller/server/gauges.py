@@ -2,15 +2,16 @@
 
 from controller.quorum.port import Quorum
 from controller.server.answers import Counts
-from controller.server.port import Metadata
+from controller.server.port import Metadata, SnapshotsView
 from klamm.ids import NO_NODE
 from klamm.telemetry import metrics
 
 
 class Gauges:
-    def __init__(self, quorum: Quorum, metadata: Metadata) -> None:
+    def __init__(self, quorum: Quorum, metadata: Metadata, snapshots: SnapshotsView) -> None:
         self._quorum = quorum
         self._metadata = metadata
+        self._snapshots = snapshots
         self._counts = Counts()
 
     def page(self) -> bytes:
@@ -27,6 +28,10 @@ class Gauges:
         metrics.RAFT_HIGH_WATERMARK.set(quorum.high_watermark)
         metrics.RAFT_LOG_END_OFFSET.set(quorum.log_end.offset)
         metrics.RAFT_LOG_END_EPOCH.set(quorum.log_end.epoch)
+        held = quorum.snapshots
+        metrics.SNAPSHOT_BYTES.set(held[-1].size_bytes if held else 0)
+        metrics.SNAPSHOT_AGE.set(self._snapshots.age_ms / 1_000)
+        metrics.SNAPSHOTS_LOADED.set(self._snapshots.loaded)
         metrics.CONTROLLER_ACTIVE.set(quorum.leader == quorum.node_id)
         metrics.CONTROLLER_LAST_COMMITTED_OFFSET.set(quorum.high_watermark - 1)
 

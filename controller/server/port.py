@@ -66,6 +66,18 @@ class QuorumView(Protocol):
         ...
 
 
+class SnapshotsView(Protocol):
+    """What this controller has done with snapshots."""
+
+    @property
+    def age_ms(self) -> int:
+        """Since the last one was written here, or since the start."""
+        ...
+
+    @property
+    def loaded(self) -> int: ...
+
+
 class Metadata(Protocol):
     """The committed metadata of this controller."""
 

@@ -37,6 +37,10 @@ class ControllerConfig:
     metadata_log_segment_bytes: int
     metadata_max_idle_interval_ms: int
     """0: no NoOp records."""
+    metadata_max_retention_bytes: int
+    metadata_max_retention_ms: int
+    metadata_log_max_record_bytes_between_snapshots: int
+    metadata_log_max_snapshot_interval_ms: int
     broker_session_timeout_ms: int
     broker_session_grace_ms: int
     num_partitions: int

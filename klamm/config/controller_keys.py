@@ -52,12 +52,30 @@ CONTROLLER_KEYS: KeyTable = table(
     ),
     _inert.integer("metadata.log.segment.min.bytes", 8_388_608, "Smallest segment size.", low=14),
     _inert.long("metadata.log.segment.ms", 604_800_000, "Longest time to one segment.", low=1),
-    _inert.long("metadata.max.retention.bytes", 104_857_600, "Kept of log and snapshots.", low=-1),
-    _inert.long("metadata.max.retention.ms", 604_800_000, "Kept for so long.", low=-1),
-    _inert.long(
-        "metadata.log.max.record.bytes.between.snapshots", 20_971_520, "Size of log to a snapshot."
+    _controller.long(
+        "metadata.max.retention.bytes",
+        104_857_600,
+        "Metadata log and snapshots together; above it the oldest snapshots go, and the log before "
+        "the next. The newest stays. -1 is no limit.",
+        low=-1,
     ),
-    _inert.long("metadata.log.max.snapshot.interval.ms", 3_600_000, "Time to a snapshot."),
+    _controller.long(
+        "metadata.max.retention.ms",
+        604_800_000,
+        "Snapshots whose last record is older go, but for the newest. -1 is no limit.",
+        low=-1,
+    ),
+    _controller.long(
+        "metadata.log.max.record.bytes.between.snapshots",
+        20_971_520,
+        "A snapshot is written when so many bytes were committed since the last one.",
+        low=1,
+    ),
+    _controller.long(
+        "metadata.log.max.snapshot.interval.ms",
+        3_600_000,
+        "A snapshot is written when the last one is older, and something was committed; 0 is off.",
+    ),
     _controller.flag("delete.topic.enable", True, "Whether topics may be deleted."),
     _inert.flag("auto.leader.rebalance.enable", True, "Move leaders to preferred replicas."),
     _inert.long(

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import (
+    HEADER_BYTES,
     build_batch,
     epoch_is_sealed_or_bare,
     peek_header,
@@ -136,7 +137,10 @@ def last_timestamp_ms(first_batch: bytes | memoryview) -> int:
 
     Raises:
         CorruptSnapshotError: That is no header.
+        CorruptBatchError: That is no batch.
     """
+    if len(first_batch) < HEADER_BYTES:
+        raise CorruptBatchError("nothing is there")
     reader = SnapshotReader(OffsetAndEpoch(Epoch(0), Offset(0)))
     size = peek_header(first_batch).size_bytes
     reader.take(memoryview(first_batch)[:size])

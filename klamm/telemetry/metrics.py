@@ -124,6 +124,29 @@ RAFT_FETCH_RECORDS = _counter(
     _C, "raft_fetch_records_total", _RAFT + "fetch-records-rate", "Records fetched as follower."
 )
 
+# Snapshots of the metadata log, written by this node.
+SNAPSHOT_BYTES = _gauge(
+    _C,
+    "controller_snapshot_latest_generated_bytes",
+    "LatestSnapshotGeneratedBytes",
+    "Size of the latest snapshot; 0 if there is none.",
+)
+SNAPSHOT_AGE = _gauge(
+    _C,
+    "controller_snapshot_latest_generated_age_seconds",
+    "LatestSnapshotGeneratedAgeMs",
+    "Since this process wrote a snapshot, or since it started.",
+)
+SNAPSHOT_ERRORS = _counter(
+    _C, "controller_snapshot_errors_total", "", "Snapshots that could not be written."
+)
+SNAPSHOTS_LOADED = _gauge(
+    _C,
+    "controller_snapshots_loaded",
+    "HandleLoadSnapshotCount",
+    "Snapshots loaded since the start.",
+)
+
 # The active controller, and what its image counts.
 CONTROLLER_ACTIVE = _gauge(
     _C, "controller_active", "ActiveControllerCount", "1 on the active controller."

@@ -1,6 +1,7 @@
 """The metadata log, followed at one controller after another over real gRPC."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,9 +16,13 @@ from klamm.errors import StartError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import NewRecord
+from klamm.metadata.image import MetadataImage
+from klamm.metadata.snapshot_batches import SnapshotReader
 from klamm.rpc.server import GrpcServer
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1.quorum_pb2_grpc import QuorumServiceServicer, add_QuorumServiceServicer_to_server
+from tests.unit.metadata.histories import history
+from tests.unit.metadata.test_metadata_snapshot import snapshot_of
 
 CLUSTER = "abc"
 
@@ -49,10 +54,32 @@ class FakeController(QuorumServiceServicer):
         self.requests: list[pb.FetchRequest] = []
         self.error = pb.QUORUM_ERROR_UNSPECIFIED
         self.silent = False
+        self.snapshot = b""
+        """Told to who is below `snapshot_end`."""
+        self.snapshot_end = 0
+        self.chunks: list[pb.FetchSnapshotRequest] = []
+        self.breaks_at: int | None = None
+
+    async def FetchSnapshot(self, requests: Any, context: Any) -> Any:
+        async for request in requests:
+            self.chunks.append(request)
+            if self.breaks_at is not None and request.position >= self.breaks_at:
+                self.breaks_at = None
+                return
+            end = request.position + min(request.max_bytes, 1_000)
+            yield pb.FetchSnapshotResponse(
+                position=request.position,
+                size_bytes=len(self.snapshot),
+                chunk=self.snapshot[request.position : end],
+            )
 
     async def Fetch(self, requests: Any, context: Any) -> Any:
         async for request in requests:
             self.requests.append(request)
+            if request.log_end.offset < self.snapshot_end:
+                told = pb.OffsetAndEpoch(offset=self.snapshot_end, epoch=1)
+                yield pb.FetchResponse(epoch=4, leader_id=1, snapshot_id=told)
+                continue
             while self.silent or request.log_end.offset >= self.log.end:
                 changed = self.log.changed
                 await changed.wait()
@@ -75,6 +102,7 @@ class Loader:
     def __init__(self) -> None:
         self.end = OffsetAndEpoch(Epoch(0), Offset(0))
         self.loaded: list[int] = []
+        self.images: list[MetadataImage] = []
         self.changed = asyncio.Event()
 
     def load(self, batches: bytes, high_watermark: Offset) -> None:
@@ -83,6 +111,12 @@ class Loader:
             assert header.next_offset <= high_watermark
             self.loaded.append(header.base_offset)
             self.end = OffsetAndEpoch(header.leader_epoch, header.next_offset)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def adopt(self, reader: SnapshotReader) -> None:
+        self.images.append(reader.finish())
+        self.end = self.images[-1].provenance
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -186,3 +220,29 @@ async def test_another_cluster_ends_the_broker() -> None:
         it.log.commit()
         with pytest.raises(StartError, match="another cluster than 'abc'"):
             await it.task
+
+
+@pytest.mark.parametrize("trouble", ["", "breaks", "damaged", "cut"])
+async def test_a_log_that_begins_later_begins_with_its_snapshot(trouble: str) -> None:
+    """Row 106, of a broker: chunks, one image, and the log from its end; anew if it breaks."""
+    _, image = history(random.Random(1), 100)
+    whole = snapshot_of(image)
+    async with world(controllers=2) as it:
+        it.log.commit(int(image.provenance.offset))
+        del it.log.batches[:]
+        for each in it.controllers:
+            each.snapshot, each.snapshot_end = whole, image.provenance.offset
+        first = it.controllers[0]
+        match trouble:
+            case "breaks":
+                first.breaks_at = 2_000
+            case "damaged":
+                first.snapshot = whole[:2_500] + bytes([whole[2_500] ^ 8]) + whole[2_501:]
+            case "cut":
+                first.snapshot = whole[:-70]
+        await it.loader.reached(image.provenance.offset)
+        it.log.commit(2)
+        await it.loader.reached(image.provenance.offset + 2)
+        assert it.loader.images == [image]
+        assert it.loader.loaded == [image.provenance.offset]
+        assert sum(len(each.chunks) for each in it.controllers) >= len(whole) // 1_000

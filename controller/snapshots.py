@@ -1,0 +1,245 @@
+"""Snapshots of the metadata, written beside everything else, and the old ones cleaned away.
+
+    committed bytes, or time ──due──▶ the present image ──slices──▶ .part ──fsync, rename──▶ quorum
+    every CLEAN_MS ──too large, too old──▶ the log begins at a later snapshot
+
+The image never changes, so nothing waits for the writing: the loop encodes for SLICE_MS at a time
+and rests REST_MS; the disk is written to in another thread, a little at a time, so that an fsync of
+the log never stands behind a large one. Each controller writes its own, one at a time.
+
+Source: KIP-630, kraft.md 1.11 and 4.3.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from controller.decisions import DecisionLog
+from controller.plan.retention import Kept, Trigger, log_begins_at
+from controller.quorum.control import build_snapshot_footer, build_snapshot_header
+from controller.quorum.port import Quorum, SnapshotPoint
+from klamm.clock import Clock
+from klamm.config.controller import ControllerConfig
+from klamm.errors import KlammError
+from klamm.ids import Offset, OffsetAndEpoch
+from klamm.log.records import CorruptBatchError
+from klamm.log.snapshot import CorruptSnapshotError, PartFile, format_name
+from klamm.metadata.image import MetadataImage
+from klamm.metadata.snapshot_batches import image_batches, last_timestamp_ms
+from klamm.telemetry import metrics
+from klamm.telemetry.logs import logger
+
+_log = logger(__name__)
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+LOOK_MS = 500
+"""How often it is looked whether one is due."""
+
+CLEAN_MS = 60_000
+RETRY_MS = 60_000
+"""After one that could not be written."""
+
+SLICE_MS = 1
+"""So long it is encoded without a rest."""
+
+REST_MS = 4
+
+SYNC_BYTES = 512 * 1024
+"""Written at the most before it is made durable."""
+
+HEADER_BYTES_MAX = 1024 * 1024
+"""Read to learn a snapshot's age."""
+
+
+class Snapshots:
+    """One a controller process."""
+
+    def __init__(
+        self,
+        quorum: Quorum,
+        log: DecisionLog,
+        config: ControllerConfig,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._quorum = quorum
+        self._log = log
+        self._config = config
+        self._clock = clock
+        self._rng = rng
+        self._now_ns = now_ns
+        self._trigger = self._draw()
+        self._since_bytes = 0
+        self._since_ms = clock.monotonic_ms()
+        self._seen_loaded = 0
+        self._retry_ms = 0
+        self._clean_ms = 0
+        self._timestamps: dict[OffsetAndEpoch, int] = {}
+
+    @property
+    def age_ms(self) -> int:
+        """Since the last one was written here, or since the start."""
+        return self._clock.monotonic_ms() - self._since_ms
+
+    @property
+    def loaded(self) -> int:
+        return self._log.loader.snapshots_loaded
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_MS / 1_000)
+            await self.look()
+
+    async def look(self) -> None:
+        """Write one if it is due, and clean if that is; what fails is tried again later."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms >= self._retry_ms and self._due(now_ms):
+            try:
+                await self.write()
+                self._clean_ms = 0
+            except (KlammError, OSError, ValueError) as error:
+                self._retry_ms = self._clock.monotonic_ms() + RETRY_MS
+                metrics.SNAPSHOT_ERRORS.inc()
+                _log.warning("a snapshot was not written", why=str(error))
+        if now_ms >= self._clean_ms:
+            self._clean_ms = now_ms + CLEAN_MS
+            try:
+                await self.clean()
+            except (KlammError, OSError) as error:
+                _log.warning("old snapshots were not looked at", why=str(error))
+
+    async def write(self) -> OffsetAndEpoch | None:
+        """One of all that is committed now; its id, or None if there is none to write.
+
+        Raises:
+            OSError: The disk failed, or is full; nothing of it is left.
+        """
+        image, loader = self._log.image, self._log.loader
+        since_bytes, timestamp_ms = loader.loaded_bytes, loader.last_timestamp_ms
+        point = self._quorum.snapshot_point(image.provenance.offset)
+        self._begin_anew(since_bytes)
+        if point is None:
+            return None
+        began_ms = self._clock.monotonic_ms()
+        part = self._quorum.snapshot_files.create(point.snapshot_id)
+        try:
+            await self._fill(part, self._pieces(image, point, timestamp_ms))
+            size_bytes = part.position
+            await _in_thread(part.finish)
+        except BaseException:
+            part.abandon()
+            raise
+        self._timestamps[point.snapshot_id] = timestamp_ms
+        self._quorum.snapshot_written(point.snapshot_id, size_bytes)
+        _log.info(
+            "a snapshot was written",
+            file=format_name(point.snapshot_id),
+            size_bytes=size_bytes,
+            took_ms=self._clock.monotonic_ms() - began_ms,
+        )
+        return point.snapshot_id
+
+    async def clean(self) -> None:
+        """Let the log begin later, if it is too large or too old (see `plan/retention`)."""
+        held = self._quorum.snapshots
+        if len(held) < 2:
+            return
+        known = {each.snapshot_id: await self._timestamp_ms(each.snapshot_id) for each in held}
+        self._timestamps = known
+        begin = log_begins_at(
+            [
+                Kept(
+                    snapshot_id=each.snapshot_id,
+                    size_bytes=each.size_bytes,
+                    last_timestamp_ms=known[each.snapshot_id],
+                )
+                for each in held
+            ],
+            self._quorum.log_bytes,
+            now_ms=self._clock.wall_ms(),
+            retention_bytes=self._config.metadata_max_retention_bytes,
+            retention_ms=self._config.metadata_max_retention_ms,
+        )
+        if begin is None:
+            return
+        if self._quorum.trim(begin):
+            _log.info("the metadata log begins at a later snapshot", offset=begin.offset)
+        else:
+            _log.info("an older snapshot is being downloaded; it stays for now")
+
+    def _due(self, now_ms: int) -> bool:
+        loader = self._log.loader
+        if loader.snapshots_loaded != self._seen_loaded:
+            self._seen_loaded = loader.snapshots_loaded
+            self._begin_anew(loader.loaded_bytes)
+        since_bytes = loader.loaded_bytes - self._since_bytes
+        return self._trigger.due(since_bytes, now_ms - self._since_ms)
+
+    def _begin_anew(self, loaded_bytes: int) -> None:
+        self._since_bytes = loaded_bytes
+        self._since_ms = self._clock.monotonic_ms()
+        self._trigger = self._draw()
+
+    def _draw(self) -> Trigger:
+        return Trigger(
+            bytes_max=self._config.metadata_log_max_record_bytes_between_snapshots,
+            interval_ms=self._config.metadata_log_max_snapshot_interval_ms,
+            spread=self._rng.random(),
+        )
+
+    def _pieces(self, image: MetadataImage, point: SnapshotPoint, last_ms: int) -> Iterator[bytes]:
+        """The file's bytes; an empty piece is a place to rest."""
+        epoch, now_ms = point.snapshot_id.epoch, self._clock.wall_ms()
+        yield build_snapshot_header(
+            point.voters, epoch=epoch, last_timestamp_ms=last_ms, timestamp_ms=now_ms
+        )
+        end = HEADER_RECORDS
+        for data, end_of_data in image_batches(image, base_offset=end, timestamp_ms=now_ms):
+            yield data
+            end = end_of_data
+        yield build_snapshot_footer(end, epoch=epoch, timestamp_ms=now_ms)
+
+    async def _fill(self, part: PartFile, pieces: Iterator[bytes]) -> None:
+        began_ns, synced = self._now_ns(), 0
+        for piece in pieces:
+            if piece:
+                await _in_thread(part.append, piece)
+            if part.position - synced >= SYNC_BYTES:
+                await _in_thread(part.sync)
+                synced = part.position
+            if self._now_ns() - began_ns >= SLICE_MS * 1_000_000:
+                await asyncio.sleep(REST_MS / 1_000)
+                began_ns = self._now_ns()
+
+    async def _timestamp_ms(self, snapshot_id: OffsetAndEpoch) -> int:
+        if snapshot_id not in self._timestamps:
+            data = await _in_thread(
+                self._quorum.snapshot_files.read, snapshot_id, 0, HEADER_BYTES_MAX
+            )
+            try:
+                self._timestamps[snapshot_id] = last_timestamp_ms(data)
+            except (CorruptBatchError, CorruptSnapshotError):
+                # It is gone by now, or damaged: its age is of no use for anything.
+                return self._clock.wall_ms()
+        return self._timestamps[snapshot_id]
+
+
+HEADER_RECORDS = Offset(2)
+"""Of a snapshot's first batch; the data begin behind them."""
+
+
+async def _in_thread(work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Returns, or is cancelled, only once `work` has ended: nobody closes a file beneath it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
