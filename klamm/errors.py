@@ -9,6 +9,7 @@
     └── IndefiniteError   it may have happened, and may yet
         ├── CommitUnknownError  appended, and not known to be committed
         └── StorageError      a disk failed under a write; what it holds is known after a restart
+            ├── NoSpaceError      the disk is full; nothing was written
             └── CorruptLogError   stored bytes are not what was written
 
 Bad configuration and unusable directories have `StartError`: the process never began to serve.
@@ -180,6 +181,15 @@ class StorageError(IndefiniteError):
     report success for pages that the kernel has dropped. So whoever gets this stops using the
     file, and finds out by recovery, in a new process, what was kept.
     """
+
+
+class NoSpaceError(StorageError):
+    """The disk is full. Nothing was written, and the file goes on when there is room."""
+
+    def __init__(self, path: str, needed_bytes: int) -> None:
+        super().__init__(f"no space left for {path}: {needed_bytes} bytes needed")
+        self.path = path
+        self.needed_bytes = needed_bytes
 
 
 class CorruptLogError(StorageError):

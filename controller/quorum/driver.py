@@ -21,7 +21,13 @@ from controller.quorum.disk_watch import DiskWatch
 from controller.quorum.journal import Journal
 from controller.quorum.outside import Peers, Store
 from controller.quorum.port import StateMachine
-from controller.quorum.refused import change_refused, proposal_refused
+from controller.quorum.refused import (
+    change_refused,
+    fail,
+    proposal_refused,
+    refuse_for_room,
+    resolve,
+)
 from controller.raft import membership
 from controller.raft.effects import (
     AbandonDownload,
@@ -59,6 +65,7 @@ from controller.raft.events import (
     Event,
     LogFlushed,
     Moment,
+    NoRoomFound,
     ProposalMade,
     ReadRequested,
     RequestDropped,
@@ -76,7 +83,7 @@ from controller.raft.voters import ReplicaKey, VoterChange
 from klamm.clock import Clock
 from klamm.errors import (
     CommitUnknownError,
-    CorruptLogError,
+    NoSpaceError,
     NotControllerError,
     OverloadedError,
 )
@@ -154,10 +161,8 @@ class QuorumDriver:
                 tasks.create_task(self._watch.run(lambda: bool(self.state.others)))
                 await self._run(tasks)
         except BaseExceptionGroup as group:
-            error = group.exceptions[0]
-            if isinstance(error, CorruptLogError):
-                self._journal.log_damaged(error)
-            raise error from None
+            self._journal.ended(group.exceptions[0])
+            raise group.exceptions[0] from None
         finally:
             self._stop()
 
@@ -300,8 +305,17 @@ class QuorumDriver:
         moment = Moment(now_ms=self._clock.monotonic_ms(), draw=self._rng.random())
         after, effects = step(before, event, moment)
         self.state = after
-        for effect in effects:
-            await self._carry_out(effect, tasks)
+        try:
+            for effect in effects:
+                await self._carry_out(effect, tasks)
+        except NoSpaceError as error:
+            if effect is not effects[0]:
+                raise
+            self.state = before  # The event did not happen.
+            self._journal.no_room(error)
+            refuse_for_room(event, error, self._proposals, self._requests)
+            await self._step(NoRoomFound(), tasks)
+            return
         if self._unflushed and self._flushing is None:
             self._flushing = tasks.create_task(self._flush(tasks))
         if after is before:
@@ -350,15 +364,15 @@ class QuorumDriver:
                 self._applier.tell(effect)
                 self._measure(effect)
             case AcceptChange(call, end_offset):
-                _resolve(self._proposals.get(call), end_offset)
+                resolve(self._proposals.get(call), end_offset)
             case RefuseChange(call=call):
-                _fail(self._proposals.get(call), change_refused(self.state, effect))
+                fail(self._proposals.get(call), change_refused(self.state, effect))
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self._tell_caller(effect)
             case RefuseTransfer(call, why):
-                _resolve(self._transfers.get(call), why)
+                resolve(self._transfers.get(call), why)
             case HandOver(call, successor):
-                _resolve(self._transfers.get(call), successor)
+                resolve(self._transfers.get(call), successor)
             case _:
                 await self._carry_out_snapshot(effect, tasks)
 
@@ -420,14 +434,14 @@ class QuorumDriver:
             case AcceptProposal(call, end_offset):
                 if len(self._timed) < PROPOSALS_TIMED_MAX:
                     self._timed.append((end_offset, self._clock.monotonic_ms()))
-                _resolve(self._proposals.get(call), end_offset)
+                resolve(self._proposals.get(call), end_offset)
             case RefuseProposal(call):
-                _fail(self._proposals.get(call), proposal_refused(self.state, effect))
+                fail(self._proposals.get(call), proposal_refused(self.state, effect))
             case AnswerRead(call, index):
-                _resolve(self._reads.get(call), index)
+                resolve(self._reads.get(call), index)
             case RefuseRead(call):
                 refused = NotControllerError(self.state.leader, self.state.epoch)
-                _fail(self._reads.get(call), refused)
+                fail(self._reads.get(call), refused)
 
     def _measure(self, effect: Commit | Claim | Renounce) -> None:
         if not isinstance(effect, Commit):
@@ -473,22 +487,12 @@ class QuorumDriver:
     def _stop(self) -> None:
         self._stopped = True
         for request in self._requests.values():
-            _fail(request, OverloadedError("the node stops"))
-        for proposal in self._proposals.values():
-            _fail(proposal, CommitUnknownError("the node stops"))
+            fail(request, OverloadedError("the node stops"))
         for read in self._reads.values():
-            _fail(read, NotControllerError(NO_NODE, self.state.epoch))
+            fail(read, NotControllerError(NO_NODE, self.state.epoch))
+        for proposal in self._proposals.values():
+            fail(proposal, CommitUnknownError("the node stops"))
         for transfer in self._transfers.values():
-            _fail(transfer, CommitUnknownError("the node stops"))
+            fail(transfer, CommitUnknownError("the node stops"))
         self._applier.stop()
         self._change()
-
-
-def _resolve(future: asyncio.Future[_T] | None, value: _T) -> None:
-    if future is not None and not future.done():
-        future.set_result(value)
-
-
-def _fail(future: asyncio.Future[_T] | None, error: Exception) -> None:
-    if future is not None and not future.done():
-        future.set_exception(error)

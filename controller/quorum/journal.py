@@ -2,11 +2,14 @@
 
 from controller.raft.state import Download, Follower, Leader, RaftState
 from klamm.clock import Clock
-from klamm.errors import CorruptLogError
+from klamm.errors import CorruptLogError, NoSpaceError
 from klamm.ids import NO_NODE, OffsetAndEpoch
 from klamm.telemetry import logs, metrics
 
 _log = logs.logger("controller.quorum")
+
+
+TELL_OF_ROOM_MS = 10_000
 
 
 class Journal:
@@ -14,6 +17,7 @@ class Journal:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._told_of_room_ms = -TELL_OF_ROOM_MS
         self._leaderless_since_ms: int | None = None
 
     def opened(self, state: RaftState) -> None:
@@ -100,6 +104,17 @@ class Journal:
                 snapshot=after.snapshot_id.offset,
                 size_bytes=after.size_bytes,
             )
+
+    def no_room(self, error: NoSpaceError) -> None:
+        """One line in ten seconds: there is one event after another while the disk is full."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms >= self._told_of_room_ms + TELL_OF_ROOM_MS:
+            self._told_of_room_ms = now_ms
+            _log.error("the disk is full; nothing was written", needed_bytes=error.needed_bytes)
+
+    def ended(self, error: BaseException) -> None:
+        if isinstance(error, CorruptLogError):
+            self.log_damaged(error)
 
     def log_damaged(self, error: CorruptLogError) -> None:
         metrics.RAFT_LOG_DAMAGE.inc()

@@ -1,6 +1,8 @@
-"""The core's refusals, as errors for those that asked. All definite: nothing was appended."""
+"""Refusals, as errors for those that asked. All definite: nothing was appended."""
 
-from typing import assert_never
+import asyncio
+from collections.abc import Mapping
+from typing import TypeVar, assert_never
 
 from controller.quorum.port import LogMovedError, VotersUnchangedError
 from controller.raft.effects import (
@@ -9,8 +11,18 @@ from controller.raft.effects import (
     RefuseChange,
     RefuseProposal,
 )
+from controller.raft.events import Event, ProposalMade, RequestReceived, VoterChangeAsked
+from controller.raft.messages import Response
 from controller.raft.state import RaftState
-from klamm.errors import DefiniteError, NotControllerError, OverloadedError
+from klamm.errors import (
+    ApiError,
+    DefiniteError,
+    ErrorCode,
+    NoSpaceError,
+    NotControllerError,
+    OverloadedError,
+)
+from klamm.ids import Offset
 
 
 def proposal_refused(state: RaftState, effect: RefuseProposal) -> DefiniteError:
@@ -31,3 +43,31 @@ def change_refused(state: RaftState, effect: RefuseChange) -> DefiniteError:
     if effect.why is ChangeRefusal.NOT_LEADER:
         return NotControllerError(state.leader, state.epoch)
     return VotersUnchangedError(effect.why, effect.told)
+
+
+_T = TypeVar("_T")
+
+
+def resolve(future: asyncio.Future[_T] | None, value: _T) -> None:
+    """Answer whoever waits, if somebody does."""
+    if future is not None and not future.done():
+        future.set_result(value)
+
+
+def fail(future: asyncio.Future[_T] | None, error: Exception) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)
+
+
+def refuse_for_room(
+    event: Event,
+    error: NoSpaceError,
+    proposals: Mapping[int, asyncio.Future[Offset]],
+    requests: Mapping[int, asyncio.Future[Response]],
+) -> None:
+    """An event has found no room on the disk, and did not happen: tell who asked."""
+    match event:
+        case ProposalMade(call=call) | VoterChangeAsked(call=call):
+            fail(proposals.get(call), ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)))
+        case RequestReceived(call=call):
+            fail(requests.get(call), OverloadedError(str(error)))

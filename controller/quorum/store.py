@@ -12,6 +12,7 @@ so in another.
 """
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,9 +35,9 @@ from controller.raft.effects import (
 from controller.raft.state import HeldSnapshot, SavedState
 from controller.raft.voters import VoterHistory, VoterSet
 from klamm.clock import Clock
-from klamm.errors import StartError, StorageError
+from klamm.errors import NoSpaceError, StartError, StorageError
 from klamm.ids import Offset, OffsetAndEpoch
-from klamm.log.checkpoint import write_atomically
+from klamm.log.checkpoint import put_in_place, write_beside
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer, Files
 from klamm.log.log import LogConfig
@@ -77,7 +78,8 @@ class LogStore:
         self._path = opened.log.directory / QUORUM_STATE
         self._clock = clock
         self._flush = wrap(opened.log.flush)
-        self._write = wrap(write_atomically)
+        self._write_beside = wrap(write_beside)
+        self._put_in_place = wrap(put_in_place)
         self._tail = (Offset(-1), b"")
         """The last append, and where it begins: what followers fetch next."""
 
@@ -142,7 +144,7 @@ class LogStore:
 
     async def truncate(self, to: Offset) -> None:
         """Remove what stands at `to` and after it; durable once this returns."""
-        await self._writing(self._bounds.lower(to))
+        await self._writing(self._bounds.lower(to), needed_bytes=1)
         end = self._log.truncate_to(to)
         assert end == to, f"asked to cut at {to}, which lies in the batch that begins at {end}"
         self._tail = (Offset(-1), b"")
@@ -251,10 +253,13 @@ class LogStore:
         """Replace quorum-state; durable once this returns.
 
         Raises:
+            NoSpaceError: The disk is full; nothing has changed.
             StorageError: The disk failed; which of the two it holds is not known.
         """
-        await self._writing(self._bounds.promise(effect.epoch))
-        await self._writing(self._write(self._files, self._path, format_state(effect)))
+        data = format_state(effect)
+        await self._writing(self._bounds.promise(effect.epoch), len(data))
+        await self._writing(self._write_beside(self._files, self._path, data), len(data))
+        await self._writing(self._put_in_place(self._files, self._path))
         self._epoch = effect.epoch
 
     def close(self) -> None:
@@ -276,10 +281,13 @@ class LogStore:
         except OSError as error:
             raise StorageError(f"cannot write beside {self._log.directory}: {error}") from error
 
-    async def _writing(self, what: Awaitable[None]) -> None:
+    async def _writing(self, what: Awaitable[None], needed_bytes: int = 0) -> None:
+        """Args: `needed_bytes` if a full disk leaves everything as it was."""
         try:
             await what
         except OSError as error:
+            if needed_bytes and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(str(self._log.directory), needed_bytes) from error
             raise StorageError(f"cannot write in {self._log.directory}: {error}") from error
 
     def _append(self, base_offset: Offset, batches: Buffer) -> None:

@@ -15,6 +15,7 @@
     reads     linearizable reads, many to a round
     resign    giving up, and what successors do about it
     transfer  handing over to one of them, with nothing left undone
+    no_room   a voter whose disk is full
     slow_disk a leader whose own disk has stopped
     trust     a voter whose log has lost what it acknowledged
     membership    changing who votes, one voter at a time; learners

@@ -34,7 +34,7 @@ _Campaign = TypeVar("_Campaign", Prospective, Candidate)
 
 def start_pre_vote(state: RaftState, moment: Moment) -> Step:
     """Ask all voters whether they would vote for us. Our epoch stays."""
-    if not state.may_stand:
+    if not state.may_stand or moment.now_ms < state.no_room_until_ms:
         return _look_around(state, moment)
     role = state.role
     lost = role.leader if isinstance(role, Follower | Prospective) else NO_NODE

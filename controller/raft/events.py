@@ -134,8 +134,14 @@ class SnapshotDamaged:
     snapshot_id: OffsetAndEpoch
 
 
+@dataclass(frozen=True, slots=True)
+class NoRoomFound:
+    """The disk is full: an event was dropped, since its first write found no room."""
+
+
 Event = (
-    RequestReceived
+    NoRoomFound
+    | RequestReceived
     | RequestDropped
     | ResponseReceived
     | RequestFailed

@@ -268,6 +268,8 @@ class RaftState:
     role: Role
     attempts: int = 0
     """Campaigns since a leader was last heard, and for long enough: each waits longer."""
+    no_room_until_ms: int = 0
+    """The disk was full of late; until then this voter does not stand."""
     recovering: Recovering | None = None
     """This voter has no say: it neither votes nor stands."""
     snapshots: tuple[HeldSnapshot, ...] = ()

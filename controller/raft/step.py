@@ -10,6 +10,7 @@ from controller.raft import (
     follow,
     leadership,
     membership,
+    no_room,
     reads,
     replication,
     resign,
@@ -24,6 +25,7 @@ from controller.raft.events import (
     Event,
     LogFlushed,
     Moment,
+    NoRoomFound,
     ProposalMade,
     ReadRequested,
     RequestDropped,
@@ -123,6 +125,8 @@ def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
             return download.on_verified(state, event, moment)
         case SnapshotDamaged():
             return download.on_damaged(state, event, moment)
+        case NoRoomFound():
+            return no_room.on_found(state, moment)
     assert_never(event)
 
 

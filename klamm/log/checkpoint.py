@@ -41,15 +41,28 @@ def write_atomically(files: Files, path: Path, data: bytes) -> None:
     Raises:
         OSError: The old file is still there, or the new one; never a part of one.
     """
-    tmp = path.with_name(path.name + TMP_SUFFIX)
-    file = files.open(tmp)
+    write_beside(files, path, data)
+    put_in_place(files, path)
+
+
+def write_beside(files: Files, path: Path, data: bytes) -> None:
+    """Write NAME.tmp, durably. Whatever happens, `path` is not touched.
+
+    Raises:
+        OSError: As the disk says.
+    """
+    file = files.open(path.with_name(path.name + TMP_SUFFIX))
     try:
         file.truncate(0)
         file.append(data)
         file.sync()
     finally:
         file.close()
-    files.rename(tmp, path)
+
+
+def put_in_place(files: Files, path: Path) -> None:
+    """Replace `path` with what `write_beside` wrote. Durable once it returns."""
+    files.rename(path.with_name(path.name + TMP_SUFFIX), path)
     files.sync_directory(path.parent)
 
 

@@ -14,23 +14,23 @@ for nobody knows what the disk holds until it is opened again (fsyncgate: a seco
 report success for pages that the first one lost).
 """
 
+import errno
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from klamm.errors import ApiError, CorruptLogError, ErrorCode, StorageError
+from klamm.errors import ApiError, CorruptLogError, ErrorCode, NoSpaceError, StorageError
 from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.checkpoint import EpochStart
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer, Files
-from klamm.log.found import FoundRecord, found
+from klamm.log.found import FoundRecord, first_not_older, youngest_of
 from klamm.log.index import POSITION_MAX, RELATIVE_OFFSET_MAX
 from klamm.log.log_config import LogConfig as LogConfig
-from klamm.log.record_batch import BatchHeader, headers_in_order, read_records
-from klamm.log.records import Record
+from klamm.log.record_batch import BatchHeader, headers_in_order
 from klamm.log.recovery import OnCorruption, Recoverer, Recovery
 from klamm.log.segment import Segment
 from klamm.log.verify import find_damage
@@ -146,17 +146,22 @@ class Log:
         Raises:
             CorruptBatchError: Not whole batches, or not those that come next; nothing was
                 written.
+            NoSpaceError: The disk is full; nothing was written.
             StorageError: The disk failed, now or before.
         """
         self._check()
         headers = headers_in_order(batches, self._end_offset, self._last_epoch)
+        active, size_bytes, count = self._active, self._active.size_bytes, len(self._segments)
         try:
             if self._fits(headers, len(batches)):
-                self._active.append(batches, headers)
+                active.append(batches, headers)
             else:
                 self._append_with_rolls(memoryview(batches), headers)
         except OSError as error:
-            raise self._poison("append to", error) from error
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise self._poison("append to", error) from error
+            self._take_back(active, size_bytes, count)
+            raise NoSpaceError(str(active.path), len(batches)) from error
         for header in headers:
             if header.leader_epoch != self._last_epoch:
                 self._begin_epoch(Epoch(header.leader_epoch), Offset(header.base_offset))
@@ -228,26 +233,16 @@ class Log:
         self._check()
         for segment in self._segments:
             with self._reading(segment):
-                if segment.max_timestamp_ms < timestamp_ms:
-                    continue
-                for position, header in segment.walk(segment.position_before(timestamp_ms)):
-                    if header.max_timestamp_ms < timestamp_ms:
-                        continue
-                    for record in self._open_batch(segment, position, header):
-                        if record.timestamp_ms >= timestamp_ms:
-                            return found(record, header)
+                record = first_not_older(segment, timestamp_ms)
+            if record is not None:
+                return record
         return None
 
     def youngest_record(self) -> FoundRecord | None:
         """The first record with the largest timestamp; None if there is none."""
         self._check()
-        youngest = max(self._segments, key=self._max_timestamp_ms_of)
-        with self._reading(youngest):
-            at = youngest.youngest_batch()
-            for position, header in youngest.walk(at) if at is not None else ():
-                records = self._open_batch(youngest, position, header)
-                return found(max(records, key=lambda each: each.timestamp_ms), header)
-        return None
+        with self._reading(self._active):
+            return youngest_of(max(self._segments, key=lambda each: each.max_timestamp_ms))
 
     def flush(self) -> Offset:
         """Make everything appended so far durable. May run in another thread.
@@ -403,6 +398,16 @@ class Log:
             and (not headers or headers[-1].last_offset - active.base_offset <= RELATIVE_OFFSET_MAX)
         )
 
+    def _take_back(self, active: Segment, size_bytes: int, count: int) -> None:
+        """An append found no room: leave nothing of it."""
+        with self._disk, self._writing("take back a part of an append to"):
+            self._remove_segments_from(count)
+            self._active = active
+            if active.end_offset == self._end_offset:
+                active.take_back(size_bytes)
+            else:
+                active.truncate(size_bytes, self._end_offset)
+
     def _append_with_rolls(self, batches: memoryview, headers: list[BatchHeader]) -> None:
         """Batch by batch, with a new segment whenever one is full. Rare, so not clever."""
         position = 0
@@ -490,10 +495,3 @@ class Log:
             yield
         except OSError as error:
             raise StorageError(f"cannot read {segment.path}: {error}") from error
-
-    def _max_timestamp_ms_of(self, segment: Segment) -> int:
-        with self._reading(segment):
-            return segment.max_timestamp_ms
-
-    def _open_batch(self, segment: Segment, position: int, header: BatchHeader) -> list[Record]:
-        return read_records(segment.read(position, position + header.size_bytes))

@@ -227,6 +227,10 @@ class Segment:
                 self._youngest = TimeEntry(header.max_timestamp_ms, header.last_offset)
         self._bytes_since_entry = position - start
 
+    def take_back(self, size_bytes: int) -> None:
+        """Cut off what a failed `append` has left behind `size_bytes`."""
+        self._file.truncate(size_bytes)
+
     def write_indexes(self) -> None:
         """Write both index files whole. Not durable before `sync_indexes`."""
         self._time_index.add(self._youngest_entry())

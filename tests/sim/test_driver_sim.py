@@ -193,3 +193,42 @@ def test_a_slow_follower_slows_nobody(seed: int) -> None:
         assert len(history.claims) == claims
 
     run(seed, main, size=3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_leader_without_room_makes_way_and_comes_back_without_a_restart(seed: int) -> None:
+    """Scenario 34: a definite refusal, another leader, and all is well when there is room."""
+
+    async def main(world: World) -> None:
+        clients, history = Clients(world), world.history
+        for node in world.nodes:
+            node.start()
+
+        def acknowledged_after(count: int) -> bool:
+            for node in world.nodes:
+                if node.claims:
+                    clients.propose(node)
+            return len(history.acknowledged) > count
+
+        await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
+        (full,) = [node for node in world.nodes if node.claims]
+        life, refused = full.incarnation, len(history.refused)
+        full.files.capacity = sum(map(len, full.files.snapshot().values()))
+        await world.until(
+            lambda: (
+                not acknowledged_after(1 << 30)
+                and any(each.claims for each in world.nodes if each is not full)
+            ),
+            5.0,
+            "leader with room",
+        )
+        assert len(history.refused) > refused
+        count = len(history.acknowledged)
+        await world.until(lambda: acknowledged_after(count + 100), 5.0, "a hundred records")
+        assert full.recorder.end < history.end
+        full.files.heal()
+        await world.until(lambda: full.recorder.end == history.end, 5.0, "the full one's rest")
+        assert full.incarnation == life
+        assert full.running
+
+    run(seed, main, size=3)

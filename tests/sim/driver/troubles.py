@@ -21,6 +21,7 @@ KINDS = (
     "pause",
     "slow_disk",
     "broken_disk",
+    "full_disk",
     "rot",
     "forget",
     "resets",
@@ -36,6 +37,7 @@ CLOCK_STEPS_MS = (-HOUR_MS, HOUR_MS, -87_600 * HOUR_MS, 87_600 * HOUR_MS, -50, 5
 PROFILES: dict[str, dict[str, int]] = {
     "rot": {"rot": 8, "power": 3, "kill": 2, "cut_off": 2, "slow_disk": 1},
     "pages": {"broken_disk": 8, "power": 2, "blackout": 2},
+    "full": {"full_disk": 8, "kill": 1, "cut_off": 1, "resign": 1},
     "votes": {"forget": 8, "resign": 4, "cut_link": 4, "resets": 1},
 }
 """Weights that dwell on one kind of trouble, which then comes more often."""
@@ -139,6 +141,14 @@ class Troubles:
         node.files.fail(operation, self._rng.choice((errno.EIO, errno.ENOSPC)))
         self._later(self._duration(), node.files.heal)
         self._later(self._duration() + 3.0, lambda: self._start(node))
+
+    def _full_disk(self) -> None:
+        """Some bytes more fit, or none; and in a while there is room again (scenario 34)."""
+        node = self._some()
+        used = sum(map(len, node.files.snapshot().values()))
+        node.files.capacity = used + self._rng.choice((0, 40, 100, 400, 2_000))
+        self._later(2 * self._duration(), node.files.heal)
+        self._later(2 * self._duration() + 3.0, lambda: self._start(node))
 
     def _rot(self) -> None:
         """A bit flips: of one voter at a time, for a majority must be able to give it back."""

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from klamm.errors import StorageError
+from klamm.errors import NoSpaceError, StorageError
 from klamm.ids import LOG_START, Offset
 from klamm.log.files import SystemFiles
 from klamm.log.log import Log, LogConfig
@@ -85,17 +85,46 @@ def test_a_failed_read_does_not_poison() -> None:
     assert everything(log) == [batch(0), batch(1)]
 
 
-def test_a_full_disk_leaves_a_torn_tail_and_no_more() -> None:
+def test_a_full_disk_refuses_whole_and_goes_on_when_there_is_room() -> None:
+    """Scenario 34: at every byte; nothing of the append is left, not on the disk either."""
     size = len(batch(0))
-    for capacity in range(size, 3 * size):
+    for capacity in range(size, 10 * size, 7):
         files = SimFiles(capacity=capacity)
         log = open_log(files)
-        with pytest.raises(StorageError, match="No space left"):
+        with pytest.raises(NoSpaceError, match=f"no space left for .*: {size} bytes needed"):
             roll(log)
-        log.close()
+        kept = everything(log)
+        assert kept == [batch(at) for at in range(log.end_offset)]
+        left = sum(len(files.content(p)) for p in files.snapshot() if p.suffix == ".log")
+        assert left == size * len(kept)
         files.heal()
-        files.kill()
-        assert everything(open_log(files)) == [batch(at) for at in range(capacity // size)]
+        end = log.end_offset
+        log.append(batch(end))
+        assert everything(log) == [*kept, batch(end)]
+        log.flush()
+        files.crash(Random(capacity))
+        assert everything(open_log(files)) == [*kept, batch(end)]
+
+
+def test_no_room_for_many_batches_and_their_segments() -> None:
+    """One append of several segments: all of it, or nothing."""
+    many = b"".join(batch(at) for at in range(1, 30))
+    for capacity in range(100, 2_400, 37):
+        files = SimFiles()
+        log = open_log(files)
+        fill(log, [1])
+        files.capacity = capacity
+        with pytest.raises(NoSpaceError):
+            log.append(many)
+        assert everything(log) == [batch(0)]
+        assert [name for name in files.list(DIRECTORY) if name.endswith(".log")] == [
+            "00000000000000000000.log"
+        ]
+        files.capacity = None
+        log.append(many)
+        assert everything(log) == [batch(at) for at in range(30)]
+        log.close()
+        assert everything(open_log(files)) == [batch(at) for at in range(30)]
 
 
 def test_a_sync_that_failed_is_never_believed_later() -> None:

@@ -1,0 +1,47 @@
+"""Scenario 34: a full disk is no reason to hold on, nor to storm."""
+
+import pytest
+
+from controller.raft.effects import Renounce, SaveQuorumState, SendRequest
+from controller.raft.events import Moment, NoRoomFound, TimePassed
+from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
+from controller.raft.no_room import NO_ROOM_MS
+from controller.raft.state import Follower, Resigned
+from controller.raft.step import step
+from tests.unit.raft.voter import EPOCH, FOLLOWER, NOW, ROLES, leader, voter
+
+
+def test_a_leader_gives_up() -> None:
+    state, effects = step(leader(), NoRoomFound(), NOW)
+    assert isinstance(state.role, Resigned)
+    assert Renounce(EPOCH) in effects
+    asked = [each.request for each in effects if isinstance(each, SendRequest)]
+    assert asked
+    assert all(isinstance(each, EndQuorumEpochRequest) for each in asked)
+
+
+def test_a_follower_asks_again_later_and_stays_one() -> None:
+    state, effects = step(voter(FOLLOWER), NoRoomFound(), NOW)
+    assert effects == ()
+    role = state.role
+    assert isinstance(role, Follower)
+    assert not role.lost
+    assert NOW.now_ms + 200 < role.retry_ms < role.deadline_ms
+    _, (asked,) = step(state, TimePassed(), Moment(now_ms=role.retry_ms, draw=0.5))
+    assert isinstance(asked, SendRequest)
+    assert isinstance(asked.request, FetchRequest)
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_whoever_it_was_stands_only_when_there_may_be_room(role: str) -> None:
+    state, effects = step(voter(ROLES[role]), NoRoomFound(), NOW)
+    assert not any(isinstance(each, SaveQuorumState) for each in effects)
+    assert state.next_deadline_ms > NOW.now_ms
+    while state.next_deadline_ms < NOW.now_ms + NO_ROOM_MS:
+        state, _ = step(state, TimePassed(), Moment(now_ms=state.next_deadline_ms, draw=0.5))
+        assert state.role_name != "prospective"
+    for _ in range(20):
+        state, _ = step(state, TimePassed(), Moment(now_ms=state.next_deadline_ms, draw=0.5))
+        if state.role_name == "prospective":
+            return
+    pytest.fail("it never stood again")
