@@ -1,0 +1,108 @@
+"""A controller that was away while the log went on without its beginning (rows 106, 198)."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from klamm.client.client import ControllerClient
+from klamm.v1 import admin_pb2, records_pb2
+from tests.process.running import Running, running
+
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+
+SMALL = {
+    "metadata.log.segment.bytes": "65536",
+    "metadata.log.max.record.bytes.between.snapshots": "32768",
+    "metadata.max.retention.bytes": "131072",
+}
+INSTALLED = "snapshot installed"
+TOPICS = 100
+KEY = "retention.ms"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tmp_path_factory.mktemp("snapshots") / "dir", SMALL) as it:
+        yield it
+
+
+class Writer:
+    """Alters a config of every topic, again and again: a hundred records a call."""
+
+    def __init__(self, cluster: Running) -> None:
+        self.value = 1_000_000
+        self.ending = False
+        self._client = ControllerClient(cluster.cluster.controller_addresses)
+
+    async def write(self, calls: int) -> None:
+        for _ in range(calls):
+            if self.ending:
+                break
+            self.value += 1
+            resources = [
+                admin_pb2.AlterConfigResource(
+                    resource_type=records_pb2.CONFIG_RESOURCE_TYPE_TOPIC,
+                    resource_name=f"topic-{each}",
+                    alterations=[
+                        admin_pb2.AlterConfig(
+                            key=KEY,
+                            operation=admin_pb2.ALTER_CONFIG_OPERATION_SET,
+                            value=str(self.value),
+                        )
+                    ],
+                )
+                for each in range(TOPICS)
+            ]
+            request = admin_pb2.IncrementalAlterConfigsRequest(resources=resources)
+            answer = await self._client.incremental_alter_configs(request)
+            assert all(each.error_code == 0 for each in answer.results)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def open_writer(cluster: Running) -> Writer:
+    return Writer(cluster)  # Its client belongs to the loop that it is made in.
+
+
+def begins_at(cluster: Running, name: str) -> int:
+    """The first offset of a controller's metadata log."""
+    segments = (cluster.directory / name).rglob("__cluster_metadata-0/*.log")
+    return min(int(each.stem) for each in segments)
+
+
+def values(cluster: Running) -> set[str]:
+    """Of the config, as the active controller knows them."""
+    return {topic.configs[KEY] for topic in cluster.topics()}
+
+
+def test_a_controller_that_was_away_catches_up_by_snapshot(small: Running) -> None:
+    for each in range(TOPICS):
+        small.create_topic(f"topic-{each}", 1, 1)
+    active = small.active_controller()
+    laggard = next(each for each in small.controllers if each != active)
+    writer = small.do(open_writer(small))
+    small.stop(laggard)
+    told = small.log(laggard).count(INSTALLED)
+
+    async def trimmed() -> bool:
+        await writer.write(5)
+        return begins_at(small, active) > 1_000
+
+    small.until(trimmed, "the active controller's log to begin later", 120)
+    writing = asyncio.run_coroutine_threadsafe(writer.write(100_000), small._loop)
+    small.start(laggard)
+
+    async def installed() -> bool:
+        return small.log(laggard).count(INSTALLED) > told
+
+    small.until(installed, f"{laggard} to install a snapshot", 60)
+    writer.ending = True
+    writing.result(60)
+    # The two others depend on it now, and it has what they have.
+    small.kill(active)
+    small.wait_active_controller(other_than=active)
+    small.do(writer.close())
+    assert values(small) == {str(writer.value)}
+    small.start(active)
