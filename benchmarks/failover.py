@@ -59,9 +59,8 @@ async def transfers(
 ) -> list[float]:
     """Seconds from the request to hand over until the new leader's first write has committed.
 
-    The request goes on a connection of its own; the writer hears of the new leader as any client
-    does. Asked and written at once: the write waits for the new leader, and is not held up by the
-    answer to the request.
+    One after the other: the request is answered when the new leader has claimed its epoch, and the
+    write follows. So the figure holds a whole write besides.
     """
     took: list[float] = []
     other = ControllerClient(cluster.controller_addresses)
