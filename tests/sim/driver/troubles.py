@@ -9,6 +9,9 @@ import errno
 import random
 from collections.abc import Callable, Sequence
 
+from controller.quorum.port import Quorum
+from klamm.errors import KlammError
+from klamm.ids import NodeId
 from tests.sim.driver.world import Node, World
 
 KINDS = (
@@ -42,6 +45,15 @@ PROFILES: dict[str, dict[str, int]] = {
 }
 """Weights that dwell on one kind of trouble, which then comes more often."""
 PROFILE_EVERY_S = 0.2
+
+
+async def hand_over(quorum: Quorum, to: int) -> None:
+    """Done, or refused, or unknown in words; nothing else."""
+    try:
+        done = await quorum.transfer(NodeId(to), 500)
+    except KlammError:
+        return
+    assert done.leader == to, f"{done} was to lead to {to}"
 
 
 class Troubles:
@@ -172,9 +184,15 @@ class Troubles:
         self._world.network.break_some(self._rng.choice((0.3, 1.0)))
 
     def _resign(self) -> None:
-        for node in self._world.nodes:
-            if node.claims and node.quorum is not None:
+        """To whoever is there; each other time to the next node, be it there or not."""
+        nodes = self._world.nodes
+        for node, after in zip(nodes, (*nodes[1:], nodes[0]), strict=True):
+            if not node.claims or node.quorum is None:
+                continue
+            if self.counts["resign"] % 2:
                 self._world.network.spawn(node.incarnation, node.quorum.resign, 500)
+            else:
+                self._world.network.spawn(node.incarnation, hand_over, node.quorum, after.id)
 
     def _clock_step(self) -> None:
         """Somebody sets a machine's wall clock; only its monotonic clock may time anything."""
