@@ -179,6 +179,12 @@ class Disk:
             place += 1
         return found
 
+    @property
+    def names_disks(self) -> bool:
+        """Does what is durable say which disk each voter has?"""
+        said = [voters for offset, voters in self.voters() if offset < self.durable_end]
+        return bool(said) and all(each.directory_id is not None for each in said[-1].voters)
+
     def chain(self) -> EpochChain:
         """As recovery finds it: from the start, the batches, and nothing else."""
         counts: dict[int, int] = {}

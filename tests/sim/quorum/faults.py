@@ -58,6 +58,8 @@ class Faults:
     clog: bool = False
     """Links stop one by one, and come back in another order."""
     full_disk: bool = False
+    empty_disk: bool = False
+    """Voters come back with another disk, and nothing on it."""
     slow_disk: bool = False
     crash_soon_after: str = ""
     """Requests of this type bring a crash of one of their ends a moment later, by `crash_soon`."""
@@ -262,6 +264,21 @@ def transfers(rng: random.Random) -> Faults:
     )
 
 
+def strangers(rng: random.Random) -> Faults:
+    """Voters that lose their disks, and others that are down or cut off at the time."""
+    return Faults(
+        voters=rng.choice((3, 5)),
+        empty_disk=True,
+        crash_after_append=0.05,
+        misfortune_every_ms=400.0,
+        downtime_ms=(5.0, 300.0),
+        proposal_every_ms=40.0,
+        election_timeout_ms=150,
+        fetch_timeout_ms=300,
+        pause=rng.random() < 0.3,
+    )
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
@@ -270,6 +287,7 @@ PROFILES = {
     "network": network,
     "late": late,
     "clocks": clocks,
+    "strangers": strangers,
     "laggards": laggards,
     "members": members,
     "transfers": transfers,
@@ -286,6 +304,7 @@ ROTATION = (
     "clocks",
     "members",
     "transfers",
+    "strangers",
 )
 
 

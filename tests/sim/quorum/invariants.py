@@ -115,7 +115,11 @@ class Invariants:
         if high_watermark == len(self.committed) and high_watermark > known:
             self.last_voters = node.state.voters.ids
         if high_watermark > known or not node.world.faults.change_every_ms:
-            self._durable_at_majority(node, high_watermark - 1, node.state.voters.ids)
+            lost = 0 if high_watermark > known else self._disks_lost(node)
+            self._durable_at_majority(node, high_watermark - 1, node.state.voters.ids, lost)
+
+    def _disks_lost(self, node: "Node") -> int:
+        return sum(each.is_new_disk for each in node.world.voters)
 
     def changing(self, node: "Node", voters: VoterSet) -> None:
         """14. One change at a time: by a leader that has committed in its epoch, when the last
@@ -128,16 +132,20 @@ class Invariants:
         assert self.committed[-1][0] <= node.state.epoch, "a later epoch has committed"
         assert share_majority(before, voters), f"{before.ids} and {voters.ids}"
 
-    def _durable_at_majority(self, node: "Node", offset: int, ids: tuple[NodeId, ...]) -> None:
-        """Of the voters that held where it was committed first."""
+    def _durable_at_majority(
+        self, node: "Node", offset: int, ids: tuple[NodeId, ...], lost: int = 0
+    ) -> None:
+        """Of the voters that held where it was committed first, but for disks lost since."""
         entry = self.committed[offset]
         voters = [each for each in node.world.nodes if each.id in ids]
         holders = [
             each.id
             for each in voters
-            if each.disk.durable_end > offset and each.disk.entries[offset] == entry
+            if not each.is_new_disk
+            and each.disk.durable_end > offset
+            and each.disk.entries[offset] == entry
         ]
-        assert len(holders) > len(voters) // 2, (
+        assert len(holders) > len(voters) // 2 - lost, (
             f"node {node.id} commits {offset}, durable at {holders} only"
         )
 
@@ -187,7 +195,8 @@ class Invariants:
     def truncated(self, node: "Node") -> None:
         """3 again: committed records stay on a majority of disks, whoever cuts its log."""
         if self.committed:
-            self._durable_at_majority(node, len(self.committed) - 1, self.last_voters)
+            end, lost = len(self.committed), self._disks_lost(node)
+            self._durable_at_majority(node, end - 1, self.last_voters, lost)
 
     def crashed(self, node: "Node") -> None:
         self.applied.pop(node.id, None)
@@ -198,7 +207,7 @@ class Invariants:
         if request.pre_vote:
             return
         epoch = request.epoch
-        self._one_vote(node.id, epoch, candidate)
+        self._one_vote(node, epoch, candidate)
         if not node.world.look_at_votes:
             return
         saved = node.disk.saved
@@ -208,14 +217,15 @@ class Invariants:
             assert saved.voted_for is not None, f"node {node.id}: no vote on disk"
             assert saved.voted_for.node_id == candidate, f"node {node.id}: another on disk"
 
-    def _one_vote(self, node_id: int, epoch: int, candidate: int) -> None:
-        other = self.votes.setdefault((node_id, epoch), candidate)
-        assert other == candidate, f"node {node_id} votes for {other} and {candidate} in {epoch}"
+    def _one_vote(self, node: "Node", epoch: int, candidate: int) -> None:
+        voter = node.config.directory_id.int
+        other = self.votes.setdefault((voter, epoch), candidate)
+        assert other == candidate, f"node {node.id} votes for {other} and {candidate} in {epoch}"
 
     def requesting(self, node: "Node", request: Request) -> None:
         match request:
             case VoteRequest(pre_vote=False, epoch=epoch):
-                self._one_vote(node.id, epoch, node.id)
+                self._one_vote(node, epoch, node.id)
             case FetchRequest(log_end=log_end):
                 assert log_end.offset <= node.disk.durable_end, (
                     f"node {node.id} acknowledges {log_end.offset}, "

@@ -78,6 +78,8 @@ class Node:
         self.world = world
         self.id = node_id
         self.disk = Disk()
+        self.is_new_disk = False
+        """It has lost the one that it began with."""
         self.machine = Machine()
         self.contact = Contact()
         self.state: RaftState | None = None
@@ -148,6 +150,14 @@ class Node:
         self.world.invariants.crashed(self)
         self.world.clients.crashed(self)
         self.world.peer_died(self.id)
+
+    def replace_disk(self) -> None:
+        """Another one, with an id of its own and nothing on it."""
+        assert self.state is None, "not while it runs"
+        self.disk = Disk()
+        self.is_new_disk = True
+        directory_id = DirectoryId(UUID(int=self.config.directory_id.int + 1_000))
+        self.config = replace(self.config, directory_id=directory_id)
 
     def resume(self) -> None:
         """Go on after a pause: everything that came in the meantime comes now."""

@@ -110,7 +110,17 @@ def _leads_for_ever() -> list[Patch]:
     return [(state, "quorum_until_ms", never), (leadership, "quorum_until_ms", never)]
 
 
+def _an_id_is_a_voter() -> list[Patch]:
+    """Whoever has a voter's id is that voter, with whatever disk (KIP-853)."""
+
+    def admits(self: Any, key: Any) -> bool:
+        return bool(self.voters.find(key.node_id) is not None)
+
+    return [(state.RaftState, "admits", admits)]
+
+
 MUTANTS = (
+    Mutant("an id is a voter", "with whatever disk", _an_id_is_a_voter, "strangers"),
     Mutant(
         "reads before the first commit",
         "of the leader's epoch",

@@ -45,6 +45,7 @@ class Troubles:
         self.kinds += ["clog"] if self.faults.clog else []
         self.kinds += ["pause", "pause"] if self.faults.pause else []
         self.kinds += ["fill_disk"] if self.faults.full_disk else []
+        self.kinds += ["empty_disk"] if self.faults.empty_disk else []
         self.kinds += ["slow_disk"] if self.faults.slow_disk else []
         self.kinds += ["transfer", "transfer"] if self.faults.transfer else []
 
@@ -159,6 +160,19 @@ class Troubles:
             victim.disk.is_full = False
 
         self.world.after(self.rng.uniform(10, 3_000), make_room)
+
+    def _empty_disk(self, victim: "Node") -> None:
+        """It crashes, and comes back with another disk, which is empty (scenario 19).
+
+        Of every committed record a good copy stays: less than half of the voters lose their disks,
+        and none before everybody's log names all of them.
+        """
+        others = [each for each in self.world.voters if each is not victim]
+        lost = sum(each.is_new_disk for each in others) + 1
+        named = all(each.is_new_disk or each.disk.names_disks for each in self.world.voters)
+        if victim.id < self.faults.voters and named and 2 * lost < self.faults.voters:
+            self.crash(victim)
+            victim.replace_disk()
 
     def _slow_disk(self, victim: "Node") -> None:
         victim.fsync_ms = self.rng.choice(((50.0, 300.0), (500.0, 2_000.0)))
