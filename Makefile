@@ -46,6 +46,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.failover
 	$(BIN)/python -m benchmarks.commit
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.snapshot
 
 $(VENV)/.run: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
