@@ -1,13 +1,20 @@
-"""Reads a metadata log from a node's files, whether the node runs or not. Changes nothing."""
+"""Reads a metadata log or a snapshot of it from a node's files, whether the node runs or not.
+
+Changes nothing. Header, footer and voters of a snapshot are shown like its records.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import Message
+
 from klamm.cli import output
 from klamm.errors import StartError
+from klamm.log.files import SystemFiles
 from klamm.log.record_batch import iter_batches, read_records, verify_checksum
 from klamm.log.records import ControlType, CorruptBatchError, Record, control_type
+from klamm.log.snapshot import SUFFIX, CorruptSnapshotError, SnapshotFiles, parse_name
 from klamm.v1 import metadata_pb2, records_pb2
 
 METADATA_LOG = "__cluster_metadata-0"
@@ -20,17 +27,17 @@ def read_metadata_log(directory: Path, from_offset: int) -> Iterator[dict[str, A
     controller's answers, a file may hold records that never commit.
 
     Args:
-        directory: A node's data directory, or the log's own.
+        directory: A node's data directory, or the log's own; or one snapshot, a file.
         from_offset: Records below are passed over.
 
     Raises:
         StartError: There is no log, it cannot be read, or a batch in it is corrupt.
     """
-    inside = directory / METADATA_LOG
-    folder = inside if inside.is_dir() else directory
-    segments = sorted(folder.glob("*.log"))
-    if not segments:
-        raise StartError(f"There is no {METADATA_LOG}, and no segment of a log, in {directory}.")
+    if directory.suffix == SUFFIX:
+        segments = [directory]
+        _check_snapshot(directory)
+    else:
+        segments = _segments(directory)
     for segment in segments:
         try:
             yield from _read_segment(segment, from_offset)
@@ -40,17 +47,39 @@ def read_metadata_log(directory: Path, from_offset: int) -> Iterator[dict[str, A
             raise StartError(f"{segment} is corrupt: {error}.") from error
 
 
+def _check_snapshot(path: Path) -> None:
+    snapshot_id = parse_name(path.name)
+    if snapshot_id is None or not path.is_file():
+        raise StartError(f"There is no snapshot {path}.")
+    try:
+        SnapshotFiles(SystemFiles(), path.parent).verify(snapshot_id)
+    except OSError as error:
+        raise StartError(f"Cannot read {path}: {error.strerror}.") from error
+    except CorruptSnapshotError as error:
+        raise StartError(f"{error}.") from error
+
+
+def _segments(directory: Path) -> list[Path]:
+    inside = directory / METADATA_LOG
+    folder = inside if inside.is_dir() else directory
+    segments = sorted(folder.glob("*.log"))
+    if not segments:
+        raise StartError(f"There is no {METADATA_LOG}, and no segment of a log, in {directory}.")
+    return segments
+
+
 def _read_segment(segment: Path, from_offset: int) -> Iterator[dict[str, Any]]:
     for header, data in iter_batches(segment.read_bytes()):
         if not verify_checksum(data):
             raise CorruptBatchError(f"the batch at offset {header.base_offset} fails its checksum")
         for record in read_records(data):
             if record.offset >= from_offset:
-                event = _control_event(record) if header.is_control else _data_event(record)
+                event = metadata_pb2.WatchEvent() if header.is_control else _data_event(record)
                 event.offset = record.offset
                 event.epoch = header.leader_epoch
                 event.timestamp_ms = record.timestamp_ms
-                yield output.message_json(event)
+                said = _control(record) if header.is_control else {}
+                yield output.message_json(event) | said
 
 
 def _data_event(record: Record) -> metadata_pb2.WatchEvent:
@@ -63,8 +92,18 @@ def _data_event(record: Record) -> metadata_pb2.WatchEvent:
     )
 
 
-def _control_event(record: Record) -> metadata_pb2.WatchEvent:
-    if control_type(record.key) != ControlType.LEADER_CHANGE:
-        return metadata_pb2.WatchEvent()
-    change = records_pb2.LeaderChangeRecord.FromString(record.value or b"")
-    return metadata_pb2.WatchEvent(leader_change=change)
+def _control(record: Record) -> dict[str, Any]:
+    """What a control record says, by its name; nothing of one that is not known."""
+    kind = control_type(record.key)
+    if kind not in _CONTROL:
+        return {}
+    name, message = _CONTROL[ControlType(kind)]
+    return {name: output.message_json(message.FromString(record.value or b""))}
+
+
+_CONTROL: dict[ControlType, tuple[str, type[Message]]] = {
+    ControlType.LEADER_CHANGE: ("leader_change", records_pb2.LeaderChangeRecord),
+    ControlType.VOTERS: ("voters", records_pb2.VotersRecord),
+    ControlType.SNAPSHOT_HEADER: ("snapshot_header", records_pb2.SnapshotHeaderRecord),
+    ControlType.SNAPSHOT_FOOTER: ("snapshot_footer", records_pb2.SnapshotFooterRecord),
+}

@@ -28,6 +28,9 @@ FOREVER_S = 10.0**6
 """A person who follows stops by Ctrl-C."""
 
 
+CONTROL_RECORDS = ("leader_change", "voters", "snapshot_header", "snapshot_footer")
+
+
 @app.callback()
 def _metadata() -> None:
     """The cluster's metadata."""
@@ -45,7 +48,7 @@ def dump(
     ] = False,
     log_dir: Annotated[
         Path | None,
-        typer.Option("--log-dir", help="Read a node's files, without asking anyone."),
+        typer.Option("--log-dir", help="Read a node's files, or one .checkpoint, asking nobody."),
     ] = None,
     directory: DirOption = None,
     controller: ControllerOption = None,
@@ -60,6 +63,7 @@ def dump(
     klamm metadata dump --follow --from-offset 100
     klamm metadata dump --image
     klamm metadata dump --log-dir DIR/controller-1/data
+    klamm metadata dump --log-dir DIR/controller-1/data/__cluster_metadata-0/….checkpoint
     """
     if log_dir is not None:
         from klamm.cli.log_files import read_metadata_log
@@ -135,7 +139,7 @@ def _write_events(events: Iterable[dict[str, Any]], format_: Output) -> None:
 
 def _line(event: dict[str, Any]) -> str:
     """One record for people: where it stands, and what it says."""
-    body = event.get("record") or {"leader_change": event.get("leader_change")}
+    body = event.get("record") or {key: event[key] for key in CONTROL_RECORDS if key in event}
     said = " ".join(f"{kind} {_brief(value)}" for kind, value in body.items())
     return f"{event['offset']:>10} epoch {event['epoch']:<5} {said}"
 
