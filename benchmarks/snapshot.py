@@ -163,15 +163,14 @@ async def commits(cluster: LocalCluster, seconds: float) -> tuple[list[float], l
     try:
         for each in range(100):
             await write(client, str(each + 1_000))  # the warm-up
-        end = time.monotonic() + 4 * seconds
-        wrote = False
-        while time.monotonic() < end and not (wrote and len(usual) > 3 * len(during) / 2):
+        end = last = time.monotonic() + 4 * seconds
+        while time.monotonic() < min(end, last + seconds / 2):
             before = is_writing(cluster)
             began = time.monotonic()
+            last = began if before else last
             await write(client, str(round(began * 1_000)))
             took = time.monotonic() - began
             if before:
-                wrote = True
                 during.append(took)
                 writing_s += took
             else:
