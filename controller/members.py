@@ -27,7 +27,7 @@ from controller.raft.voters import (
     VoterSet,
 )
 from klamm.clock import Clock
-from klamm.errors import ApiError, ErrorCode, NotControllerError
+from klamm.errors import ApiError, CommitUnknownError, ErrorCode, NotControllerError
 from klamm.ids import DirectoryId, Offset
 from klamm.telemetry import logs
 
@@ -139,7 +139,13 @@ class Members:
             except VotersUnchangedError as error:
                 await self._not_now(error.why, str(error), deadline_ms)
         left_ms = max(1, self._left_ms(deadline_ms))
-        await self._quorum.wait_committed(epoch, end, left_ms)
+        try:
+            await self._quorum.wait_committed(epoch, end, left_ms)
+        except CommitUnknownError:
+            # A leader that removes itself ends its epoch with that very commit.
+            known = self._quorum.high_watermark >= end
+            if not known or self._quorum.voters.voters != seen.voters.voters:
+                raise
         voters = self._quorum.voters
         _log.info("the voters changed", voters=",".join(map(str, voters.ids)), offset=end - 1)
         return Changed(before=seen.before, after=seen.after, voters=voters, end_offset=end)

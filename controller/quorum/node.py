@@ -192,6 +192,7 @@ class QuorumNode:
             request_timeout_ms=config.request_timeout_ms,
             endpoint=config.raft.endpoint,
             bootstrap=config.bootstrap,
+            configured=config.raft.voters,
             connect=connect,
         )
         driver = QuorumDriver(state, store=store, peers=peers, clock=clock, rng=rng)

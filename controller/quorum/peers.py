@@ -49,6 +49,9 @@ _log = logs.logger("controller.quorum")
 FIRST_BOOTSTRAP = -2
 """Kafka's: addresses without a known id have ids from here downwards."""
 
+OTHER_ADDRESS_S = 1.0
+"""So long a voter is tried at one address before the other, if it has two."""
+
 INTRODUCED_MAX = 32
 """Controllers that the log does not name, and that peers told of."""
 
@@ -70,6 +73,7 @@ class GrpcPeers:
         request_timeout_ms: int,
         endpoint: Endpoint | None = None,
         bootstrap: Sequence[str] = (),
+        configured: VoterSet | None = None,
         connect: Connect = open_channel,
     ) -> None:
         """
@@ -80,12 +84,17 @@ class GrpcPeers:
             endpoint: Where this controller itself is reached.
             bootstrap: `host:port` of controllers to ask who leads; their ids are FIRST_BOOTSTRAP,
                 and downwards.
+            configured: Voters as this node's configuration has them: tried in turn with the log's
+                addresses, where those lead nowhere. All nodes may have moved while they were down.
             connect: Gives a channel to `host:port`; it may connect when it likes.
         """
         self._endpoint = endpoint
         self._bootstrap = {
             NodeId(FIRST_BOOTSTRAP - place): address for place, address in enumerate(bootstrap)
         }
+        self._configured = {} if configured is None else _addresses(configured)
+        self._moved: set[NodeId] = set()
+        """Those that are tried where the configuration has them."""
         self._voters: dict[NodeId, str] = {}
         self._introduced: dict[NodeId, str] = {}
         """Others, as peers told of them: leaders that our own log does not name yet."""
@@ -103,10 +112,9 @@ class GrpcPeers:
 
     def use(self, voters: VoterSet) -> None:
         """Keep a connection to each of them but this node."""
-        self._voters = {
-            each.node_id: format_address(each.endpoint.host, each.endpoint.port)
-            for each in voters.voters
-            if each.endpoint is not None
+        before, self._voters = self._voters, _addresses(voters)
+        self._moved = {
+            each for each in self._moved if before.get(each) == self._voters.get(each, "")
         }
         self._connect_all()
 
@@ -122,6 +130,7 @@ class GrpcPeers:
 
     def _connect_all(self) -> None:
         wanted = {**self._bootstrap, **self._introduced, **self._voters}
+        wanted.update({each: self._configured[each] for each in self._moved})
         wanted.pop(self._me.node_id, None)
         for node_id, peer in list(self._peers.items()):
             if wanted.get(node_id) != peer.address:
@@ -132,7 +141,16 @@ class GrpcPeers:
                 peer = self._peers[node_id] = _Peer(
                     node_id, address, self._connect(address), self._post, self.introduce
                 )
-                self._spawn(peer.keep_connected())
+                self._spawn(self._keep_connected(peer))
+
+    def _unreachable(self, node_id: NodeId) -> None:
+        """Nobody is there: try the other address, if there is one."""
+        self._moved ^= {node_id}
+        self._connect_all()
+
+    def _has_other(self, node_id: NodeId) -> bool:
+        known = self._voters.get(node_id)
+        return known is not None and self._configured.get(node_id, known) != known
 
     def send(self, effect: SendRequest) -> None:
         peer = self._peers.get(effect.to)
@@ -191,6 +209,15 @@ class GrpcPeers:
             endpoint=None if self._endpoint is None else endpoint_to_wire(self._endpoint),
         )
 
+    async def _keep_connected(self, peer: "_Peer") -> None:
+        if not self._has_other(peer.node_id):
+            await peer.keep_connected()
+            return
+        if await peer.connected(OTHER_ADDRESS_S):
+            await peer.keep_connected()
+        elif self._peers.get(peer.node_id) is peer:
+            self._unreachable(peer.node_id)
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = None
@@ -200,6 +227,14 @@ class GrpcPeers:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+
+def _addresses(voters: VoterSet) -> dict[NodeId, str]:
+    return {
+        each.node_id: format_address(each.endpoint.host, each.endpoint.port)
+        for each in voters.voters
+        if each.endpoint is not None
+    }
 
 
 class _Peer:
@@ -300,6 +335,15 @@ class _Peer:
                 refusal=refusal.name,
             )
         self._strange = strange
+
+    async def connected(self, timeout_s: float) -> bool:
+        """Whether a connection stands within so long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._channel.channel_ready()
+        except (TimeoutError, grpc.aio.UsageError):
+            return False
+        return True
 
     async def keep_connected(self) -> None:
         """Have the connection stand before it is needed."""

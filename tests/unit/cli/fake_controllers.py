@@ -54,6 +54,14 @@ class FakeControllers:
         self._hear(request)
         return admin.CreateTopicsResponse(results=self.results)
 
+    async def change_voters(
+        self, request: admin.ChangeVotersRequest, timeout_ms: int
+    ) -> admin.ChangeVotersResponse:
+        self._hear(request)
+        (answer,) = self.results
+        assert isinstance(answer, admin.ChangeVotersResponse)
+        return answer
+
     async def delete_topics(
         self, request: admin.DeleteTopicsRequest, timeout_ms: int
     ) -> admin.DeleteTopicsResponse:
