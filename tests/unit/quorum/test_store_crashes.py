@@ -1,0 +1,70 @@
+"""Scenarios 37, 38, 39: power cut at every operation of the store; what it had said holds."""
+
+from random import Random
+
+import pytest
+
+from controller.quorum.opening import open_disk
+from controller.quorum.store import LogStore
+from controller.raft.effects import AppendRecords, SaveQuorumState
+from controller.raft.voters import ReplicaKey
+from klamm.clock import SystemClock
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset
+from klamm.log.log import LogConfig
+from klamm.log.records import NewRecord
+from tests.sim.disk import PowerCutError, SimFiles
+from tests.unit.quorum.test_opening import ROOT
+
+CONFIG = LogConfig(segment_bytes=300)
+"""Rolls with every few batches."""
+
+
+class Said:
+    """What the store has promised so far."""
+
+    def __init__(self) -> None:
+        self.epoch = Epoch(0)
+        self.saving = Epoch(0)
+        self.durable = Offset(0)
+
+
+async def work(store: LogStore, said: Said) -> None:
+    """Append, roll, flush, save, truncate, close: as the driver does, in its order."""
+    end = said.durable
+    for epoch in (Epoch(1), Epoch(2), Epoch(2_500)):
+        said.saving = epoch
+        voted = ReplicaKey(node_id=NodeId(2))
+        await store.save(SaveQuorumState(epoch=epoch, voted_for=voted, leader=NO_NODE))
+        said.epoch = epoch
+        for _ in range(4):
+            records = (NewRecord(value=b"v" * 30),)
+            store.append_records(AppendRecords(base_offset=end, epoch=epoch, records=records))
+            end = Offset(end + 1)
+        said.durable = await store.flush()
+        # What a follower cuts off it does not vouch for any more.
+        said.durable = end = Offset(end - 2)
+        await store.truncate(end)
+    store.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_at_every_operation(seed: int) -> None:
+    operation = 0
+    while True:
+        files, said = SimFiles(), Said()
+        store = LogStore.open(files, ROOT, SystemClock(), CONFIG, has_peers=True)
+        files.crash_at_operation = files.operations + operation
+        try:
+            await work(store, said)
+            ended = True
+        except PowerCutError:
+            ended = False
+        files.crash(Random(1_000 * seed + operation))
+        found = open_disk(files, ROOT, CONFIG, has_peers=True)
+        assert found.distrust is None, f"operation {operation}: {found.distrust}"
+        assert found.saved.epoch in {said.epoch, said.saving}
+        assert found.log.end_offset >= said.durable
+        if ended:
+            break
+        operation += 1
+    assert operation > 60
