@@ -263,13 +263,20 @@ def _partitions(record: PartitionRecord) -> pb.PartitionRecord:
 
 
 def _read_partitions(message: pb.PartitionRecord) -> PartitionRecord:
+    # Partitions of one topic often have the same replicas: then they share one tuple.
+    known: dict[tuple[NodeId, ...], tuple[NodeId, ...]] = {}
+
+    def nodes(ids: Iterable[int]) -> tuple[NodeId, ...]:
+        found = _nodes(ids)
+        return known.setdefault(found, found)
+
     return PartitionRecord(
         topic_id=_topic_id(message.topic_id),
         partitions=tuple(
             NewPartition(
                 partition=each.partition,
-                replicas=_nodes(each.replicas),
-                isr=_nodes(each.isr),
+                replicas=nodes(each.replicas),
+                isr=nodes(each.isr),
                 leader=NodeId(each.leader),
                 leader_epoch=Epoch(each.leader_epoch),
                 partition_epoch=each.partition_epoch,
