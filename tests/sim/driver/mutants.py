@@ -63,12 +63,16 @@ def _save_beside() -> list[Patch]:
     """As the fsync of the log: the answer does not wait for it."""
     real = QuorumDriver._carry_out
 
-    async def carry_out(self: Any, effect: Any) -> None:
+    async def save(store: Any, effect: Any) -> None:
+        await asyncio.sleep(0.1)
+        await store.save(effect)
+
+    async def carry_out(self: Any, effect: Any, tasks: Any) -> None:
         if isinstance(effect, SaveQuorumState):
-            task = asyncio.get_running_loop().create_task(self._store.save(effect))
+            task = asyncio.get_running_loop().create_task(save(self._store, effect))
             self.__dict__.setdefault("_saves", []).append(task)
         else:
-            await real(self, effect)
+            await real(self, effect, tasks)
 
     return [(QuorumDriver, "_carry_out", carry_out)]
 
