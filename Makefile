@@ -4,13 +4,14 @@
 # make lint    ruff, mypy, import contracts
 # make proto   generate klamm/v1 from proto/klamm/v1
 # make sim     fresh simulation seeds for SECONDS (default 600) each: the core, the real driver
-# make fuzz    hostile bytes into the Kafka codec, INPUTS of them (default 1000000)
+# make fuzz    hostile bytes into every decoder, INPUTS of them (default 10000000); TARGET=… for one
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
-INPUTS ?= 1000000
+INPUTS ?= 10000000
+TARGET ?= all
 
 .PHONY: run test lint proto sim fuzz format bench clean
 
@@ -27,8 +28,8 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: $(VENV)/.dev
-	$(BIN)/python -m tests.fuzz.kafka_codec --inputs $(INPUTS)
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --target $(TARGET) --inputs $(INPUTS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -57,6 +58,11 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+# Where there is no wheel of atheris, the plain engine does without.
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/pip install --quiet --only-binary atheris --group fuzz || echo "no atheris here: fuzzing without coverage"
 	touch $@
 
 clean:

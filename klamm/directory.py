@@ -29,6 +29,7 @@ META_PROPERTIES = "meta.properties"
 LOCK = ".lock"
 
 _VERSION = "1"
+_NODE_ID_DIGITS_MAX = 10
 _KEYS = ("version", "cluster.id", "node.id", "directory.id")
 _NOT_OURS = frozenset({LOCK, META_PROPERTIES + TMP_SUFFIX, "lost+found"})
 """What may stand in a directory that counts as empty."""
@@ -140,7 +141,7 @@ def _load(
     except CorruptCheckpointError as error:
         raise _damaged(meta_path, str(error)) from error
     if data is not None:
-        meta = _parse(meta_path, data)
+        meta = parse_meta(meta_path, data)
         _check_owner(path, meta, cluster_id, node_id)
         if data != meta.encode():  # From before it had a checksum.
             _write(files, path, meta)
@@ -192,7 +193,12 @@ def _draw_id() -> UUID:
     return drawn
 
 
-def _parse(meta_path: Path, data: bytes) -> MetaProperties:
+def parse_meta(meta_path: Path, data: bytes) -> MetaProperties:
+    """What a file at `meta_path` says.
+
+    Raises:
+        StartError: It is damaged, or of another version.
+    """
     try:
         text = open_lines(data).decode()
     except UnicodeDecodeError as error:
@@ -217,15 +223,16 @@ def _parse(meta_path: Path, data: bytes) -> MetaProperties:
             f"{meta_path} is of version {values['version']!r}, and this program knows only "
             f"{_VERSION}. Start the version that wrote it, or choose another directory."
         )
-    if not (values["node.id"].isdigit() and values["node.id"].isascii()):
-        raise _damaged(meta_path, f"node.id is {values['node.id']!r}, not a number")
+    number = values["node.id"]
+    if not (number.isdigit() and number.isascii() and len(number) <= _NODE_ID_DIGITS_MAX):
+        raise _damaged(meta_path, f"node.id is {number[:40]!r}, not a number")
     try:
         directory_id = parse_uuid(values["directory.id"])
     except ValueError as error:
         raise _damaged(meta_path, f"directory.id: {error}") from error
     return MetaProperties(
         cluster_id=values["cluster.id"],
-        node_id=NodeId(int(values["node.id"])),
+        node_id=NodeId(int(number)),
         directory_id=DirectoryId(directory_id),
     )
 

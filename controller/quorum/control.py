@@ -107,7 +107,7 @@ def endpoint_to_wire(at: Endpoint) -> pb.Endpoint:
 def _voters_in(batch: memoryview) -> VoterHistory:
     return tuple(
         (record.offset, _voters_from_wire(record.value or b""))
-        for record in read_records(batch)
+        for record in read_records(batch, limit=len(batch))  # Ours are not compressed.
         if control_type(record.key) == ControlType.VOTERS
     )
 

@@ -55,6 +55,12 @@ OTHER_ADDRESS_S = 1.0
 INTRODUCED_MAX = 32
 """Controllers that the log does not name, and that peers told of."""
 
+_STRANGE = {
+    Refusal.INCONSISTENT_CLUSTER_ID: "a voter's address answers as another cluster",
+    Refusal.INVALID_VOTER_KEY: "a voter's address answers as another node",
+    Refusal.DUPLICATE_VOTER: "a voter says that it has this node's id: it is in use twice",
+}
+
 Post = Callable[[Event], None]
 Connect = Callable[[str], grpc.aio.Channel]
 Introduce = Callable[[NodeId, Endpoint], None]
@@ -326,10 +332,10 @@ class _Peer:
 
     def _tell_strangeness(self, refusal: Refusal) -> None:
         """Once, and not with each of the calls that go on."""
-        strange = refusal in (Refusal.INCONSISTENT_CLUSTER_ID, Refusal.INVALID_VOTER_KEY)
+        strange = refusal in _STRANGE
         if strange and not self._strange:
             _log.warning(
-                "a voter's address answers as another cluster or node",
+                _STRANGE[refusal],
                 voter=self.node_id,
                 address=self.address,
                 refusal=refusal.name,

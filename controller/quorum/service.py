@@ -18,6 +18,7 @@ from controller.quorum.control import endpoint_from_wire, endpoint_to_wire
 from controller.quorum.downloads import DOWNLOADS_MAX, Downloads, observe
 from controller.quorum.introductions import Introductions
 from controller.quorum.messages import (
+    DIRECTORY_ID_BYTES,
     WireRequest,
     end_to_wire,
     log_end,
@@ -35,6 +36,7 @@ from klamm.clock import Clock
 from klamm.errors import DefiniteError, OverloadedError
 from klamm.ids import NO_NODE, NodeId, Offset
 from klamm.metadata.records import Endpoint
+from klamm.rpc.parsing import refuse_unreadable
 from klamm.rpc.status import CompactedError
 from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
@@ -51,6 +53,8 @@ STREAMS_MAX = 1_024
 FETCH_WAIT_MS_MAX = 30_000
 FETCH_BYTES_MAX = 8 * 1024 * 1024
 READ_INDEX_MS = 2_000
+DOUBLES_MAX = 16
+"""Disks that have our id and are told of; more are refused in silence."""
 
 _Answer = TypeVar(
     "_Answer",
@@ -78,6 +82,8 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         self._streams: dict[NodeId, object] = {}
         """The newest stream of each voter."""
         self._stream_count = 0
+        self._doubles: set[bytes] = set()
+        """Disks of others that have our id, as they say."""
 
     async def Vote(self, request: pb.VoteRequest, context: object) -> pb.VoteResponse:
         """Give or refuse a vote or a pre-vote."""
@@ -105,18 +111,22 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             await context.write(self._refused(pb.QUORUM_ERROR_OVERLOADED))
             return
         self._stream_count += 1
-        stream, voter = object(), NO_NODE
+        stream = object()
+        voter: NodeId | None = None
         try:
-            while isinstance(request := await context.read(), pb.FetchRequest):
-                if not request.observer and self._strangeness(request.caller) is None:
-                    if voter == NO_NODE:
-                        self._tell_of_stranger(request.caller)
-                    voter = NodeId(request.caller.node_id)
-                    self._streams[voter] = stream
+            while True:
+                request: object = await context.read()
+                if not isinstance(request, pb.FetchRequest):
+                    await refuse_unreadable(request, context)
+                    return
+                if voter in (None, NO_NODE) and not request.observer:
+                    voter = self._voter_of(request.caller, first=voter is None)
+                    if voter != NO_NODE:
+                        self._streams[voter] = stream
                 await context.write(await self._fetch(request))
         finally:
             self._stream_count -= 1
-            if voter != NO_NODE and self._streams.get(voter) is stream:
+            if voter is not None and self._streams.get(voter) is stream:
                 del self._streams[voter]
                 self._driver.post(StreamLost(voter))
 
@@ -141,7 +151,7 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         self, request: pb.ReadIndexRequest, context: object
     ) -> pb.ReadIndexResponse:
         """The leader's read index, for a standby."""
-        refused = self._strangeness(request.caller)
+        refused = self._strangeness_of_voter(request.caller)
         offset = Offset(0)
         if refused is None:
             try:
@@ -166,11 +176,7 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
 
     async def _ask(self, request: WireRequest, kind: type[_Answer]) -> _Answer:
         """What the core answers."""
-        refused = self._strangeness(request.caller)
-        if refused is None and request.caller.node_id == self._quorum.node_id:
-            # Nobody else has this id: an observer may have a broker's that is the same.
-            _log.warning("a peer calls itself by this node's id", peer=request.caller.directory_id)
-            refused = pb.QUORUM_ERROR_INVALID_VOTER_KEY
+        refused = self._strangeness_of_voter(request.caller)
         if refused is None:
             try:
                 sender = replica_key(request.caller)
@@ -275,18 +281,37 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             high_watermark=self._quorum.high_watermark,
         )
 
-    def _tell_of_stranger(self, caller: pb.Caller) -> None:
-        """Somebody has a voter's id, and not its disk: served, and without a vote."""
+    def _voter_of(self, caller: pb.Caller, *, first: bool) -> NodeId:
+        """Whose stream this is; NO_NODE if it is no voter's, and its end says nothing."""
         try:
             key = replica_key(caller)
         except ValueError:
-            return
-        if key.node_id in self._driver.state.voters.ids and not self._driver.state.admits(key):
+            return NO_NODE
+        if self._strangeness_of_voter(caller) is not None:
+            return NO_NODE
+        state = self._driver.state
+        if state.admits(key):
+            return key.node_id
+        if first and key.node_id in state.voters.ids:
+            # Served, and without a vote.
             _log.warning(
                 "a node has a voter's id and another disk; it has no vote",
                 node=key.node_id,
                 disk=key.directory_id,
             )
+        return NO_NODE
+
+    def _tell_of_double(self, caller: pb.Caller) -> None:
+        """Somebody has our id: said once for each of its disks."""
+        disk = caller.directory_id[:DIRECTORY_ID_BYTES]
+        if disk in self._doubles or len(self._doubles) >= DOUBLES_MAX:
+            return
+        self._doubles.add(disk)
+        _log.warning(
+            "another process has this node's id; it is refused. One of the two needs another",
+            node=self._quorum.node_id,
+            disk=disk.hex(),
+        )
 
     def _strangeness(self, caller: pb.Caller) -> pb.QuorumError.ValueType | None:
         """Why this caller is not listened to at all; None if it is."""
@@ -295,3 +320,13 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         if caller.receiver_id not in (NO_NODE, self._quorum.node_id):
             return pb.QUORUM_ERROR_INVALID_VOTER_KEY
         return None
+
+    def _strangeness_of_voter(self, caller: pb.Caller) -> pb.QuorumError.ValueType | None:
+        """As `_strangeness`, of one that speaks as a controller: brokers count their ids apart."""
+        strange = self._strangeness(caller)
+        if strange is None and caller.node_id < 0:
+            return pb.QUORUM_ERROR_INVALID_REQUEST
+        if strange is None and caller.node_id == self._quorum.node_id:
+            self._tell_of_double(caller)
+            return pb.QUORUM_ERROR_DUPLICATE_VOTER
+        return strange

@@ -61,6 +61,29 @@ def disturbs(state: RaftState, candidate: ReplicaKey) -> bool:
     return state.leader != NO_NODE and not state.admits(candidate)
 
 
+def names_second_leader(state: RaftState, event: Event) -> bool:
+    """Does a message name another leader of this epoch than the one we know?
+
+    A majority elects one, so no voter says that: a node's id is used twice, or somebody lies. It
+    is not believed, and who is followed already stays the leader.
+    """
+    match event:
+        case RequestReceived(sender=sender, request=BeginQuorumEpochRequest(epoch=epoch)):
+            named = sender.node_id
+        case ResponseReceived(response=response):
+            epoch, named = response.epoch, response.leader
+        case _:
+            return False
+    if epoch != state.epoch or named in (NO_NODE, state.config.me):
+        return False
+    match state.role:
+        case Leader():
+            return True
+        case Follower(leader=known) | Prospective(leader=known):
+            return known not in (NO_NODE, named)
+    return False
+
+
 def _seen(
     state: RaftState, epoch: Epoch, leader: NodeId, moment: Moment, *, leader_speaks: bool = False
 ) -> Step:
@@ -72,11 +95,8 @@ def _seen(
     if epoch < state.epoch or known == NO_NODE:
         return state, ()
     match state.role:
-        case Leader():
-            raise AssertionError(f"{known} leads epoch {epoch}, and so do I")
-        case Follower(leader=followed):
-            assert followed == known, f"{followed} and {known} both lead epoch {epoch}"
-            return state, ()
+        case Follower():
+            return state, ()  # The same one: see `names_second_leader`.
         case Prospective(leader=lost) if lost == known and not leader_speaks:
             # Somebody still hears the leader that we lost; that alone does not bring it back.
             return state, ()
@@ -148,6 +168,14 @@ def leave(
 
 def save(state: RaftState) -> SaveQuorumState:
     return SaveQuorumState(epoch=state.epoch, voted_for=state.voted_for, leader=state.leader)
+
+
+def refuse_second_leader(state: RaftState, call: int) -> Step:
+    """What such a Begin is told."""
+    answer = BeginQuorumEpochResponse(
+        refusal=Refusal.INVALID_REQUEST, epoch=state.epoch, leader=state.leader
+    )
+    return state, (SendResponse(call, answer),)
 
 
 def on_begin_request(

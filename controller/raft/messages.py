@@ -30,6 +30,7 @@ class Refusal(IntEnum):
     POSITION_OUT_OF_RANGE = 8
     BROKER_NOT_AVAILABLE = 9
     OVERLOADED = 10
+    DUPLICATE_VOTER = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

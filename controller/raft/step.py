@@ -75,6 +75,11 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     Returns:
         The next state, and the effects that the shell must carry out, in order.
     """
+    if epoch.names_second_leader(state, event):
+        if isinstance(event, RequestReceived):
+            return epoch.refuse_second_leader(state, event.call)
+        assert isinstance(event, ResponseReceived)
+        event = RequestFailed(event.sender, event.request)
     after, entered = epoch.observe(state, event, moment)
     after, effects = _dispatch(after, event, moment)
     if after.download is not None and after.download.epoch != after.epoch:

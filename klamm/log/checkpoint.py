@@ -27,6 +27,8 @@ TMP_SUFFIX = ".tmp"
 CHECKPOINT_BYTES_MAX = 64 * 1024 * 1024
 
 _VERSION = "0"
+_DIGITS_MAX = 19
+"""Of an offset, which has 63 bits."""
 
 EpochStart = tuple[Epoch, Offset]
 
@@ -152,7 +154,7 @@ def _rows(files: Files, path: Path, columns: int) -> list[list[str]] | None:
 
 
 def _number(path: Path, text: str) -> int:
-    # int() alone would take "1_0", "+1" and the digits of other scripts.
-    if not (text.isdigit() and text.isascii()):
-        raise CorruptCheckpointError(f"{path}: {text!r} is not a number")
+    # int() alone would take "1_0", "+1" and the digits of other scripts, and not 5,000 digits.
+    if not (text.isdigit() and text.isascii() and len(text) <= _DIGITS_MAX):
+        raise CorruptCheckpointError(f"{path}: {text[:40]!r} is not a number")
     return int(text)

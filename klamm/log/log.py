@@ -390,13 +390,11 @@ class Log:
     def _fits(self, headers: list[BatchHeader], size_bytes: int) -> bool:
         """May the batches go into the active segment?"""
         active = self._active
-        if active.size_bytes == 0:
-            return size_bytes <= self.config.segment_bytes or len(headers) == 1
-        return (
-            active.size_bytes + size_bytes <= min(self.config.segment_bytes, POSITION_MAX)
-            and active.index_bytes < self.config.index_bytes_max
-            and (not headers or headers[-1].last_offset - active.base_offset <= RELATIVE_OFFSET_MAX)
-        )
+        near = not headers or headers[-1].last_offset - active.base_offset <= RELATIVE_OFFSET_MAX
+        if not active.size_bytes:
+            return near and (size_bytes <= self.config.segment_bytes or len(headers) == 1)
+        room = min(self.config.segment_bytes, POSITION_MAX) - active.size_bytes
+        return near and size_bytes <= room and active.index_bytes < self.config.index_bytes_max
 
     def _take_back(self, active: Segment, size_bytes: int, count: int) -> None:
         """An append found no room: leave nothing of it."""

@@ -66,6 +66,8 @@ _BASE_OFFSET = struct.Struct(">q")
 _LEADER_EPOCH = struct.Struct(">i")
 _UNDER_CHECKSUM = struct.Struct(">hiqqqhii")
 _CHECKSUM_START = 21
+OFFSET_MAX = 2**63 - 1
+"""No record has it: the offset after the last one must have a name too."""
 _LENGTH_MIN = HEADER_BYTES - LENGTH_END
 
 assert _HEADER.size == HEADER_BYTES
@@ -156,7 +158,8 @@ def peek_header(data: bytes | bytearray | memoryview, start: int = 0) -> BatchHe
         raise CorruptBatchError(f"magic {header.magic}, only {MAGIC} is known")
     if header.batch_length < _LENGTH_MIN:
         raise CorruptBatchError(f"a batch length of {header.batch_length}, below {_LENGTH_MIN}")
-    if header.base_offset < 0 or header.last_offset_delta < 0:
+    offset, more = header.base_offset, header.last_offset_delta
+    if offset < 0 or more < 0 or offset + more >= OFFSET_MAX:
         raise CorruptBatchError(f"offsets {header.base_offset} and {header.last_offset_delta} more")
     return header
 

@@ -20,9 +20,10 @@ from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Files
-from klamm.log.index import CorruptIndexError
+from klamm.log.index import RELATIVE_OFFSET_MAX, CorruptIndexError
 from klamm.log.record_batch import (
     HEADER_BYTES,
+    OFFSET_MAX,
     BatchHeader,
     epoch_is_sealed_or_bare,
     peek_header,
@@ -32,6 +33,9 @@ from klamm.log.records import CorruptBatchError
 from klamm.log.segment import Segment
 
 SCAN_BYTES = 1024 * 1024
+SEARCH_PASSES_MAX = 16
+"""A search behind damage reads as much as so often the whole. Bytes that are made to look like
+headers, which a client can have stored, would else cost the square of their number."""
 SEARCH_OFFSETS_MAX = 2**31
 """How much further than expected a batch's offset may be to be taken for one of this log."""
 
@@ -135,7 +139,7 @@ class Recoverer:
             stem, _, suffix = name.rpartition(".")
             if f".{suffix}" == checkpoint.TMP_SUFFIX:
                 self._files.remove(self._directory / name)
-            elif suffix == "log" and len(stem) == _SEGMENT_NAME_DIGITS and stem.isdigit():
+            elif suffix == "log" and _is_base(stem):
                 bases.append(Offset(int(stem)))
         return bases
 
@@ -305,6 +309,12 @@ class Recoverer:
         self._files.sync_directory(self._directory)
 
 
+def _is_base(stem: str) -> bool:
+    """Is this the first offset of a segment? There are digits that int() does not take."""
+    digits = len(stem) == _SEGMENT_NAME_DIGITS and stem.isascii() and stem.isdigit()
+    return digits and int(stem) < OFFSET_MAX
+
+
 class _Scan:
     """Each whole, sound batch from a position on; then where and why it stopped."""
 
@@ -356,6 +366,8 @@ class _Scan:
             return "the checksum is not that of the bytes"
         if header.base_offset != self.offset:
             return f"offset {header.base_offset} where {self.offset} should be"
+        if header.last_offset - self._segment.base_offset > RELATIVE_OFFSET_MAX:
+            return f"offset {header.last_offset} is more than a segment holds"
         if self._epochs_sealed and not epoch_is_sealed_or_bare(header):
             return f"epoch {header.leader_epoch}, and {header.base_sequence} under the checksum"
         if header.leader_epoch < self.epoch:
@@ -376,10 +388,12 @@ def _whole_batch_after(segment: Segment, position: int, expected: Offset) -> Off
 
     One at `position` itself is sound but for its place, which no torn write explains: an epoch
     before it is wrong, or batches are missing. A damaged length cannot be believed, so every
-    byte is tried that could be a batch's magic.
+    byte is tried that could be a batch's magic; until SEARCH_PASSES_MAX, when the next that looks
+    like one is taken for one.
     """
     raw = segment.read(position, segment.size_bytes)
     data = memoryview(raw)
+    budget_bytes = SEARCH_PASSES_MAX * len(raw)
     magic = raw.find(b"\x02", _MAGIC_POSITION)
     while magic >= 0:
         start = magic - _MAGIC_POSITION
@@ -394,6 +408,7 @@ def _whole_batch_after(segment: Segment, position: int, expected: Offset) -> Off
             continue
         if start + header.size_bytes > len(raw):
             continue
-        if verify_checksum(data[start : start + header.size_bytes]):
+        budget_bytes -= header.size_bytes
+        if budget_bytes < 0 or verify_checksum(data[start : start + header.size_bytes]):
             return Offset(header.base_offset)
     return None

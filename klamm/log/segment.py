@@ -17,6 +17,7 @@ from klamm.log.files import Buffer, Files
 from klamm.log.index import (
     NO_TIMESTAMP,
     OFFSET_ENTRY_BYTES,
+    RELATIVE_OFFSET_MAX,
     CorruptIndexError,
     OffsetEntry,
     OffsetIndex,
@@ -205,6 +206,10 @@ class Segment:
             if position + header.size_bytes > end:
                 raise CorruptLogError(
                     str(self.path), position, f"{header.size_bytes} bytes, of which some are there"
+                )
+            if not 0 <= header.last_offset - self.base_offset <= RELATIVE_OFFSET_MAX:
+                raise CorruptLogError(
+                    str(self.path), position, f"offset {header.last_offset} has no place here"
                 )
             yield position, header
             position += header.size_bytes

@@ -3,8 +3,9 @@
     MetadataDelta(image) ── replay(record, offset) … ──▶ apply(provenance) ──▶ the next image
 
 The image it began with is left alone. Replay cannot refuse: the controller has checked each record
-against the image that it replays into, so a KeyError or AssertionError here means a corrupt log or
-a bug, and stops the process. Source: KIP-631; spec kraft 2.3 for the merge rules.
+against the image that it replays into, so a KeyError, IndexError or AssertionError here means a
+corrupt log or a bug; the loader names the offset, and the process stops. Source: KIP-631; spec
+kraft 2.3 for the merge rules.
 """
 
 from dataclasses import replace
@@ -151,6 +152,7 @@ class MetadataDelta:
 
     def _add_topic(self, record: TopicRecord) -> None:
         assert self._named(record.name) is None, f"a topic {record.name} is there already"
+        assert not self._is_known(record.topic_id), f"a topic {record.topic_id} is there already"
         self.topics_changed[record.topic_id] = TopicImage(
             topic_id=record.topic_id, name=record.name
         )
@@ -168,6 +170,7 @@ class MetadataDelta:
         topic = self._topic(record.topic_id)
         partitions = list(topic.partitions)
         for change in record.changes:
+            assert change.partition >= 0, f"partition {change.partition}"
             partitions[change.partition] = _changed(partitions[change.partition], change)
         self.topics_changed[record.topic_id] = replace(topic, partitions=tuple(partitions))
 
@@ -183,6 +186,11 @@ class MetadataDelta:
         assert topic_id not in self.topics_removed, f"topic {topic_id} is removed"
         changed = self.topics_changed.get(topic_id)
         return self.image.topics.by_id[topic_id] if changed is None else changed
+
+    def _is_known(self, topic_id: TopicId) -> bool:
+        """Also one that is removed: an id names one life."""
+        changed = topic_id in self.topics_changed or topic_id in self.topics_removed
+        return changed or topic_id in self.image.topics.by_id
 
     def _named(self, name: str) -> TopicId | None:
         if name in self._names:

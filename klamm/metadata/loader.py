@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
-from klamm.log.record_batch import iter_batches, read_records
-from klamm.metadata.codec import decode
+from klamm.log.record_batch import iter_batches, read_records, verify_checksum
+from klamm.log.records import CorruptBatchError, Record
+from klamm.metadata.codec import UnknownRecordError, decode
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.snapshot import difference
@@ -66,7 +67,9 @@ class MetadataLoader:
             high_watermark: End of what is committed.
 
         Raises:
-            UnknownRecordError: A record cannot be read.
+            CorruptBatchError: They are damaged, or not those that come next.
+            UnknownRecordError: A record cannot be read, or does not fit what is before it. Either
+                way nothing was taken.
         """
         delta = MetadataDelta(self.image)
         end = self.image.provenance
@@ -75,12 +78,13 @@ class MetadataLoader:
                 break
             if header.last_offset < end.offset:
                 continue
-            assert header.base_offset == end.offset, (
-                f"a batch at {header.base_offset}, where {end.offset} was due"
-            )
+            if header.base_offset != end.offset:
+                raise CorruptBatchError(f"offset {header.base_offset}, {end.offset} comes next")
+            if not verify_checksum(batch):
+                raise CorruptBatchError(f"the batch at {end.offset} has not its checksum")
             if not header.is_control:
-                for record in read_records(batch):
-                    delta.replay(decode(record), record.offset)
+                for record in read_records(batch, limit=len(batch)):
+                    _replay(delta, record)
             end = OffsetAndEpoch(Epoch(header.leader_epoch), Offset(header.last_offset + 1))
             self.loaded_bytes += header.size_bytes
             self.last_timestamp_ms = header.max_timestamp_ms
@@ -167,3 +171,13 @@ class MetadataLoader:
                     offset=self.end.offset,
                 )
         self.wake()
+
+
+def _replay(delta: MetadataDelta, record: Record) -> None:
+    try:
+        delta.replay(decode(record), record.offset)
+    except (KeyError, IndexError, AssertionError) as error:
+        raise UnknownRecordError(
+            f"the metadata record at offset {record.offset} does not fit what is before it: "
+            f"{type(error).__name__} {error}"
+        ) from error

@@ -34,8 +34,8 @@ class Unreadable:
 class ReadableRequests(grpc.aio.ServerInterceptor):
     """Lets calls through to their handlers as long as their requests can be read.
 
-    A handler that reads by `context.read()` is given `Unreadable` and sees to it itself: it is
-    not of the type that it waits for.
+    A handler that reads by `context.read()` is given `Unreadable`, and passes it to
+    `refuse_unreadable` itself.
     """
 
     async def intercept_service(
@@ -71,7 +71,7 @@ def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 def _unary(handle: Any) -> Any:
     async def checked(request: Any, context: "Context") -> Any:
-        await _refuse_unreadable(request, context)
+        await refuse_unreadable(request, context)
         return await handle(request, context)
 
     return checked if inspect.iscoroutinefunction(handle) else handle
@@ -79,7 +79,7 @@ def _unary(handle: Any) -> Any:
 
 def _stream(handle: Any) -> Any:
     async def checked(request: Any, context: "Context") -> AsyncIterator[Any]:
-        await _refuse_unreadable(request, context)
+        await refuse_unreadable(request, context)
         async with aclosing(handle(request, context)) as answers:
             async for answer in answers:
                 yield answer
@@ -90,7 +90,7 @@ def _stream(handle: Any) -> Any:
 def _streams(handle: Any) -> Any:
     async def readable(requests: AsyncIterator[Any], context: "Context") -> AsyncIterator[Any]:
         async for request in requests:
-            await _refuse_unreadable(request, context)
+            await refuse_unreadable(request, context)
             yield request
 
     async def checked(requests: AsyncIterator[Any], context: "Context") -> AsyncIterator[Any]:
@@ -101,6 +101,7 @@ def _streams(handle: Any) -> Any:
     return checked if inspect.isasyncgenfunction(handle) else handle
 
 
-async def _refuse_unreadable(request: Any, context: "Context") -> None:
+async def refuse_unreadable(request: Any, context: "Context") -> None:
+    """End the call with INVALID_ARGUMENT, if the request is none; else do nothing."""
     if isinstance(request, Unreadable):
         await abort(context, BadRequestError({"request": f"is no message: {request.reason}"}))

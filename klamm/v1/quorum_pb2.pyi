@@ -48,6 +48,8 @@ class _QuorumErrorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuorumErr
     """The responder is shutting down or starting (Kafka 8)."""
     QUORUM_ERROR_OVERLOADED: _QuorumError.ValueType  # 10
     """A named limit of the responder is reached."""
+    QUORUM_ERROR_DUPLICATE_VOTER: _QuorumError.ValueType  # 20
+    """The caller has the responder's own node.id: it is in use twice (Kafka 126)."""
 
 class QuorumError(_QuorumError, metaclass=_QuorumErrorEnumTypeWrapper):
     """Why a quorum request was refused."""
@@ -74,6 +76,8 @@ QUORUM_ERROR_BROKER_NOT_AVAILABLE: QuorumError.ValueType  # 9
 """The responder is shutting down or starting (Kafka 8)."""
 QUORUM_ERROR_OVERLOADED: QuorumError.ValueType  # 10
 """A named limit of the responder is reached."""
+QUORUM_ERROR_DUPLICATE_VOTER: QuorumError.ValueType  # 20
+"""The caller has the responder's own node.id: it is in use twice (Kafka 126)."""
 Global___QuorumError: _TypeAlias = QuorumError  # noqa: Y015
 
 @_typing.final

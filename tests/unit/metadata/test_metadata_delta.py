@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.record_batch import build_batch
-from klamm.log.records import NewRecord, Record
+from klamm.log.records import CorruptBatchError, NewRecord, Record
 from klamm.metadata.codec import UnknownRecordError, cause_of, decode, encode
 from klamm.metadata.delta import MetadataDelta, replay
 from klamm.metadata.image import EMPTY, MetadataImage
@@ -266,9 +266,24 @@ def test_what_is_not_committed_waits_and_what_was_seen_is_not_seen_again() -> No
     assert len(heard.images) == 2
 
 
-def test_a_gap_is_a_bug_and_stops_the_node() -> None:
-    with pytest.raises(AssertionError, match="0 was due"):
+def test_a_gap_is_refused() -> None:
+    with pytest.raises(CorruptBatchError, match="0 comes next"):
         MetadataLoader().load(batch(1, NoOpRecord()), Offset(9))
+
+
+def test_a_damaged_batch_is_refused() -> None:
+    data = bytearray(batch(0, NoOpRecord()))
+    data[-1] ^= 1
+    with pytest.raises(CorruptBatchError, match="checksum"):
+        MetadataLoader().load(bytes(data), Offset(9))
+
+
+def test_a_record_that_does_not_fit_is_named_and_nothing_is_taken() -> None:
+    loader = MetadataLoader()
+    gone = UnregisterBrokerRecord(broker_id=NodeId(7), broker_epoch=Offset(0))
+    with pytest.raises(UnknownRecordError, match="offset 0 does not fit what is before it"):
+        loader.load(batch(0, gone), Offset(9))
+    assert loader.image is EMPTY
 
 
 async def test_waiting_for_an_offset() -> None:

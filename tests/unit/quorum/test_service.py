@@ -102,7 +102,7 @@ async def test_a_peer_with_this_nodes_own_id_is_refused(tmp_path: Path) -> None:
             await stub.EndQuorumEpoch(pb.EndQuorumEpochRequest(caller=me, epoch=99)),
             await fetch(stub.Fetch(), pb.FetchRequest(caller=me, epoch=99, log_end=end)),
         ]
-        assert {each.error for each in answers} == {pb.QUORUM_ERROR_INVALID_VOTER_KEY}
+        assert {each.error for each in answers} == {pb.QUORUM_ERROR_DUPLICATE_VOTER}
         assert (active.node.epoch, active.node.role) == (epoch, "leader")
 
 

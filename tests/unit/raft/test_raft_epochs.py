@@ -3,6 +3,7 @@
 import pytest
 
 from controller.raft.effects import SaveQuorumState, SendResponse
+from controller.raft.events import ResponseReceived
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
@@ -10,10 +11,12 @@ from controller.raft.messages import (
     Refusal,
     Request,
     VoteRequest,
+    VoteResponse,
 )
 from controller.raft.state import Follower, Unattached
-from klamm.ids import Epoch, Offset
-from tests.unit.raft.voter import EPOCH, ROLES, answer_of, ask, at, leader, voter
+from controller.raft.step import step
+from klamm.ids import Epoch, NodeId, Offset
+from tests.unit.raft.voter import EPOCH, NOW, ROLES, answer_of, ask, at, leader, voter
 
 END = at(9, 4)
 
@@ -118,8 +121,24 @@ def test_an_announcement_in_the_same_epoch_is_followed(role: str) -> None:
     assert state.leader == 2
 
 
-def test_two_leaders_in_one_epoch_stop_the_process() -> None:
-    with pytest.raises(AssertionError, match="leads epoch 5, and so do I"):
-        ask(leader(), 2, begin(5))
-    with pytest.raises(AssertionError, match="both lead epoch 5"):
-        ask(STATES["follower"], 3, begin(5))
+@pytest.mark.parametrize(
+    ("role", "stranger"), [("leader", 2), ("follower", 3), ("lost follower", 9)]
+)
+def test_a_second_leader_of_an_epoch_is_refused_and_changes_nothing(
+    role: str, stranger: int
+) -> None:
+    before = STATES[role]
+    state, effects = ask(before, stranger, begin(5))
+    assert answer_of(effects).refusal is Refusal.INVALID_REQUEST
+    assert len(effects) == 1
+    assert state == before
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_an_answer_that_names_a_second_leader_is_not_believed(role: str) -> None:
+    before = STATES[role]
+    asked = VoteRequest(epoch=EPOCH, log_end=END)
+    answer = VoteResponse(epoch=EPOCH, leader=NodeId(9), vote_granted=True)
+    state, effects = step(before, ResponseReceived(NodeId(3), asked, answer), NOW)
+    assert (state.role, state.epoch) == (before.role, before.epoch)
+    assert effects == ()

@@ -1,0 +1,25 @@
+"""All targets, by name."""
+
+from tests.fuzz import (
+    controller_requests,
+    kafka_codec,
+    log_files,
+    metadata_records,
+    quorum_messages,
+    record_batches,
+    small_files,
+)
+from tests.fuzz.target import Target
+
+TARGETS: dict[str, Target] = {
+    module.TARGET.name: module.TARGET
+    for module in (
+        quorum_messages,
+        metadata_records,
+        record_batches,
+        log_files,
+        small_files,
+        controller_requests,
+        kafka_codec,
+    )
+}
