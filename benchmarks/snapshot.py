@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from klamm.cluster.cluster import LocalCluster
 from klamm.errors import KlammError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.snapshot import format_name
+from klamm.metadata.checksum import checksum_of, partitions_digest
 from klamm.metadata.image import (
     BrokerImage,
     MetadataImage,
@@ -56,20 +58,22 @@ def image_of(topics: int, partitions: int) -> MetadataImage:
     by_id = {}
     for number in range(topics):
         topic_id = TopicId(UUID(int=number + 1))
+        all_of_it = tuple(
+            PartitionImage(
+                partition=each,
+                replicas=sets[each % 3],
+                isr=sets[each % 3],
+                leader=sets[each % 3][0],
+                leader_epoch=Epoch(3),
+                partition_epoch=9,
+            )
+            for each in range(partitions)
+        )
         by_id[topic_id] = TopicImage(
             topic_id=topic_id,
             name=f"topic-{number}",
-            partitions=tuple(
-                PartitionImage(
-                    partition=each,
-                    replicas=sets[each % 3],
-                    isr=sets[each % 3],
-                    leader=sets[each % 3][0],
-                    leader_epoch=Epoch(3),
-                    partition_epoch=9,
-                )
-                for each in range(partitions)
-            ),
+            partitions=all_of_it,
+            partitions_checksum=partitions_digest(topic_id, all_of_it),
         )
     brokers = {
         each: BrokerImage(
@@ -80,12 +84,13 @@ def image_of(topics: int, partitions: int) -> MetadataImage:
         )
         for each in nodes
     }
-    return MetadataImage(
+    image = MetadataImage(
         provenance=OffsetAndEpoch(EPOCH, END),
         brokers=Map(brokers),
         topics=TopicsImage(Map(by_id), Map({each.name: key for key, each in by_id.items()})),
         features=Map({"metadata.version": 22}),
     )
+    return replace(image, checksum=checksum_of(image))
 
 
 def snapshot_pieces(image: MetadataImage, voters: VoterSet) -> Iterator[bytes]:

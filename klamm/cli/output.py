@@ -51,6 +51,7 @@ def note(sentence: str) -> None:
 
 def message_json(message: "Message") -> dict[str, Any]:
     """A protobuf message under its own field names: numbers stay numbers, UUIDs are Kafka's.
+    A checksum, which has as many bytes, is in hex.
 
     Fields that are not there are left out, but a scalar without presence always has a value.
     """
@@ -70,7 +71,7 @@ def message_json(message: "Message") -> dict[str, Any]:
 
 def _value_json(value: Any, field: Any) -> Any:
     if isinstance(value, bytes):
-        return uuid_text(value)
+        return value.hex() if field.name == "checksum" else uuid_text(value)
     if field.enum_type is not None:
         by_number = field.enum_type.values_by_number
         return by_number[value].name if value in by_number else value

@@ -29,6 +29,7 @@ from klamm.metadata.records import (
     RegisterBrokerRecord,
     RemoveTopicRecord,
     ResourceType,
+    StateChecksumRecord,
     TopicRecord,
     UnregisterBrokerRecord,
 )
@@ -37,6 +38,8 @@ from klamm.v1 import records_pb2 as pb
 PRINCIPAL_HEADER = "principal"
 REQUEST_HEADER = "request"
 REQUEST_ID_HEADER = "request-id"
+
+_CHECKSUM_BYTES = 16
 
 
 class UnknownRecordError(KlammError):
@@ -122,7 +125,11 @@ def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
 
 
 def _small_to_proto(
-    record: ConfigRecord | ProducerIdsRecord | FeatureLevelRecord | NoOpRecord,
+    record: ConfigRecord
+    | ProducerIdsRecord
+    | FeatureLevelRecord
+    | NoOpRecord
+    | StateChecksumRecord,
 ) -> pb.MetadataRecord:
     match record:
         case ConfigRecord():
@@ -148,6 +155,14 @@ def _small_to_proto(
             )
         case NoOpRecord():
             return pb.MetadataRecord(no_op=pb.NoOpRecord())
+        case StateChecksumRecord():
+            return pb.MetadataRecord(
+                state_checksum=pb.StateChecksumRecord(
+                    offset=record.offset,
+                    checksum=record.checksum.to_bytes(_CHECKSUM_BYTES, "big"),
+                    format=record.format,
+                )
+            )
         case _:
             assert_never(record)
 
@@ -189,6 +204,8 @@ def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
             )
         case "no_op":
             return NoOpRecord()
+        case "state_checksum":
+            return _read_checksum(message.state_checksum)
         case _:
             raise ValueError("it is none of the records that this version knows")
 
@@ -322,6 +339,16 @@ def _read_config(message: pb.ConfigRecord) -> ConfigRecord:
         resource_name=message.resource_name,
         key=message.key,
         value=message.value if message.HasField("value") else None,
+    )
+
+
+def _read_checksum(message: pb.StateChecksumRecord) -> StateChecksumRecord:
+    if len(message.checksum) != _CHECKSUM_BYTES:
+        raise ValueError(f"a checksum has {_CHECKSUM_BYTES} bytes, not {len(message.checksum)}")
+    return StateChecksumRecord(
+        offset=Offset(message.offset),
+        checksum=int.from_bytes(message.checksum, "big"),
+        format=message.format,
     )
 
 

@@ -8,12 +8,14 @@ corrupt log or a bug; the loader names the offset, and the process stops. Source
 kraft 2.3 for the merge rules.
 """
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from immutables import Map
 
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
+from klamm.metadata import checksum
 from klamm.metadata.image import (
     BrokerImage,
     ConfigResource,
@@ -36,9 +38,27 @@ from klamm.metadata.records import (
     RegisterBrokerRecord,
     RemoveTopicRecord,
     ResourceType,
+    StateChecksumRecord,
     TopicRecord,
     UnregisterBrokerRecord,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A StateChecksumRecord, and what it was compared with."""
+
+    record: StateChecksumRecord
+    checksum: int
+    """Of the state that it was replayed over."""
+
+    @property
+    def comparable(self) -> bool:
+        return self.record.format == checksum.CHECKSUM_FORMAT
+
+    @property
+    def agrees(self) -> bool:
+        return not self.comparable or self.record.checksum == self.checksum
 
 
 class MetadataDelta:
@@ -55,6 +75,10 @@ class MetadataDelta:
         """None: unregistered."""
         self.configs_changed: dict[ConfigResource, Map[str, str]] = {}
         """All that is set on the resource now."""
+        self.statements: list[Statement] = []
+        """What the records said that the state hashes to, in their order."""
+        self._checksum = image.checksum
+        """Of the state by now, not reduced."""
         self._names: dict[str, TopicId] = {}
         self._features: Map[str, int] = image.features
         self._next_producer_id = image.next_producer_id
@@ -66,7 +90,7 @@ class MetadataDelta:
                 self._register(record, offset)
             case UnregisterBrokerRecord():
                 self._broker(record.broker_id, record.broker_epoch)
-                self.brokers_changed[record.broker_id] = None
+                self._set_broker(record.broker_id, None)
             case BrokerRegistrationChangeRecord():
                 self._change_registration(record)
             case TopicRecord():
@@ -81,16 +105,21 @@ class MetadataDelta:
                 self._configure(record)
             case ProducerIdsRecord():
                 assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
+                self._checksum -= checksum.producer_ids_digest(self._next_producer_id)
                 self._next_producer_id = record.next_producer_id
+                self._checksum += checksum.producer_ids_digest(self._next_producer_id)
             case FeatureLevelRecord():
                 self._set_feature(record)
             case NoOpRecord():
                 pass
+            case StateChecksumRecord():
+                self.statements.append(Statement(record, self._checksum % checksum.MODULUS))
             case _:
                 assert_never(record)
 
     def replace_the_rest(self, image: MetadataImage) -> None:
-        """Features and producer ids as in `image`, whatever they were."""
+        """Features, producer ids and the checksum as in `image`, whatever they were."""
+        self._checksum = image.checksum
         self._features = image.features
         self._next_producer_id = image.next_producer_id
 
@@ -103,12 +132,13 @@ class MetadataDelta:
             configs=self._apply_configs(),
             features=self._features,
             next_producer_id=self._next_producer_id,
+            checksum=self._checksum % checksum.MODULUS,
         )
 
     # ── brokers ──────────────────────────────────────────────────────────────────────────────
 
     def _register(self, record: RegisterBrokerRecord, offset: Offset) -> None:
-        self.brokers_changed[record.broker_id] = BrokerImage(
+        broker = BrokerImage(
             broker_id=record.broker_id,
             broker_epoch=offset if record.broker_epoch is None else record.broker_epoch,
             incarnation_id=record.incarnation_id,
@@ -116,6 +146,7 @@ class MetadataDelta:
             rack=record.rack,
             log_dirs=record.log_dirs,
         )
+        self._set_broker(record.broker_id, broker)
 
     def _change_registration(self, record: BrokerRegistrationChangeRecord) -> None:
         broker = self._broker(record.broker_id, record.broker_epoch)
@@ -123,14 +154,23 @@ class MetadataDelta:
             broker = replace(broker, fenced=record.fenced)
         if record.in_controlled_shutdown is not None:
             broker = replace(broker, in_controlled_shutdown=record.in_controlled_shutdown)
-        self.brokers_changed[record.broker_id] = broker
+        self._set_broker(record.broker_id, broker)
+
+    def _set_broker(self, broker_id: NodeId, broker: BrokerImage | None) -> None:
+        before = self._broker_now(broker_id)
+        if before is not None:
+            self._checksum -= checksum.broker_digest(before)
+        if broker is not None:
+            self._checksum += checksum.broker_digest(broker)
+        self.brokers_changed[broker_id] = broker
+
+    def _broker_now(self, broker_id: NodeId) -> BrokerImage | None:
+        if broker_id in self.brokers_changed:
+            return self.brokers_changed[broker_id]
+        return self.image.brokers.get(broker_id)
 
     def _broker(self, broker_id: NodeId, broker_epoch: Offset) -> BrokerImage:
-        broker = (
-            self.brokers_changed[broker_id]
-            if broker_id in self.brokers_changed
-            else self.image.brokers[broker_id]
-        )
+        broker = self._broker_now(broker_id)
         assert broker is not None, f"broker {broker_id} is not registered"
         assert broker.broker_epoch == broker_epoch, (
             f"broker {broker_id} is in epoch {broker.broker_epoch}, not {broker_epoch}"
@@ -157,6 +197,7 @@ class MetadataDelta:
             topic_id=record.topic_id, name=record.name
         )
         self._names[record.name] = record.topic_id
+        self._checksum += checksum.topic_digest(record.topic_id, record.name)
 
     def _add_partitions(self, record: PartitionRecord) -> None:
         topic = self._topic(record.topic_id)
@@ -164,23 +205,49 @@ class MetadataDelta:
         for new in record.partitions:
             assert new.partition == len(partitions), "partitions come in order"
             partitions.append(_created(new))
-        self.topics_changed[record.topic_id] = replace(topic, partitions=tuple(partitions))
+        added = tuple(partitions[len(topic.partitions) :])
+        self._set_partitions(topic, partitions, before=(), after=added)
 
     def _change_partitions(self, record: PartitionChangeRecord) -> None:
         topic = self._topic(record.topic_id)
         partitions = list(topic.partitions)
+        before, after = [], []
         for change in record.changes:
             assert change.partition >= 0, f"partition {change.partition}"
-            partitions[change.partition] = _changed(partitions[change.partition], change)
-        self.topics_changed[record.topic_id] = replace(topic, partitions=tuple(partitions))
+            before.append(partitions[change.partition])
+            after.append(_changed(partitions[change.partition], change))
+            partitions[change.partition] = after[-1]
+        self._set_partitions(topic, partitions, before=before, after=after)
+
+    def _set_partitions(
+        self,
+        topic: TopicImage,
+        partitions: Iterable[PartitionImage],
+        *,
+        before: Iterable[PartitionImage],
+        after: Iterable[PartitionImage],
+    ) -> None:
+        """`partitions` are all of them now; `before` became `after` in it."""
+        change = checksum.partitions_digest(topic.topic_id, after)
+        change -= checksum.partitions_digest(topic.topic_id, before)
+        self._checksum += change
+        self.topics_changed[topic.topic_id] = replace(
+            topic,
+            partitions=tuple(partitions),
+            partitions_checksum=topic.partitions_checksum + change,
+        )
 
     def _remove_topic(self, record: RemoveTopicRecord) -> None:
         topic = self._topic(record.topic_id)
+        self._checksum -= checksum.topic_sum(topic)
         self.topics_changed.pop(record.topic_id, None)
         self._names.pop(topic.name, None)
         self.topics_removed[record.topic_id] = topic
-        if self._config((ResourceType.TOPIC, topic.name)):
-            self.configs_changed[ResourceType.TOPIC, topic.name] = Map()
+        resource = (ResourceType.TOPIC, topic.name)
+        if config := self._config(resource):
+            for key, value in config.items():
+                self._checksum -= checksum.config_digest(resource, key, value)
+            self.configs_changed[resource] = Map()
 
     def _topic(self, topic_id: TopicId) -> TopicImage:
         assert topic_id not in self.topics_removed, f"topic {topic_id} is removed"
@@ -217,8 +284,11 @@ class MetadataDelta:
     def _configure(self, record: ConfigRecord) -> None:
         resource = (record.resource_type, record.resource_name)
         config = self._config(resource)
+        if (before := config.get(record.key)) is not None:
+            self._checksum -= checksum.config_digest(resource, record.key, before)
         if record.value is not None:
             config = config.set(record.key, record.value)
+            self._checksum += checksum.config_digest(resource, record.key, record.value)
         elif record.key in config:
             config = config.delete(record.key)
         self.configs_changed[resource] = config
@@ -239,7 +309,10 @@ class MetadataDelta:
         return configs.finish()
 
     def _set_feature(self, record: FeatureLevelRecord) -> None:
+        if (before := self._features.get(record.name)) is not None:
+            self._checksum -= checksum.feature_digest(record.name, before)
         if record.level:
+            self._checksum += checksum.feature_digest(record.name, record.level)
             self._features = self._features.set(record.name, record.level)
         elif record.name in self._features:
             self._features = self._features.delete(record.name)

@@ -71,6 +71,8 @@ class TopicImage:
     name: str
     partitions: tuple[PartitionImage, ...] = ()
     """Indexed by partition number."""
+    partitions_checksum: int = field(default=0, compare=False, repr=False)
+    """What the partitions add to the image's checksum; the delta keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class MetadataImage:
     configs: Map[ConfigResource, Map[str, str]] = field(default_factory=Map)
     features: Map[str, int] = field(default_factory=Map)
     next_producer_id: int = 0
+    checksum: int = field(default=0, compare=False)
+    """Of all above but the provenance (klamm.metadata.checksum); the delta keeps it."""
 
     def config(self, resource_type: ResourceType, name: str) -> Map[str, str]:
         """What is set on the resource itself: no defaults."""

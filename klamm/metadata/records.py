@@ -146,6 +146,18 @@ class NoOpRecord:
     """Moves the high watermark when nothing else does."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChecksumRecord:
+    """What the state below `offset` hashes to, as its writer holds it. Changes nothing."""
+
+    offset: Offset
+    """End (exclusive) of what is included. In the log: where this record stands."""
+    checksum: int
+    """See klamm.metadata.checksum; below 2^128."""
+    format: int
+    """Of the checksum; one of another format than the reader's is not compared."""
+
+
 MetadataRecord = (
     RegisterBrokerRecord
     | UnregisterBrokerRecord
@@ -158,6 +170,7 @@ MetadataRecord = (
     | ProducerIdsRecord
     | FeatureLevelRecord
     | NoOpRecord
+    | StateChecksumRecord
 )
 
 

@@ -1,13 +1,14 @@
 """A snapshot's records in batches, and its batches read back into an image.
 
     header batch │ batches of records │ footer batch        offsets from 0 on, without a gap
-                 └── image_batches ──┘
+                 └── image_batches ──┘  the last record says what the image hashes to
     └──────────────── SnapshotReader ──────────────┘
 
 Header and footer are control batches; who votes stands in the header (KIP-630, kraft.md 1.11).
 """
 
 from collections.abc import Iterator
+from itertools import chain
 
 from google.protobuf.message import DecodeError
 
@@ -22,9 +23,11 @@ from klamm.log.record_batch import (
 )
 from klamm.log.records import ControlType, CorruptBatchError, NewRecord, control_type
 from klamm.log.snapshot import CorruptSnapshotError, format_name
+from klamm.metadata.checksum import CHECKSUM_FORMAT
 from klamm.metadata.codec import decode, to_proto
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
+from klamm.metadata.records import StateChecksumRecord
 from klamm.metadata.snapshot import records
 from klamm.v1 import records_pb2 as pb
 
@@ -52,7 +55,7 @@ def image_batches(
             base_sequence=epoch,
         )
 
-    for record in records(image):
+    for record in chain(records(image), (_statement(image),)):
         value = to_proto(record).SerializeToString(deterministic=True)
         waiting.append(NewRecord(value=value))
         size_bytes += len(value)
@@ -65,6 +68,12 @@ def image_batches(
         yield data, at
     if waiting:
         yield batch(), Offset(at + len(waiting))
+
+
+def _statement(image: MetadataImage) -> StateChecksumRecord:
+    return StateChecksumRecord(
+        offset=image.provenance.offset, checksum=image.checksum, format=CHECKSUM_FORMAT
+    )
 
 
 class SnapshotReader:
@@ -95,10 +104,17 @@ class SnapshotReader:
         """What the snapshot says.
 
         Raises:
-            CorruptSnapshotError: There was no footer.
+            CorruptSnapshotError: There was no footer, or what was read is another state than the
+                snapshot says to hold.
         """
         if not self._whole:
             raise CorruptSnapshotError(f"{format_name(self._id)} has no footer")
+        for each in self._delta.statements:
+            if not each.agrees:
+                raise CorruptSnapshotError(
+                    f"{format_name(self._id)} says to hold the state {each.record.checksum:032x}, "
+                    f"and what is in it is {each.checksum:032x}"
+                )
         return self._delta.apply(self._id)
 
     def _take(self, batch: memoryview) -> None:

@@ -24,57 +24,59 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16klamm/v1/records.proto\x12\x08klamm.v1\"\xeb\x04\n\x0eMetadataRecord\x12\x39\n\x0fregister_broker\x18\x01 \x01(\x0b\x32\x1e.klamm.v1.RegisterBrokerRecordH\x00\x12=\n\x11unregister_broker\x18\x02 \x01(\x0b\x32 .klamm.v1.UnregisterBrokerRecordH\x00\x12N\n\x1a\x62roker_registration_change\x18\x03 \x01(\x0b\x32(.klamm.v1.BrokerRegistrationChangeRecordH\x00\x12&\n\x05topic\x18\x04 \x01(\x0b\x32\x15.klamm.v1.TopicRecordH\x00\x12.\n\tpartition\x18\x05 \x01(\x0b\x32\x19.klamm.v1.PartitionRecordH\x00\x12;\n\x10partition_change\x18\x06 \x01(\x0b\x32\x1f.klamm.v1.PartitionChangeRecordH\x00\x12\x33\n\x0cremove_topic\x18\x07 \x01(\x0b\x32\x1b.klamm.v1.RemoveTopicRecordH\x00\x12(\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x16.klamm.v1.ConfigRecordH\x00\x12\x33\n\x0cproducer_ids\x18\t \x01(\x0b\x32\x1b.klamm.v1.ProducerIdsRecordH\x00\x12\x35\n\rfeature_level\x18\n \x01(\x0b\x32\x1c.klamm.v1.FeatureLevelRecordH\x00\x12%\n\x05no_op\x18\x0b \x01(\x0b\x32\x14.klamm.v1.NoOpRecordH\x00\x42\x08\n\x06record\"O\n\x08\x45ndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x19\n\x11security_protocol\x18\x04 \x01(\t\"\xc2\x01\n\x14RegisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x16\n\x0eincarnation_id\x18\x02 \x01(\x0c\x12%\n\tendpoints\x18\x03 \x03(\x0b\x32\x12.klamm.v1.Endpoint\x12\x11\n\x04rack\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08log_dirs\x18\x05 \x03(\x0c\x12\x19\n\x0c\x62roker_epoch\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05_rackB\x0f\n\r_broker_epoch\"A\n\x16UnregisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"\xa9\x01\n\x1e\x42rokerRegistrationChangeRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x13\n\x06\x66\x65nced\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16in_controlled_shutdown\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_fencedB\x19\n\x17_in_controlled_shutdown\"-\n\x0bTopicRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x7f\n\x0cNewPartition\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x10\n\x08replicas\x18\x02 \x03(\x05\x12\x0b\n\x03isr\x18\x03 \x03(\x05\x12\x0e\n\x06leader\x18\x04 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x05 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x06 \x01(\x05\"O\n\x0fPartitionRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12*\n\npartitions\x18\x02 \x03(\x0b\x32\x16.klamm.v1.NewPartition\" \n\nBrokerList\x12\x12\n\nbroker_ids\x18\x01 \x03(\x05\"\xae\x01\n\x0fPartitionChange\x12\x11\n\tpartition\x18\x01 \x01(\r\x12&\n\x03isr\x18\x02 \x01(\x0b\x32\x14.klamm.v1.BrokerListH\x00\x88\x01\x01\x12\x13\n\x06leader\x18\x03 \x01(\x11H\x01\x88\x01\x01\x12+\n\x08replicas\x18\x04 \x01(\x0b\x32\x14.klamm.v1.BrokerListH\x02\x88\x01\x01\x42\x06\n\x04_isrB\t\n\x07_leaderB\x0b\n\t_replicas\"U\n\x15PartitionChangeRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12*\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x19.klamm.v1.PartitionChange\"%\n\x11RemoveTopicRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\"\x85\x01\n\x0c\x43onfigRecord\x12\x33\n\rresource_type\x18\x01 \x01(\x0e\x32\x1c.klamm.v1.ConfigResourceType\x12\x15\n\rresource_name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_value\"V\n\x11ProducerIdsRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x18\n\x10next_producer_id\x18\x03 \x01(\x03\"1\n\x12\x46\x65\x61tureLevelRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\r\"\x0c\n\nNoOpRecord\"P\n\x12LeaderChangeRecord\x12\x11\n\tleader_id\x18\x01 \x01(\x05\x12\x0e\n\x06voters\x18\x02 \x03(\x05\x12\x17\n\x0fgranting_voters\x18\x03 \x03(\x05\"X\n\x0cVotersRecord\x12\x1f\n\x06voters\x18\x01 \x03(\x0b\x32\x0f.klamm.v1.Voter\x12\'\n\x07removed\x18\x02 \x03(\x0b\x32\x16.klamm.v1.RemovedVoter\"6\n\x0cRemovedVoter\x12\x10\n\x08voter_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x02 \x01(\x0c\"P\n\x14SnapshotHeaderRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\'\n\x1flast_contained_log_timestamp_ms\x18\x02 \x01(\x03\"\'\n\x14SnapshotFooterRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\"U\n\x05Voter\x12\x10\n\x08voter_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x02 \x01(\x0c\x12$\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x12.klamm.v1.Endpoint*{\n\x12\x43onfigResourceType\x12$\n CONFIG_RESOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONFIG_RESOURCE_TYPE_TOPIC\x10\x02\x12\x1f\n\x1b\x43ONFIG_RESOURCE_TYPE_BROKER\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16klamm/v1/records.proto\x12\x08klamm.v1\"\xa4\x05\n\x0eMetadataRecord\x12\x39\n\x0fregister_broker\x18\x01 \x01(\x0b\x32\x1e.klamm.v1.RegisterBrokerRecordH\x00\x12=\n\x11unregister_broker\x18\x02 \x01(\x0b\x32 .klamm.v1.UnregisterBrokerRecordH\x00\x12N\n\x1a\x62roker_registration_change\x18\x03 \x01(\x0b\x32(.klamm.v1.BrokerRegistrationChangeRecordH\x00\x12&\n\x05topic\x18\x04 \x01(\x0b\x32\x15.klamm.v1.TopicRecordH\x00\x12.\n\tpartition\x18\x05 \x01(\x0b\x32\x19.klamm.v1.PartitionRecordH\x00\x12;\n\x10partition_change\x18\x06 \x01(\x0b\x32\x1f.klamm.v1.PartitionChangeRecordH\x00\x12\x33\n\x0cremove_topic\x18\x07 \x01(\x0b\x32\x1b.klamm.v1.RemoveTopicRecordH\x00\x12(\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x16.klamm.v1.ConfigRecordH\x00\x12\x33\n\x0cproducer_ids\x18\t \x01(\x0b\x32\x1b.klamm.v1.ProducerIdsRecordH\x00\x12\x35\n\rfeature_level\x18\n \x01(\x0b\x32\x1c.klamm.v1.FeatureLevelRecordH\x00\x12%\n\x05no_op\x18\x0b \x01(\x0b\x32\x14.klamm.v1.NoOpRecordH\x00\x12\x37\n\x0estate_checksum\x18\x0c \x01(\x0b\x32\x1d.klamm.v1.StateChecksumRecordH\x00\x42\x08\n\x06record\"O\n\x08\x45ndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x19\n\x11security_protocol\x18\x04 \x01(\t\"\xc2\x01\n\x14RegisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x16\n\x0eincarnation_id\x18\x02 \x01(\x0c\x12%\n\tendpoints\x18\x03 \x03(\x0b\x32\x12.klamm.v1.Endpoint\x12\x11\n\x04rack\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08log_dirs\x18\x05 \x03(\x0c\x12\x19\n\x0c\x62roker_epoch\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05_rackB\x0f\n\r_broker_epoch\"A\n\x16UnregisterBrokerRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"\xa9\x01\n\x1e\x42rokerRegistrationChangeRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x13\n\x06\x66\x65nced\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12#\n\x16in_controlled_shutdown\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\t\n\x07_fencedB\x19\n\x17_in_controlled_shutdown\"-\n\x0bTopicRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"\x7f\n\x0cNewPartition\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x10\n\x08replicas\x18\x02 \x03(\x05\x12\x0b\n\x03isr\x18\x03 \x03(\x05\x12\x0e\n\x06leader\x18\x04 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x05 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x06 \x01(\x05\"O\n\x0fPartitionRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12*\n\npartitions\x18\x02 \x03(\x0b\x32\x16.klamm.v1.NewPartition\" \n\nBrokerList\x12\x12\n\nbroker_ids\x18\x01 \x03(\x05\"\xae\x01\n\x0fPartitionChange\x12\x11\n\tpartition\x18\x01 \x01(\r\x12&\n\x03isr\x18\x02 \x01(\x0b\x32\x14.klamm.v1.BrokerListH\x00\x88\x01\x01\x12\x13\n\x06leader\x18\x03 \x01(\x11H\x01\x88\x01\x01\x12+\n\x08replicas\x18\x04 \x01(\x0b\x32\x14.klamm.v1.BrokerListH\x02\x88\x01\x01\x42\x06\n\x04_isrB\t\n\x07_leaderB\x0b\n\t_replicas\"U\n\x15PartitionChangeRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12*\n\x07\x63hanges\x18\x02 \x03(\x0b\x32\x19.klamm.v1.PartitionChange\"%\n\x11RemoveTopicRecord\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\"\x85\x01\n\x0c\x43onfigRecord\x12\x33\n\rresource_type\x18\x01 \x01(\x0e\x32\x1c.klamm.v1.ConfigResourceType\x12\x15\n\rresource_name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_value\"V\n\x11ProducerIdsRecord\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x18\n\x10next_producer_id\x18\x03 \x01(\x03\"1\n\x12\x46\x65\x61tureLevelRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\r\"\x0c\n\nNoOpRecord\"G\n\x13StateChecksumRecord\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x02 \x01(\x0c\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\r\"P\n\x12LeaderChangeRecord\x12\x11\n\tleader_id\x18\x01 \x01(\x05\x12\x0e\n\x06voters\x18\x02 \x03(\x05\x12\x17\n\x0fgranting_voters\x18\x03 \x03(\x05\"X\n\x0cVotersRecord\x12\x1f\n\x06voters\x18\x01 \x03(\x0b\x32\x0f.klamm.v1.Voter\x12\'\n\x07removed\x18\x02 \x03(\x0b\x32\x16.klamm.v1.RemovedVoter\"6\n\x0cRemovedVoter\x12\x10\n\x08voter_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x02 \x01(\x0c\"P\n\x14SnapshotHeaderRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\'\n\x1flast_contained_log_timestamp_ms\x18\x02 \x01(\x03\"\'\n\x14SnapshotFooterRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\"U\n\x05Voter\x12\x10\n\x08voter_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x64irectory_id\x18\x02 \x01(\x0c\x12$\n\x08\x65ndpoint\x18\x03 \x01(\x0b\x32\x12.klamm.v1.Endpoint*{\n\x12\x43onfigResourceType\x12$\n CONFIG_RESOURCE_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONFIG_RESOURCE_TYPE_TOPIC\x10\x02\x12\x1f\n\x1b\x43ONFIG_RESOURCE_TYPE_BROKER\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'klamm.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONFIGRESOURCETYPE']._serialized_start=2496
-  _globals['_CONFIGRESOURCETYPE']._serialized_end=2619
+  _globals['_CONFIGRESOURCETYPE']._serialized_start=2626
+  _globals['_CONFIGRESOURCETYPE']._serialized_end=2749
   _globals['_METADATARECORD']._serialized_start=37
-  _globals['_METADATARECORD']._serialized_end=656
-  _globals['_ENDPOINT']._serialized_start=658
-  _globals['_ENDPOINT']._serialized_end=737
-  _globals['_REGISTERBROKERRECORD']._serialized_start=740
-  _globals['_REGISTERBROKERRECORD']._serialized_end=934
-  _globals['_UNREGISTERBROKERRECORD']._serialized_start=936
-  _globals['_UNREGISTERBROKERRECORD']._serialized_end=1001
-  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_start=1004
-  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_end=1173
-  _globals['_TOPICRECORD']._serialized_start=1175
-  _globals['_TOPICRECORD']._serialized_end=1220
-  _globals['_NEWPARTITION']._serialized_start=1222
-  _globals['_NEWPARTITION']._serialized_end=1349
-  _globals['_PARTITIONRECORD']._serialized_start=1351
-  _globals['_PARTITIONRECORD']._serialized_end=1430
-  _globals['_BROKERLIST']._serialized_start=1432
-  _globals['_BROKERLIST']._serialized_end=1464
-  _globals['_PARTITIONCHANGE']._serialized_start=1467
-  _globals['_PARTITIONCHANGE']._serialized_end=1641
-  _globals['_PARTITIONCHANGERECORD']._serialized_start=1643
-  _globals['_PARTITIONCHANGERECORD']._serialized_end=1728
-  _globals['_REMOVETOPICRECORD']._serialized_start=1730
-  _globals['_REMOVETOPICRECORD']._serialized_end=1767
-  _globals['_CONFIGRECORD']._serialized_start=1770
-  _globals['_CONFIGRECORD']._serialized_end=1903
-  _globals['_PRODUCERIDSRECORD']._serialized_start=1905
-  _globals['_PRODUCERIDSRECORD']._serialized_end=1991
-  _globals['_FEATURELEVELRECORD']._serialized_start=1993
-  _globals['_FEATURELEVELRECORD']._serialized_end=2042
-  _globals['_NOOPRECORD']._serialized_start=2044
-  _globals['_NOOPRECORD']._serialized_end=2056
-  _globals['_LEADERCHANGERECORD']._serialized_start=2058
-  _globals['_LEADERCHANGERECORD']._serialized_end=2138
-  _globals['_VOTERSRECORD']._serialized_start=2140
-  _globals['_VOTERSRECORD']._serialized_end=2228
-  _globals['_REMOVEDVOTER']._serialized_start=2230
-  _globals['_REMOVEDVOTER']._serialized_end=2284
-  _globals['_SNAPSHOTHEADERRECORD']._serialized_start=2286
-  _globals['_SNAPSHOTHEADERRECORD']._serialized_end=2366
-  _globals['_SNAPSHOTFOOTERRECORD']._serialized_start=2368
-  _globals['_SNAPSHOTFOOTERRECORD']._serialized_end=2407
-  _globals['_VOTER']._serialized_start=2409
-  _globals['_VOTER']._serialized_end=2494
+  _globals['_METADATARECORD']._serialized_end=713
+  _globals['_ENDPOINT']._serialized_start=715
+  _globals['_ENDPOINT']._serialized_end=794
+  _globals['_REGISTERBROKERRECORD']._serialized_start=797
+  _globals['_REGISTERBROKERRECORD']._serialized_end=991
+  _globals['_UNREGISTERBROKERRECORD']._serialized_start=993
+  _globals['_UNREGISTERBROKERRECORD']._serialized_end=1058
+  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_start=1061
+  _globals['_BROKERREGISTRATIONCHANGERECORD']._serialized_end=1230
+  _globals['_TOPICRECORD']._serialized_start=1232
+  _globals['_TOPICRECORD']._serialized_end=1277
+  _globals['_NEWPARTITION']._serialized_start=1279
+  _globals['_NEWPARTITION']._serialized_end=1406
+  _globals['_PARTITIONRECORD']._serialized_start=1408
+  _globals['_PARTITIONRECORD']._serialized_end=1487
+  _globals['_BROKERLIST']._serialized_start=1489
+  _globals['_BROKERLIST']._serialized_end=1521
+  _globals['_PARTITIONCHANGE']._serialized_start=1524
+  _globals['_PARTITIONCHANGE']._serialized_end=1698
+  _globals['_PARTITIONCHANGERECORD']._serialized_start=1700
+  _globals['_PARTITIONCHANGERECORD']._serialized_end=1785
+  _globals['_REMOVETOPICRECORD']._serialized_start=1787
+  _globals['_REMOVETOPICRECORD']._serialized_end=1824
+  _globals['_CONFIGRECORD']._serialized_start=1827
+  _globals['_CONFIGRECORD']._serialized_end=1960
+  _globals['_PRODUCERIDSRECORD']._serialized_start=1962
+  _globals['_PRODUCERIDSRECORD']._serialized_end=2048
+  _globals['_FEATURELEVELRECORD']._serialized_start=2050
+  _globals['_FEATURELEVELRECORD']._serialized_end=2099
+  _globals['_NOOPRECORD']._serialized_start=2101
+  _globals['_NOOPRECORD']._serialized_end=2113
+  _globals['_STATECHECKSUMRECORD']._serialized_start=2115
+  _globals['_STATECHECKSUMRECORD']._serialized_end=2186
+  _globals['_LEADERCHANGERECORD']._serialized_start=2188
+  _globals['_LEADERCHANGERECORD']._serialized_end=2268
+  _globals['_VOTERSRECORD']._serialized_start=2270
+  _globals['_VOTERSRECORD']._serialized_end=2358
+  _globals['_REMOVEDVOTER']._serialized_start=2360
+  _globals['_REMOVEDVOTER']._serialized_end=2414
+  _globals['_SNAPSHOTHEADERRECORD']._serialized_start=2416
+  _globals['_SNAPSHOTHEADERRECORD']._serialized_end=2496
+  _globals['_SNAPSHOTFOOTERRECORD']._serialized_start=2498
+  _globals['_SNAPSHOTFOOTERRECORD']._serialized_end=2537
+  _globals['_VOTER']._serialized_start=2539
+  _globals['_VOTER']._serialized_end=2624
 # @@protoc_insertion_point(module_scope)

@@ -23,7 +23,8 @@ def test_every_record_is_shown_and_header_and_footer(tmp_path: Path) -> None:
     assert lines[0]["snapshot_header"] == {"version": 0, "last_contained_log_timestamp_ms": 77}
     assert [each["voter_id"] for each in lines[1]["voters"]["voters"]] == [1]
     assert "snapshot_footer" in lines[-1]
-    assert len(lines) == 3 + len(list(records(image)))
+    assert lines[-2]["record"]["state_checksum"]["checksum"] == f"{image.checksum:032x}"
+    assert len(lines) == 4 + len(list(records(image)))
     assert [each["offset"] for each in lines] == list(range(len(lines)))
     table = CliRunner().invoke(app, ["metadata", "dump", "--log-dir", str(path), "-o", "table"])
     assert "snapshot_header" in table.output, table.output

@@ -120,10 +120,10 @@ def test_a_difference_names_what_differs_and_nothing_else(seed: int) -> None:
     assert unrelated.apply(after.provenance) == after
 
 
-def test_an_empty_image_is_header_and_footer() -> None:
+def test_an_empty_image_is_header_checksum_and_footer() -> None:
     data = snapshot_of(EMPTY)
     assert read(data, EMPTY.provenance) == EMPTY
-    assert len(list(batches_of(data))) == 2
+    assert len(list(batches_of(data))) == 3
     assert last_timestamp_ms(data) == 77
 
 

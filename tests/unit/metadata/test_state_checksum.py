@@ -1,0 +1,140 @@
+"""The checksum of the state: the same however the state came about (scenarios 24 and 72)."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from klamm.ids import Epoch, Offset, OffsetAndEpoch
+from klamm.log.record_batch import iter_batches
+from klamm.log.records import Record
+from klamm.log.snapshot import CorruptSnapshotError
+from klamm.metadata.checksum import CHECKSUM_FORMAT, checksum_of
+from klamm.metadata.codec import UnknownRecordError, decode, to_proto
+from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.image import EMPTY, MetadataImage
+from klamm.metadata.records import StateChecksumRecord
+from klamm.metadata.snapshot import difference, records
+from klamm.metadata.snapshot_batches import SnapshotReader, image_batches
+from tests.unit.metadata.histories import history
+
+SEEDS = range(25)
+
+
+def test_nothing_hashes_to_nothing() -> None:
+    assert EMPTY.checksum == checksum_of(EMPTY) == 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_follows_every_record_as_if_counted_from_nothing(seed: int) -> None:
+    """Row 14 of kraft.md 7.2: over random histories, after each record."""
+    rng, image = random.Random(seed), EMPTY
+    for _ in range(60):
+        _, image = history(rng, 1, image)
+        assert image.checksum == checksum_of(image)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_many_records_at_once_make_the_same_as_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    _, before = history(rng, 30)
+    found, after = history(rng, 60, before)
+    delta = MetadataDelta(before)
+    for index, record in enumerate(found):
+        delta.replay(record, Offset(before.provenance.offset + index))
+    assert delta.apply(after.provenance).checksum == after.checksum
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_snapshot_loads_to_the_same(seed: int) -> None:
+    """Read from the records alone, and as the difference from another image."""
+    rng = random.Random(seed)
+    _, image = history(rng, 80)
+    _, other = history(rng, 80)
+    delta = MetadataDelta(EMPTY)
+    for record in records(image):
+        delta.replay(record, Offset(0))
+    assert delta.apply(image.provenance).checksum == image.checksum
+    steps = difference(other, image)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            changed = done.value.apply(image.provenance)
+            break
+    assert changed == image
+    assert changed.checksum == image.checksum
+    _, later = history(rng, 20, changed)
+    assert later.checksum == checksum_of(later)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_another_state_has_another_checksum(seed: int) -> None:
+    """Of all states of some histories, those that are not equal differ in it."""
+    rng, image = random.Random(seed), EMPTY
+    seen: dict[int, MetadataImage] = {}
+    for _ in range(60):
+        _, image = history(rng, 1, image)
+        known = seen.setdefault(image.checksum, image)
+        assert replace(known, provenance=image.provenance) == image
+
+
+def test_it_is_the_same_on_every_machine() -> None:
+    """A change of what is hashed needs another CHECKSUM_FORMAT: nodes of two versions compare."""
+    assert CHECKSUM_FORMAT == 1
+    _, image = history(random.Random("golden"), 200)
+    assert f"{image.checksum:032x}" == GOLDEN
+
+
+GOLDEN = "bc36da25b5ef49723b98000b48025ec9"
+
+
+def test_a_record_says_it_and_reads_back() -> None:
+    record = StateChecksumRecord(offset=Offset(7), checksum=(1 << 128) - 2, format=1)
+    assert decode(_written(to_proto(record).SerializeToString())) == record
+
+
+def test_a_checksum_of_another_size_cannot_be_read() -> None:
+    message = to_proto(StateChecksumRecord(offset=Offset(7), checksum=1, format=1))
+    message.state_checksum.checksum = b"short"
+    with pytest.raises(UnknownRecordError, match="16 bytes"):
+        decode(_written(message.SerializeToString()))
+
+
+def _written(value: bytes) -> Record:
+    return Record(offset=Offset(0), timestamp_ms=0, key=None, value=value, headers=())
+
+
+@pytest.mark.parametrize(
+    ("off_by", "format_", "agrees"),
+    [(0, CHECKSUM_FORMAT, True), (1, CHECKSUM_FORMAT, False), (1, CHECKSUM_FORMAT + 1, True)],
+)
+def test_a_statement_is_compared_with_the_state_that_it_stands_on(
+    off_by: int, format_: int, *, agrees: bool
+) -> None:
+    _, image = history(random.Random(1), 40)
+    delta = MetadataDelta(image)
+    record = StateChecksumRecord(
+        offset=image.provenance.offset, checksum=image.checksum + off_by, format=format_
+    )
+    delta.replay(record, image.provenance.offset)
+    assert [each.agrees for each in delta.statements] == [agrees]
+    assert delta.apply(image.provenance) == image
+
+
+def test_a_snapshot_that_loads_to_another_state_is_refused_by_name() -> None:
+    _, image = history(random.Random(2), 60)
+    assert _read(image).checksum == image.checksum
+    with pytest.raises(CorruptSnapshotError, match="says to hold the state"):
+        _read(replace(image, next_producer_id=image.next_producer_id + 1))
+
+
+def _read(image: MetadataImage) -> MetadataImage:
+    """Written and read back, header and footer left away."""
+    reader = SnapshotReader(OffsetAndEpoch(Epoch(1), image.provenance.offset))
+    reader._at = Offset(2)
+    for data, _ in image_batches(image, base_offset=Offset(2), timestamp_ms=0):
+        for _, view in iter_batches(data):
+            reader.take(view)
+    reader._whole = True
+    return reader.finish()
