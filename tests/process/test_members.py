@@ -25,6 +25,8 @@ from klamm.cluster.node_process import node_environment
 from klamm.errors import ApiError, KlammError
 from klamm.v1 import controller_pb2, metadata_pb2, records_pb2
 
+pytestmark = pytest.mark.process
+
 COMMAND_S = 90.0
 WAIT_S = 60.0
 CALL_MS = 30_000
