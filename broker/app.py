@@ -30,6 +30,7 @@ from klamm.config.broker import BrokerConfig
 from klamm.directory import DataDirectory
 from klamm.ids import Offset
 from klamm.log.files import SystemFiles
+from klamm.metadata.agreement import Agreement
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.loader import MetadataLoader
@@ -89,7 +90,8 @@ class Broker:
             alter_partition=self._isr,
             broker_epoch=lambda: self.broker_epoch,
         )
-        self._loader = MetadataLoader((self._replicas, self))
+        self._agreement = Agreement()
+        self._loader = MetadataLoader((self._agreement, self._replicas, self))
         self._follower = MetadataFollower(
             self._client,
             self._loader,
@@ -212,7 +214,7 @@ class Broker:
 
     def _not_ready(self) -> list[str]:
         """Why clients should not be sent here; empty if they may."""
-        reasons: list[str] = []
+        reasons = self._agreement.why_not()
         if self._stopping:
             reasons.append("the broker is stopping")
         if self._session is None or self.broker_epoch < 0:

@@ -24,6 +24,7 @@ from controller.server.metadata_service import MetadataService
 from controller.server.refusals import Refusals
 from controller.server.serving import Serving
 from controller.snapshots import Snapshots
+from controller.verification import Verification
 from klamm import node
 from klamm.clock import SystemClock
 from klamm.config.controller import ControllerConfig
@@ -83,8 +84,11 @@ class Controller:
             rng=rng,
         )
         self._active = ActiveController(self._quorum, config, clock, rng)
-        self._serving = Serving(self._quorum, self._active.log, self._server)
+        self._serving = Serving(
+            self._quorum, self._active.log, self._server, self._active.log.agreement
+        )
         self._snapshots = Snapshots(self._quorum, self._active.log, config, clock, rng)
+        self._verification = Verification(self._quorum, self._active.log)
         gauges = Gauges(self._quorum, self._active.log, self._snapshots)
         self._http = HealthServer(
             Pages(
@@ -108,6 +112,7 @@ class Controller:
         self._run("quorum", self._quorum.run(self._active.log))
         self._run("active controller", self._active.run())
         self._run("snapshots", self._snapshots.run())
+        self._run("verification", self._verification.run())
         self._run("health", self._serving.run())
         _log.info("controller started", node=self._config.node_id, port=self._server.port)
         node.settle_later()

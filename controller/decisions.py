@@ -38,6 +38,7 @@ from klamm.errors import (
 )
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
+from klamm.metadata.agreement import Agreement
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import MetadataImage
@@ -66,7 +67,9 @@ class DecisionLog:
         self._clock = clock
         self._rng = rng
         self._ledger = Ledger()
-        self._loader = MetadataLoader((self,))
+        self.agreement = Agreement()
+        """Whether the committed state is the one that the log states."""
+        self._loader = MetadataLoader((self.agreement, self))
         self._epoch: Epoch | None = None
         """That this controller has claimed; None while it does not lead."""
         self._end = Offset(0)

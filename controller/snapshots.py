@@ -22,7 +22,7 @@ from controller.quorum.control import build_snapshot_footer, build_snapshot_head
 from controller.quorum.port import Quorum, SnapshotPoint
 from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
-from klamm.errors import KlammError
+from klamm.errors import KlammError, StateDivergedError
 from klamm.ids import Offset, OffsetAndEpoch
 from klamm.log.records import CorruptBatchError
 from klamm.log.snapshot import CorruptSnapshotError, PartFile, format_name
@@ -120,7 +120,10 @@ class Snapshots:
 
         Raises:
             OSError: The disk failed, or is full; nothing of it is left.
+            StateDivergedError: The state is not the one that the log states.
         """
+        if self._log.agreement.disagreement is not None:
+            raise StateDivergedError("the state is not the one of the log; it is not written down")
         image, loader = self._log.image, self._log.loader
         since_bytes, timestamp_ms = loader.loaded_bytes, loader.last_timestamp_ms
         point = self._quorum.snapshot_point(image.provenance.offset)

@@ -3,6 +3,7 @@
     sessions ──expired──▶ to be fenced ──one decision──▶ DecisionLog
     idle for metadata.max.idle.interval.ms ──NoOp──────▶
     a log without metadata.version ──its first record──▶
+    many records, or some time, since the last ──StateChecksum──▶
 
 Nothing is waited for in the loop but the time, so that a tick that comes late was late by the
 process's own lag, for which nobody is fenced. Decisions have tasks of their own, one of each kind.
@@ -20,7 +21,14 @@ from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
 from klamm.errors import DefiniteError, KlammError, NotControllerError
 from klamm.ids import NodeId, Offset
-from klamm.metadata.records import Cause, FeatureLevelRecord, MetadataRecord, NoOpRecord
+from klamm.metadata.checksum import CHECKSUM_FORMAT
+from klamm.metadata.records import (
+    Cause,
+    FeatureLevelRecord,
+    MetadataRecord,
+    NoOpRecord,
+    StateChecksumRecord,
+)
 from klamm.telemetry import metrics
 from klamm.telemetry.logs import logger
 
@@ -32,6 +40,13 @@ COMMIT_TIMEOUT_MS = 10_000
 TICK_MS_MAX = 500
 RETRY_MS = 20
 """After a decision of the controller's own that failed."""
+
+STATE_AFTER_CLAIM_MS = 1_000
+"""A new leader states the checksum of its state so soon: who has another one is known then."""
+
+STATE_INTERVAL_MS = 60_000
+STATE_RECORDS_MAX = 10_000
+"""The checksum is stated after so many, if that is sooner."""
 
 METADATA_VERSION = "metadata.version"
 METADATA_VERSION_LEVEL = 22
@@ -55,6 +70,8 @@ class Upkeep:
         """Decisions of the controller's own, by the request's name."""
         self._retry_ms = 0
         """None of them is tried before this time."""
+        self._state_due_ms = NEVER_MS
+        self._stated_at = Offset(0)
         self._wake = asyncio.Event()
 
     def look(self) -> None:
@@ -72,6 +89,8 @@ class Upkeep:
         self._retry_ms = 0
         if leading:
             now_ms = self._clock.monotonic_ms()
+            self._state_due_ms = now_ms + STATE_AFTER_CLAIM_MS
+            self._stated_at = self._log.image.provenance.offset
             for broker_id, broker in self._log.image.brokers.items():
                 if not broker.fenced:
                     self._sessions.begin(broker_id, broker.broker_epoch, now_ms)
@@ -115,6 +134,7 @@ class Upkeep:
             ("FenceBroker", 0 if self._to_fence else NEVER_MS),
             ("Bootstrap", NEVER_MS if self._bootstrapped() else 0),
             ("NoOp", self._quiet_ms() if self._bootstrapped() else NEVER_MS),
+            ("StateChecksum", self._state_ms() if self._bootstrapped() else NEVER_MS),
         )
         return min(
             self._sessions.next_deadline_ms(),
@@ -125,6 +145,11 @@ class Upkeep:
     def _quiet_ms(self) -> int:
         """When the log will have been idle for long enough to be moved."""
         return self._log.last_write_ms + self._idle_ms if self._idle_ms else NEVER_MS
+
+    def _state_ms(self) -> int:
+        """When the checksum of the state is to be stated."""
+        written = self._log.pending.image.provenance.offset - self._stated_at
+        return 0 if written > STATE_RECORDS_MAX else self._state_due_ms
 
     def _bootstrapped(self) -> bool:
         return METADATA_VERSION in self._log.pending.image.features
@@ -138,6 +163,8 @@ class Upkeep:
             self._begin("FenceBroker", self._fence, tasks)
         if not self._bootstrapped():
             self._begin("Bootstrap", self._bootstrap, tasks)
+        elif now_ms >= self._state_ms():
+            self._begin("StateChecksum", self._state, tasks)
         elif now_ms >= self._quiet_ms():
             self._begin("NoOp", self._move, tasks)
 
@@ -194,6 +221,19 @@ class Upkeep:
     async def _move(self) -> None:
         """A log that moves shows that the quorum works, and standbys how far they are."""
         await self._write("NoOp", NoOpRecord())
+
+    async def _state(self) -> None:
+        """What every replica compares its own state with (kraft.md 7.2, row 14)."""
+        self._state_due_ms = self._clock.monotonic_ms() + STATE_INTERVAL_MS
+
+        def decide(view: View, end: Offset) -> Decision[None]:
+            self._stated_at = end
+            record = StateChecksumRecord(
+                offset=end, checksum=view.image.checksum, format=CHECKSUM_FORMAT
+            )
+            return Decision((record,), None)
+
+        await self._decide("StateChecksum", decide)
 
     async def _bootstrap(self) -> None:
         """What an empty log begins with."""

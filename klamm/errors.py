@@ -6,6 +6,7 @@
     │   ├── NotControllerError  this node does not lead the quorum; nothing was appended
     │   ├── OverloadedError   a named limit is reached; nothing was appended
     │   └── UnreachableError  no controller answered, or none led, in time; nothing was sent
+    ├── StateDivergedError  what this process believes is not what its log says; it ends
     └── IndefiniteError   it may have happened, and may yet
         ├── CommitUnknownError  appended, and not known to be committed
         └── StorageError      a disk failed under a write; what it holds is known after a restart
@@ -137,6 +138,10 @@ class KlammError(Exception):
 
 class DefiniteError(KlammError):
     """It did not happen, and will not."""
+
+
+class StateDivergedError(KlammError):
+    """What this process believes is not what its log says. It ends; its message says what to do."""
 
 
 class IndefiniteError(KlammError):

@@ -2,7 +2,7 @@
 
     arguments, environment ─▶ config ─▶ serve(config, stop) ─▶ 0    stopped in order
          │ usage: 2             │           │
-         │                      └───────────┴── StartError: one sentence on stderr, 1
+         │                      └───────────┴── StartError, StateDivergedError: said on stderr, 1
          └ python -O: 1                     └── anything else: logged with its stack, 1
 
 SIGTERM and SIGINT set `stop`; a second one ends the process at once, as a crash would.
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from klamm.config.load import Arguments, parse_arguments
-from klamm.errors import StartError
+from klamm.errors import StartError, StateDivergedError
 from klamm.telemetry import logs
 
 SETTLE_AFTER_S = 3.0
@@ -56,6 +56,9 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
         )
         asyncio.run(_until_stopped(config, serve))
     except StartError as error:
+        return _refuse(role, str(error))
+    except StateDivergedError as error:
+        _log.error("the node stops: it does not trust its state", why=str(error))
         return _refuse(role, str(error))
     except KeyboardInterrupt:
         return 130

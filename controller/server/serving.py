@@ -2,7 +2,8 @@
 
 ""                        the process serves
 klamm.v1.QuorumService    serves: consensus needs it before there is a leader
-klamm.v1.MetadataService  this controller has once caught up with a leader that it knows
+klamm.v1.MetadataService  this controller has once caught up with a leader that it knows, and its
+                          state is not known to differ from the one that the log states
 klamm.v1.AdminService     an active controller is known, so that a change has somewhere to go
 klamm.v1.ControllerService  likewise
 """
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from controller.server.port import Metadata, QuorumView
 from klamm.ids import NO_NODE
+from klamm.metadata.agreement import Agreement
 from klamm.rpc.server import GrpcServer
 
 QUORUM = "klamm.v1.QuorumService"
@@ -31,16 +33,23 @@ class Health(Protocol):
 class Serving:
     """Keeps the health service true while `run` runs."""
 
-    def __init__(self, quorum: QuorumView, metadata: Metadata, health: GrpcServer | Health) -> None:
+    def __init__(
+        self,
+        quorum: QuorumView,
+        metadata: Metadata,
+        health: GrpcServer | Health,
+        agreement: Agreement,
+    ) -> None:
         self._quorum = quorum
         self._metadata = metadata
         self._health = health
+        self._agreement = agreement
         self._caught_up = False
         self._said: dict[str, bool] = {}
 
     def not_ready(self) -> list[str]:
         """Why this controller may not be sent work; empty if it may."""
-        reasons: list[str] = []
+        reasons = self._agreement.why_not()
         if self._quorum.leader == NO_NODE:
             reasons.append(f"no active controller is known in epoch {self._quorum.epoch}")
         if not self._caught_up:
@@ -61,11 +70,12 @@ class Serving:
         applied = self._metadata.image.provenance.offset
         if led and 0 < self._quorum.high_watermark <= applied:
             self._caught_up = True
+        trusted = self._caught_up and self._agreement.disagreement is None
         for service, serving in (
             (QUORUM, True),
-            (METADATA, self._caught_up),
-            (ADMIN, led and self._caught_up),
-            (CONTROLLER, led and self._caught_up),
+            (METADATA, trusted),
+            (ADMIN, led and trusted),
+            (CONTROLLER, led and trusted),
         ):
             if self._said.get(service) != serving:
                 self._said[service] = serving

@@ -241,6 +241,18 @@ BROKER_CONNECTIONS_REFUSED = _counter(
     "Connections closed for a limit or a malformed frame.",
     "reason",
 )
+STATE_CHECKSUM_VERIFIED_OFFSET = _gauge(
+    _BOTH,
+    "klamm_state_checksum_verified_offset",
+    "",
+    "Offset of the last record that stated the checksum that the state had here.",
+)
+STATE_CHECKSUM_DISAGREES = _gauge(
+    _BOTH,
+    "klamm_state_checksum_disagrees",
+    "",
+    "1 if the last record that stated a checksum stated another than the state had here.",
+)
 BROKER_METADATA_LAST_APPLIED_OFFSET = _gauge(
     _B,
     "broker_metadata_last_applied_offset",

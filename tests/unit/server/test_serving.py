@@ -2,6 +2,10 @@
 
 from controller.server.serving import ADMIN, CONTROLLER, METADATA, QUORUM, Serving
 from klamm.ids import NO_NODE, Offset
+from klamm.metadata.agreement import Agreement
+from klamm.metadata.checksum import CHECKSUM_FORMAT
+from klamm.metadata.delta import Statement
+from klamm.metadata.records import StateChecksumRecord
 from tests.unit.server.fakes import FakeMetadata, FakeQuorum, an_image
 
 
@@ -17,7 +21,7 @@ class Health:
 
 async def test_a_service_serves_once_it_can() -> None:
     quorum, data, health = FakeQuorum(), FakeMetadata(), Health()
-    serving = Serving(quorum, data, health)
+    serving = Serving(quorum, data, health, Agreement())
 
     await serving._look()
     assert health.said == {QUORUM: True, METADATA: False, ADMIN: False, CONTROLLER: False}
@@ -44,8 +48,24 @@ async def test_a_service_serves_once_it_can() -> None:
 
 async def test_what_has_not_changed_is_not_said_again() -> None:
     quorum, data, health = FakeQuorum(), FakeMetadata(), Health()
-    serving = Serving(quorum, data, health)
+    serving = Serving(quorum, data, health, Agreement())
     await serving._look()
     said = health.times
     await serving._look()
     assert health.times == said
+
+
+async def test_whose_state_is_not_the_log_s_serves_no_metadata() -> None:
+    """Row 14 of kraft.md 7.2: it says so, stops serving, and goes on replicating."""
+    quorum, data, health, agreement = FakeQuorum(), FakeMetadata(), Health(), Agreement()
+    serving = Serving(quorum, data, health, agreement)
+    quorum.elect(2)
+    quorum.high_watermark = Offset(10)
+    data.publish(an_image(10))
+    await serving._look()
+    assert all(health.said.values())
+    record = StateChecksumRecord(offset=Offset(9), checksum=1, format=CHECKSUM_FORMAT)
+    agreement.disagreement = Statement(record, 2)
+    await serving._look()
+    assert health.said == {QUORUM: True, METADATA: False, ADMIN: False, CONTROLLER: False}
+    assert "offset 9 states 00000000000000000000000000000001" in serving.not_ready()[0]
