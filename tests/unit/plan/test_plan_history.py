@@ -30,13 +30,15 @@ NAMES = ("t", "t.0", "t_0", "t0", "t_.1", "t.1", "t.1.")
 
 def decided(view: View, verb: str, number: int) -> tuple[MetadataRecord, ...]:
     rng = random.Random(number)
+    # A topic that comes again under its name has another id.
+    ids = random.Random(f"{number} {view.image.provenance.offset}")
     chosen = NodeId(1 + number % 5)
     broker = view.image.brokers[chosen]
     match verb:
         case "create":
             topic = NewTopic(name=NAMES[number % 7], num_partitions=3, replication_factor=2)
             return topics.create(
-                view, (topic,), Defaults(), rng.randrange, lambda: _uuid(rng)
+                view, (topic,), Defaults(), rng.randrange, lambda: _uuid(ids)
             ).records
         case "delete":
             return topics.delete(view, (NAMES[number % 7],), delete_topic_enable=True).records
