@@ -15,6 +15,7 @@ from klamm.cli import (
     metadata,
     quorum,
     records,
+    recover,
     roll,
     topics,
     tour,
@@ -49,6 +50,7 @@ cluster.add_to(app)
 roll.add_to(app)
 join.add_to(app)
 voters.add_to(quorum.app)
+recover.add_to(quorum.app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(quorum.app, name="quorum")

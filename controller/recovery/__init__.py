@@ -1,0 +1,8 @@
+"""When a majority of the voters is lost for good: one surviving log becomes a new generation.
+
+    survey      what stands in each surviving directory; changes nothing
+    compare     whose log is the best, where the others part from it, what may be lost
+    generation  one Voters record, in an epoch far above all: the moment that the new one begins
+
+Offline: the directories' locks are held, so no controller runs in them (kraft.md 7.2).
+"""

@@ -1,0 +1,149 @@
+"""`python -m controller.recovery`, which `klamm quorum recover` runs."""
+
+import argparse
+import asyncio
+import getpass
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from controller.recovery.compare import Comparison, compare
+from controller.recovery.generation import begin, tail
+from controller.recovery.survey import Survivor, locate, read_meta, records_from, survey
+from klamm.clock import SystemClock
+from klamm.directory import DataDirectory
+from klamm.errors import KlammError, StartError
+from klamm.ids import format_uuid
+from klamm.log.files import SystemFiles
+
+RECORDS_SHOWN_MAX = 10
+"""Of each log, behind the point that all have in common."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0 done, 1 refused or failed."""
+    options = _parser().parse_args(arguments)
+    try:
+        with ExitStack() as locks:
+            _recover(options, locks)
+    except (KlammError, OSError) as error:
+        sys.stderr.write(f"klamm: {error}\n")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="klamm quorum recover")
+    parser.add_argument("--dir", action="append", required=True, type=Path)
+    parser.add_argument("--voter", type=int)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--yes", action="store_true")
+    parser.add_argument("--output", choices=("table", "json"), default="table")
+    return parser
+
+
+def _recover(options: argparse.Namespace, locks: ExitStack) -> None:
+    files = SystemFiles()
+    survivors = []
+    for path in map(locate, options.dir):
+        meta = read_meta(files, path)
+        directory = DataDirectory.open(path, meta.cluster_id, meta.node_id)
+        locks.callback(directory.close)
+        survivors.append(survey(files, path))
+    compared = compare(survivors, options.voter)
+    told = describe(files, compared)
+    if options.output == "table":
+        _say(_text(told))
+    account = None
+    if not options.dry_run:
+        _confirm(compared, sure=options.yes)
+        account = asyncio.run(begin(files, compared, SystemClock(), getpass.getuser()))
+    if options.output == "json":
+        _say(json.dumps({**told, "account": None if account is None else str(account)}, indent=2))
+    elif account is None:
+        _say("Nothing was changed.")
+    else:
+        _say(
+            f"Node {compared.chosen.meta.node_id} is the only voter, from epoch "
+            f"{compared.new_epoch} on. The account: {account}"
+        )
+
+
+def _confirm(compared: Comparison, *, sure: bool) -> None:
+    if compared.has_majority:
+        raise StartError(
+            "A majority of the voters is among these directories: start them, and they elect a "
+            "leader with nothing lost. Nothing was changed."
+        )
+    if sure:
+        return
+    sys.stderr.write("Type the cluster's id to go on: ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip() != compared.chosen.meta.cluster_id:
+        raise StartError("That is not the cluster's id. Nothing was changed.")
+
+
+def describe(files: SystemFiles, compared: Comparison) -> dict[str, Any]:
+    """All that a person must know before going on."""
+    chosen = compared.chosen
+    voters = compared.voters
+    return {
+        "cluster_id": chosen.meta.cluster_id,
+        "voters": [] if voters is None else list(voters.ids),
+        "has_majority": compared.has_majority,
+        "chosen": chosen.meta.node_id,
+        "unknown_from_offset": chosen.end_offset,
+        "new_epoch": compared.new_epoch,
+        "survivors": [_survivor(files, compared, each) for each in compared.survivors],
+    }
+
+
+def _survivor(files: SystemFiles, compared: Comparison, each: Survivor) -> dict[str, Any]:
+    ends = [end for end in compared.common_ends.values() if end is not None]
+    common = compared.common_ends.get(each.meta.node_id)
+    begin_at = min(ends, default=None) if each is compared.chosen else common
+    shown: list[str] = []
+    if begin_at is not None:
+        shown = records_from(files, each, begin_at, RECORDS_SHOWN_MAX)
+    return {
+        "node_id": each.meta.node_id,
+        "directory_id": format_uuid(each.meta.directory_id),
+        "path": str(each.path),
+        "epoch": each.epoch,
+        "last_epoch": each.last_epoch,
+        "log_start_offset": each.start,
+        **({} if each is compared.chosen else tail(compared, each.meta.node_id)),
+        "end_offset": each.end_offset,
+        "notices": list(each.notices),
+        "records_after_common_end": shown,
+    }
+
+
+def _text(told: dict[str, Any]) -> str:
+    lines = [f"Cluster {told['cluster_id']}, voters {told['voters']} as the best log names them."]
+    for each in told["survivors"]:
+        lines.append(
+            f"  node {each['node_id']}: epoch {each['epoch']}, log {each['log_start_offset']} to "
+            f"{each['end_offset']}, last epoch {each['last_epoch']}  ({each['path']})"
+        )
+        lines += [f"    ! {notice}" for notice in each["notices"]]
+        if each["node_id"] != told["chosen"]:
+            common, dropped = each["common_end"], each["records_not_in_chosen"]
+            where = "nowhere that can be told" if common is None else f"up to offset {common}"
+            lines.append(f"    the same as the chosen log {where}; to be dropped: {dropped}")
+        lines += [f"    {record}" for record in each["records_after_common_end"]]
+    lines += [
+        f"Chosen: node {told['chosen']}, which would go on alone in epoch {told['new_epoch']}.",
+        f"Unknown from offset {told['unknown_from_offset']} on: lost voters may have more.",
+    ]
+    return "\n".join(lines)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""A majority of the voters is lost for good: the survivor goes on, old ones stay out (7.2)."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from klamm.client.client import ControllerClient
+from tests.process.test_members import CALL_MS, Quorum, _registration, registered
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def quorum(tmp_path: Path) -> Iterator[Quorum]:
+    it = Quorum(tmp_path)
+    try:
+        it.first()
+        yield it
+    finally:
+        it.close()
+
+
+async def _register(quorum: Quorum, broker: int) -> None:
+    client = ControllerClient(tuple(quorum.addresses.values()))
+    try:
+        cluster_id = quorum.describe()["cluster_id"]
+        await client.register_broker(_registration(cluster_id, broker), timeout_ms=CALL_MS)
+    finally:
+        await client.close()
+
+
+@pytest.mark.timeout(600)
+def test_one_of_three_goes_on_and_an_old_one_with_a_longer_log_stays_out(
+    quorum: Quorum, tmp_path: Path
+) -> None:
+    quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    for node in (2, 3):
+        quorum.join(node, tmp_path / str(node))
+    asyncio.run(_register(quorum, 1_001))
+    quorum.kill(3)
+    asyncio.run(_register(quorum, 1_002))  # The survivor will never have heard of it.
+    quorum.kill(2)
+    shutil.rmtree(tmp_path / "2")
+    data = str(tmp_path / "3" / "data")
+    recover = ("quorum", "recover", "--dir", data)
+    quorum.wait(lambda: quorum._run(*recover, "--dry-run")[0] == 0, "the lock to be free")
+    refused = ("quorum", "recover", "--dir", str(tmp_path / "1" / "data"), "--dry-run")
+    assert "in use by another process" in quorum.klamm(*refused, fails=True)
+    quorum.kill(1)
+    told = json.loads(quorum.klamm(*recover, "--yes", "-o", "json"))
+    assert told["chosen"] == 3
+    account = json.loads(Path(told["account"]).read_text())
+    assert {each["id"] for each in account["removed_voters"]} == {1, 2}
+    del quorum.addresses[2]
+    quorum.start(3, tmp_path / "3")
+    quorum.wait(lambda: quorum.voters() == [3], "the survivor to lead")
+    asyncio.run(_register(quorum, 1_003))
+    _the_old_one_stays_out(quorum, tmp_path)
+    quorum.join(2, tmp_path / "2")
+    assert quorum.voters() == [2, 3]
+    there = asyncio.run(registered((quorum.addresses[3],)))
+    assert {1_001, 1_003} <= there
+    assert 1_002 not in there
+
+
+def _the_old_one_stays_out(quorum: Quorum, root: Path) -> None:
+    quorum.start(1, root / "1")
+    quorum.wait(lambda: 1 in quorum.observers(), "the old one to follow")
+    described = quorum.describe()
+    assert described["leader_id"] == 3
+    assert [each["id"] for each in described["current_voters"]] == [3]
+    assert "removed" in quorum.change("add", 1, fails=True)

@@ -1,0 +1,145 @@
+"""kraft.md 7.2: one survivor becomes a new generation, whole or not at all; the rest is refused."""
+
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import pytest
+
+from controller.quorum.store import LogStore
+from controller.raft.effects import AppendRecords, AppendVoters, SaveQuorumState
+from controller.raft.voters import ReplicaKey, Voter, VoterSet
+from controller.recovery.compare import EPOCH_JUMP, common_end, compare
+from controller.recovery.generation import begin
+from controller.recovery.survey import Survivor, records_from, survey
+from klamm.clock import SystemClock
+from klamm.directory import META_PROPERTIES, MetaProperties
+from klamm.errors import StartError
+from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset
+from klamm.log.checkpoint import write_atomically
+from klamm.log.log import LogConfig
+from klamm.log.records import NewRecord
+from tests.sim.disk import PowerCutError, SimFiles
+
+CLUSTER = "a-cluster"
+VOTERS = VoterSet(
+    tuple(
+        Voter(node_id=NodeId(each), directory_id=DirectoryId(UUID(int=each))) for each in (1, 2, 3)
+    )
+)
+
+
+def path(node: int) -> Path:
+    return Path(f"/node-{node}")
+
+
+async def node(
+    files: SimFiles, id_: int, epochs: tuple[tuple[int, int], ...], cluster: str = CLUSTER
+) -> Survivor:
+    """A directory whose log has Voters, and then so many records of each epoch."""
+    meta = MetaProperties(
+        cluster_id=cluster, node_id=NodeId(id_), directory_id=DirectoryId(UUID(int=id_))
+    )
+    files.make_directory(path(id_))
+    write_atomically(files, path(id_) / META_PROPERTIES, meta.encode())
+    store = LogStore.open(files, path(id_), SystemClock(), LogConfig(), has_peers=True)
+    first = Epoch(epochs[0][0])
+    await store.save(SaveQuorumState(epoch=first, voted_for=None, leader=NO_NODE))
+    store.append_control(AppendVoters(base_offset=Offset(0), epoch=first, voters=VOTERS))
+    end = Offset(1)
+    for epoch, count in epochs:
+        saved = SaveQuorumState(epoch=Epoch(epoch), voted_for=None, leader=NO_NODE)
+        await store.save(saved)
+        for _ in range(count):
+            records = (NewRecord(value=b""),)
+            effect = AppendRecords(base_offset=end, epoch=Epoch(epoch), records=records)
+            store.append_records(effect)
+            end = Offset(end + 1)
+    await store.flush()
+    store.close()
+    return survey(files, path(id_))
+
+
+async def test_the_best_log_is_chosen_and_the_others_part_from_it() -> None:
+    files = SimFiles()
+    one = await node(files, 1, ((1, 3), (2, 9)))
+    two = await node(files, 2, ((1, 4), (3, 1)))
+    compared = compare((one, two), None)
+    assert compared.chosen is two, "a later epoch beats a longer log"
+    assert (one.end_offset, two.end_offset) == (13, 6)
+    assert common_end(two, one) == 4
+    assert compared.common_ends == {1: 4}
+    assert len(records_from(files, one, Offset(4), 100)) == 9
+    assert compared.new_epoch == 3 + EPOCH_JUMP
+    assert compared.has_majority, "two of three need no recovery"
+
+
+async def test_what_does_not_belong_together_is_refused_by_name() -> None:
+    files = SimFiles()
+    one = await node(files, 1, ((1, 3),))
+    two = await node(files, 2, ((2, 3),))
+    other = await node(files, 3, ((2, 3),), cluster="another")
+    with pytest.raises(StartError, match="different clusters: a-cluster, another"):
+        compare((one, other), None)
+    with pytest.raises(StartError, match="Two directories are of one node"):
+        compare((one, one), None)
+    with pytest.raises(StartError, match=r"Node 1 ends at offset 4 of epoch 1; node 2 at 4 of"):
+        compare((one, two), 1)
+    with pytest.raises(StartError, match="None of the directories is of node 7"):
+        compare((one, two), 7)
+
+
+async def test_damage_is_told_and_not_counted() -> None:
+    files = SimFiles()
+    before = await node(files, 1, ((1, 5),))
+    batch = before.batches[3]
+    file = files.open(batch.segment)
+    data = bytearray(file.read_at(0, file.size))
+    data[batch.position + batch.size_bytes - 1] ^= 1
+    file.truncate(0)
+    file.append(bytes(data))
+    file.close()
+    after = survey(files, path(1))
+    assert after.end_offset == 3
+    assert not after.trusted
+    assert any(f"byte {batch.position}" in notice for notice in after.notices)
+    compared = compare((after,), None)
+    with pytest.raises(StartError):
+        await begin(files, compared, SystemClock(), "somebody")
+
+
+async def test_a_crash_at_every_operation_leaves_the_old_or_the_new() -> None:
+    operation, olds, news = 0, 0, 0
+    while True:
+        files = SimFiles()
+        compared = compare((await node(files, 3, ((1, 4), (2, 2))),), None)
+        assert not compared.has_majority
+        files.crash_at_operation = files.operations + operation
+        try:
+            await begin(files, compared, SystemClock(), "somebody")
+            ended = True
+        except PowerCutError:
+            ended = False
+        files.crash(Random(operation))
+        store = LogStore.open(files, path(3), SystemClock(), LogConfig(), has_peers=False)
+        loaded = store.load()
+        store.close()
+        if loaded.log.end_offset == 7:
+            assert loaded.voters[-1][1] == VOTERS
+            olds += 1
+        else:
+            assert loaded.log.end_offset == 8
+            assert loaded.voters[-1] == (Offset(7), compared.new_voters)
+            assert loaded.saved.epoch == compared.new_epoch == 2 + EPOCH_JUMP
+            news += 1
+        if ended:
+            break
+        operation += 1
+    assert olds > 3
+    assert news > 0
+    assert compared.new_voters.ids == (3,)
+    gone = {each.node_id: each for each in compared.new_voters.removed}
+    assert gone[NodeId(1)] == ReplicaKey(
+        node_id=NodeId(1), directory_id=VOTERS.voters[0].directory_id
+    )
+    assert set(gone) == {1, 2}
