@@ -35,9 +35,11 @@ from klamm.errors import (
     KlammError,
     NotControllerError,
     OverloadedError,
+    StateDivergedError,
 )
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
+from klamm.log.snapshot import CorruptSnapshotError
 from klamm.metadata.agreement import Agreement
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import MetadataDelta
@@ -72,6 +74,8 @@ class DecisionLog:
         self._loader = MetadataLoader((self.agreement, self))
         self._epoch: Epoch | None = None
         """That this controller has claimed; None while it does not lead."""
+        self.leads_from: Offset | None = None
+        """Where the first of its decisions stands; None while it does not lead."""
         self._end = Offset(0)
         """Where the next decision will stand."""
         self._resyncing: asyncio.Task[None] | None = None
@@ -126,9 +130,15 @@ class DecisionLog:
         self, snapshot_id: OffsetAndEpoch, pieces: Iterator[tuple[memoryview, ...]]
     ) -> None:
         assert self._epoch is None, "a leader never loads a snapshot"
-        await self._loader.load_snapshot(
-            snapshot_id, (batch for piece in pieces for batch in piece)
-        )
+        try:
+            await self._loader.load_snapshot(
+                snapshot_id, (batch for piece in pieces for batch in piece)
+            )
+        except CorruptSnapshotError as error:
+            self._quorum.snapshot_files.set_aside(snapshot_id)
+            raise StateDivergedError(
+                f"{error}. It is set aside; start the node again without it"
+            ) from error
         assert self.image is self._loader.image, "the committed view does not follow the log"
         _log.info("a snapshot was loaded", offset=snapshot_id.offset, epoch=snapshot_id.epoch)
 
@@ -140,7 +150,7 @@ class DecisionLog:
     def on_claim(self, epoch: Epoch, end_offset: Offset) -> None:
         assert self.image.provenance.offset == end_offset, "claimed before all was seen"
         self._epoch = epoch
-        self._end = end_offset
+        self._end = self.leads_from = end_offset
         self._ledger = self._ledger.claim()
         _log.info("active controller", epoch=epoch, offset=end_offset)
         self.on_leading(True)
@@ -148,7 +158,7 @@ class DecisionLog:
     def on_renounce(self, epoch: Epoch) -> None:
         if self._epoch is None:
             return
-        self._epoch = None
+        self._epoch = self.leads_from = None
         self._ledger = self._ledger.resign()
         if self._resyncing is not None:
             self._resyncing.cancel()

@@ -2,7 +2,8 @@
 
     disagreement ─▶ replay the log beside, from a snapshot that was agreed on ─▶ a second opinion
         second = stated    this process is wrong: it ends, and the next one replays as that did
-        second = here      the statement is wrong, or the snapshots here are: not ready, and said
+        second = here      the statement is wrong, or the snapshots here are: not ready, and said;
+                       but a leader that has stated it decides on a wrong state: it ends
         neither            this machine cannot replay a log: it ends
 
 The log itself is not in doubt: its batches have checksums and its followers match them. So nothing
@@ -39,6 +40,7 @@ class Verification:
 
     def __init__(self, quorum: Quorum, log: DecisionLog) -> None:
         self._quorum = quorum
+        self._log = log
         self._agreement = log.agreement
         self._doubt: Statement | None = None
         self._wake = asyncio.Event()
@@ -54,7 +56,7 @@ class Verification:
             await self._wake.wait()
             self._wake.clear()
             doubt, self._doubt = self._doubt, None
-            if doubt is not None:
+            if doubt is not None and self._agreement.disagreement is doubt:
                 await self._settle(doubt)
 
     def _on_disagreement(self, statement: Statement) -> None:
@@ -71,7 +73,7 @@ class Verification:
             return
         if self._agreement.disagreement is not doubt:
             return  # A later statement has settled it, or is looked at next.
-        if second == doubt.checksum:
+        if second == doubt.checksum and not self._is_mine(stated.offset):
             _log.error(
                 "replayed once more the log has the state that is here: whoever stated another "
                 "one is wrong, or a snapshot here is. Transfer the leadership to see which",
@@ -88,6 +90,10 @@ class Verification:
             "agreed on. If that does not help, suspect the machine: give the node an empty disk, "
             "and its peers rebuild it"
         )
+
+    def _is_mine(self, offset: Offset) -> bool:
+        """Did this process state it, as the leader that it is: of a state that it decides on?"""
+        return self._log.leads_from is not None and offset >= self._log.leads_from
 
     def _base(self) -> OffsetAndEpoch | None:
         """Where to begin: the last snapshot that was agreed on, or the oldest that there is."""

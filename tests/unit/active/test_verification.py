@@ -190,6 +190,31 @@ async def test_a_statement_that_is_wrong_takes_nobody_down() -> None:
     assert node.log.agreement.why_not() == []
 
 
+async def test_a_leader_that_decides_on_another_state_than_is_committed_ends() -> None:
+    """Its pending view is damaged, and what it has replayed is not."""
+    node = Standby()
+    node.grow()
+    node.follow()
+    node.log.on_claim(Epoch(1), node.log.image.provenance.offset)
+    node.quorum.state(off_by=WRONG)
+    node.follow()
+    with pytest.raises(StateDivergedError):
+        await node.verify()
+    assert node.quorum.aside == []
+
+
+async def test_a_snapshot_that_loads_to_another_state_is_set_aside() -> None:
+    """Its bytes are sound: whoever wrote it was not. The next process begins without it."""
+    node = Standby()
+    node.grow()
+    wrong = replace(node.quorum.log_image, checksum=WRONG)
+    pieces = iter([tuple(view for _, view in iter_batches(snapshot_of(wrong)))])
+    with pytest.raises(StateDivergedError, match="set aside"):
+        await node.log.on_snapshot(wrong.provenance, pieces)
+    assert node.quorum.aside == [wrong.provenance]
+    assert node.log.image is EMPTY
+
+
 async def test_a_log_that_cannot_be_replayed_beside_settles_nothing() -> None:
     node = Standby()
     node.grow()

@@ -12,7 +12,7 @@ import pytest
 from klamm import node
 from klamm.config.controller import ControllerConfig
 from klamm.config.load import Arguments
-from klamm.errors import StartError
+from klamm.errors import StartError, StateDivergedError
 
 
 def load(arguments: Arguments, environment: Mapping[str, str]) -> ControllerConfig:
@@ -38,6 +38,16 @@ def test_what_prevents_a_start_is_one_sentence(capsys: pytest.CaptureFixture[str
 
     assert node.main("controller", [], load, serve) == 1
     assert capsys.readouterr().err == "klamm controller: port 9093 is in use.\n"
+
+
+def test_a_node_that_does_not_trust_its_state_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 14 of kraft.md 7.2."""
+
+    async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
+        raise StateDivergedError("offset 7 states a, here it is b")
+
+    assert node.main("controller", [], load, serve) == 1
+    assert capsys.readouterr().err == "klamm controller: offset 7 states a, here it is b\n"
 
 
 def test_what_nobody_expected_shows_no_traceback(capsys: pytest.CaptureFixture[str]) -> None:
