@@ -231,8 +231,9 @@ class MetadataDelta:
         change = checksum.partitions_digest(topic.topic_id, after)
         change -= checksum.partitions_digest(topic.topic_id, before)
         self._checksum += change
-        self.topics_changed[topic.topic_id] = replace(
-            topic,
+        self.topics_changed[topic.topic_id] = TopicImage(
+            topic_id=topic.topic_id,
+            name=topic.name,
             partitions=tuple(partitions),
             partitions_checksum=topic.partitions_checksum + change,
         )
