@@ -21,10 +21,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def shown(cluster: Running, name: str) -> dict[str, float]:
-    """A node's figures of the state."""
+    """A node's figures of the state; none while it does not answer."""
     url = f"http://{cluster.cluster.node(name).layout.http_address}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        page = answer.read().decode()
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            page = answer.read().decode()
+    except OSError:
+        return {}
     lines = re.findall(rf"^({VERIFIED}|{DISAGREES}) (\S+)$", page, re.MULTILINE)
     return {key: float(value) for key, value in lines}
 
