@@ -1,4 +1,4 @@
-"""`python -m controller.recovery`, which `klamm quorum recover` runs."""
+"""`python -m controller.recovery`: what `klamm quorum recover` and `klamm metadata restore` run."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.recovery.compare import Comparison, compare
 from controller.recovery.generation import begin, tail
+from controller.recovery.restore import restore
 from controller.recovery.survey import Survivor, locate, read_meta, records_from, survey
 from klamm.clock import SystemClock
 from klamm.directory import DataDirectory
@@ -27,7 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with ExitStack() as locks:
-            _recover(options, locks)
+            if options.restore is None:
+                _recover(options, locks)
+            else:
+                _restore(options.restore, options.dir[0], locks)
     except (KlammError, OSError) as error:
         sys.stderr.write(f"klamm: {error}\n")
         return 1
@@ -37,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="klamm quorum recover")
     parser.add_argument("--dir", action="append", required=True, type=Path)
+    parser.add_argument("--restore", type=Path)
     parser.add_argument("--voter", type=int)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--yes", action="store_true")
@@ -69,6 +74,15 @@ def _recover(options: argparse.Namespace, locks: ExitStack) -> None:
             f"Node {compared.chosen.meta.node_id} is the only voter, from epoch "
             f"{compared.new_epoch} on. The account: {account}"
         )
+
+
+def _restore(source: Path, path: Path, locks: ExitStack) -> None:
+    files, path = SystemFiles(), locate(path)
+    meta = read_meta(files, path)
+    directory = DataDirectory.open(path, meta.cluster_id, meta.node_id)
+    locks.callback(directory.close)
+    end = asyncio.run(restore(files, source.absolute(), path, SystemClock()))
+    _say(f"Node {meta.node_id} begins at offset {end.offset}, the only voter of {meta.cluster_id}.")
 
 
 def _confirm(compared: Comparison, *, sure: bool) -> None:

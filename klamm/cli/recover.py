@@ -1,4 +1,4 @@
-"""`klamm quorum recover`: a program of the controller's, whose files it reads and writes."""
+"""`klamm quorum recover`, `klamm metadata restore`: a controller's files, by its own program."""
 
 import subprocess
 import sys
@@ -10,9 +10,10 @@ import typer
 from klamm.cli.options import Output, OutputOption
 
 
-def add_to(app: typer.Typer) -> None:
-    """Put the command there."""
-    app.command("recover")(recover)
+def add_to(quorum: typer.Typer, metadata: typer.Typer) -> None:
+    """Put the commands there."""
+    quorum.command("recover")(recover)
+    metadata.command("restore")(restore)
 
 
 def recover(
@@ -36,12 +37,33 @@ def recover(
     klamm quorum recover --dir DIR/controller-3/data --dry-run
     klamm quorum recover --dir DIR/controller-3/data
     """
-    from klamm.cluster.node_process import node_environment
-
     words = [word for each in directories for word in ("--dir", str(each))]
     if voter is not None:
         words += ["--voter", str(voter)]
     words += ["--dry-run"] * dry_run + ["--yes"] * yes + ["--output", format_.value]
+    _run(words)
+
+
+def restore(
+    source: Annotated[
+        Path, typer.Option("--from", help="A snapshot: any controller's OFFSET-EPOCH.checkpoint.")
+    ],
+    directory: Annotated[Path, typer.Option("--dir", help="Formatted, and never started.")],
+) -> None:
+    """Have a new controller begin with the metadata of a snapshot's file, as the only voter.
+
+    The file is verified, byte for byte, before anything is written.
+
+    \b
+    klamm format --dir new --cluster-id orders
+    klamm metadata restore --from 00000000000000004711-0000000007.checkpoint --dir new
+    """
+    _run(["--restore", str(source), "--dir", str(directory)])
+
+
+def _run(words: list[str]) -> None:
+    from klamm.cluster.node_process import node_environment
+
     done = subprocess.run(  # noqa: S603 - this interpreter, this package
         [sys.executable, "-m", "controller.recovery", *words],
         env=node_environment(),

@@ -10,6 +10,7 @@ import pytest
 
 from klamm.client.client import ControllerClient
 from tests.process.test_members import CALL_MS, Quorum, _registration, registered
+from tests.unit.recovery.test_restore import ID, SOURCE, prepare
 
 pytestmark = pytest.mark.process
 
@@ -74,3 +75,28 @@ def _the_old_one_stays_out(quorum: Quorum, root: Path) -> None:
     assert described["leader_id"] == 3
     assert [each["id"] for each in described["current_voters"]] == [3]
     assert "removed" in quorum.change("add", 1, fails=True)
+
+
+@pytest.mark.timeout(300)
+def test_a_snapshot_is_restored_into_a_new_cluster(tmp_path: Path) -> None:
+    _, data = prepare()
+    source = tmp_path / SOURCE.name
+    source.write_bytes(data)
+    quorum = Quorum(tmp_path)
+    try:
+        where = tmp_path / "1"
+        quorum.klamm("format", "--dir", str(where), "--id", "1", "--cluster-id", "another")
+        restored = ("metadata", "restore", "--from", str(source), "--dir", str(where))
+        source.write_bytes(data[:-1])
+        assert SOURCE.name in quorum.klamm(*restored, fails=True)
+        source.write_bytes(data)
+        quorum.klamm(*restored)
+        assert "already" in quorum.klamm(*restored, fails=True)
+        quorum._found(1, where)
+        quorum.start(1, where)
+        quorum.wait(lambda: quorum.voters() == [1], "the only voter")
+        described = quorum.describe()
+        assert described["cluster_id"] == "another"
+        assert described["high_watermark"] > ID.offset
+    finally:
+        quorum.close()

@@ -1,0 +1,76 @@
+"""A snapshot's file becomes the state of a directory that was formatted and never started.
+
+The batches of the state are taken as they are; the header names the new node as the only voter.
+"""
+
+from pathlib import Path
+
+from controller.quorum.control import build_snapshot_header
+from controller.quorum.opening import METADATA_LOG
+from controller.quorum.store import LogStore
+from controller.raft.effects import SaveQuorumState
+from controller.raft.voters import Voter, VoterSet
+from controller.recovery.survey import read_meta
+from klamm.clock import Clock
+from klamm.errors import StartError, StorageError
+from klamm.ids import NO_NODE, OffsetAndEpoch
+from klamm.log.files import Files
+from klamm.log.log import LogConfig
+from klamm.log.record_batch import iter_batches
+from klamm.log.records import CorruptBatchError
+from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles, parse_name
+from klamm.metadata.codec import UnknownRecordError
+from klamm.metadata.snapshot_batches import SnapshotReader
+
+
+async def restore(files: Files, source: Path, directory: Path, clock: Clock) -> OffsetAndEpoch:
+    """Durable once this returns.
+
+    Raises:
+        StartError: The file is damaged, or is no snapshot; the directory is not new; or the
+            disk fails.
+    """
+    snapshot_id = parse_name(source.name)
+    if snapshot_id is None or not files.exists(source):
+        raise StartError(f"There is no snapshot {source}: its name is OFFSET-EPOCH.checkpoint.")
+    meta = read_meta(files, directory)
+    if files.exists(directory / METADATA_LOG):
+        raise StartError(f"{directory} has a {METADATA_LOG} already. Restore into a new one.")
+    try:
+        data, last_ms = _verified(files, source, snapshot_id)
+        voter = Voter(node_id=meta.node_id, directory_id=meta.directory_id)
+        header = build_snapshot_header(
+            VoterSet((voter,)),
+            epoch=snapshot_id.epoch,
+            last_timestamp_ms=last_ms,
+            timestamp_ms=clock.wall_ms(),
+        )
+        store = LogStore.open(files, directory, clock, LogConfig(), has_peers=False)
+        part = store.snapshots.create(snapshot_id)
+        part.append(header)
+        part.append(data)
+        part.verify()
+        await store.save(SaveQuorumState(epoch=snapshot_id.epoch, voted_for=None, leader=NO_NODE))
+        part.finish()
+        store.close()
+    except (CorruptSnapshotError, CorruptBatchError, UnknownRecordError) as error:
+        raise StartError(f"{source} cannot be restored: {error}.") from error
+    except (OSError, StorageError) as error:
+        raise StartError(f"{source} could not be restored: {error}.") from error
+    return snapshot_id
+
+
+def _verified(files: Files, source: Path, snapshot_id: OffsetAndEpoch) -> tuple[bytes, int]:
+    """All behind the header, and the time of the last record that it includes."""
+    SnapshotFiles(files, source.parent).verify(snapshot_id)
+    file = files.open(source)
+    try:
+        data = file.read_at(0, file.size)
+    finally:
+        file.close()
+    reader, header_bytes = SnapshotReader(snapshot_id), 0
+    for header, batch in iter_batches(data):
+        reader.take(batch)
+        header_bytes = header_bytes or header.size_bytes
+    reader.finish()
+    return data[header_bytes:], reader.last_timestamp_ms
