@@ -4,6 +4,7 @@
 # make lint    ruff, mypy, import contracts
 # make proto   generate klamm/v1 from proto/klamm/v1
 # make sim     fresh simulation seeds for SECONDS (default 600) each: the core, the real driver
+# make soak    faults on real controllers in network namespaces for SECONDS (needs root)
 # make fuzz    hostile bytes into every decoder, INPUTS of them (default 10000000); TARGET=… for one
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ SECONDS ?= 600
 INPUTS ?= 10000000
 TARGET ?= all
 
-.PHONY: run test lint proto sim fuzz format bench clean
+.PHONY: run test lint proto sim soak fuzz format bench clean
 
 run: $(VENV)/.run
 	$(BIN)/klamm tour $(if $(NO_TOUR),--no-tour) $(ARGS)
@@ -42,6 +43,9 @@ proto: $(VENV)/.dev
 sim: $(VENV)/.dev
 	$(BIN)/python -m tests.sim.quorum.replay --seconds $(SECONDS)
 	$(BIN)/python -m tests.sim.driver.replay --seconds $(SECONDS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.process.soak --seconds $(SECONDS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.failover

@@ -1,0 +1,107 @@
+"""One fault after the other, each kind in its turn, from a seed; told as it happens.
+
+Which controller, how long and how hard is chance's, and chance is the seed's. Who leads is not.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from tests.process.namespaces.controllers import IDS, Controllers
+from tests.process.namespaces.network import CLIENT_HOST
+
+FAULT_S = (4.0, 8.0)
+PAUSE_S = (10.0, 12.0)
+"""Longer than every timeout of the quorum and of the clients."""
+DOWN_S = (0.5, 4.0)
+LOSS_PERCENT = (10, 20)
+LEADER_DEADLINE_S = 60.0
+
+KINDS = (
+    "partition",
+    "leader isolated",
+    "leader cut off from everybody",
+    "cut one way, out",
+    "cut one way, in",
+    "one link cut one way",
+    "loss",
+    "pause the leader",
+    "pause",
+    "kill the leader",
+    "kill",
+    "kill all",
+)
+
+
+class Nemesis:
+    """Does harm; `strike` returns when it is over and undone."""
+
+    def __init__(self, controllers: Controllers, seed: int, tell: Callable[[str], None]) -> None:
+        self._controllers = controllers
+        self._network = controllers.network
+        self._chance = random.Random(f"{seed} nemesis")
+        self._tell = tell
+
+    def kinds(self) -> Iterator[str]:
+        """All of them in some order, then all of them in another, for ever."""
+        while True:
+            yield from self._chance.sample(KINDS, len(KINDS))
+
+    async def strike(self, kind: str) -> None:
+        leader = await self._controllers.wait_leader(LEADER_DEADLINE_S)
+        victim = self._chance.choice(IDS)
+        duration_s = self._chance.uniform(*FAULT_S)
+        if kind == "loss":
+            await self._lose(self._chance.randint(*LOSS_PERCENT), duration_s)
+        elif kind.startswith("pause"):
+            await self._pause(leader if "leader" in kind else victim)
+        elif kind == "kill all":
+            await self._kill(*IDS)
+        elif kind.startswith("kill"):
+            await self._kill(leader if "leader" in kind else victim)
+        else:
+            await self._cut(kind, victim, leader, duration_s)
+
+    async def _cut(self, kind: str, victim: int, leader: int, duration_s: float) -> None:
+        """Scenarios of one node, or one direction of its links, or one link, gone."""
+        node = victim if kind == "partition" else leader
+        others = [each for each in IDS if each != node]
+        out = [(node, each) for each in others]
+        back = [(each, node) for each in others]
+        links = {
+            "partition": out + back,
+            "leader isolated": out + back,
+            "leader cut off from everybody": [*out, *back, (node, CLIENT_HOST)],
+            "cut one way, out": out,
+            "cut one way, in": back,
+            "one link cut one way": [self._chance.choice(out + back)],
+        }[kind]
+        for sender, receiver in links:
+            self._network.cut(sender, receiver)
+        arrows = ", ".join(f"{sender}→{receiver}" for sender, receiver in links)
+        await self._hold(f"{kind}: {arrows}", duration_s)
+        self._network.heal(IDS)
+
+    async def _lose(self, percent: int, duration_s: float) -> None:
+        for each in IDS:
+            self._network.lose(each, percent)
+        await self._hold(f"{percent} % of everything lost", duration_s)
+        self._network.heal(IDS)
+
+    async def _pause(self, node: int) -> None:
+        self._controllers.pause(node)
+        await self._hold(f"{node} paused", self._chance.uniform(*PAUSE_S))
+        self._controllers.resume(node)
+
+    async def _kill(self, *nodes: int) -> None:
+        await self._controllers.kill(*nodes)
+        names = ", ".join(str(each) for each in nodes)
+        await self._hold(f"{names} killed", self._chance.uniform(*DOWN_S))
+        await self._controllers.start(*nodes)
+
+    async def _hold(self, what: str, duration_s: float) -> None:
+        self._tell(f"{what}, for {duration_s:.1f} s")
+        began = time.monotonic()
+        while (left_s := began + duration_s - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)

@@ -1,0 +1,60 @@
+"""Faults on controllers in network namespaces, seed after seed, until the time is over.
+
+python -m tests.process.soak --seconds 1200           fresh seeds, each two minutes of faults
+python -m tests.process.soak --seconds 60 --seed 4711 one seed, for that long
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.process.namespaces.history import Kind
+from tests.process.namespaces.network import Unavailable
+from tests.process.namespaces.trial import Trial
+
+ROUND_S = 120.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Faults on real controllers (needs root).")
+    parser.add_argument("--seconds", type=float, default=1_200.0, help="of faults (default 1200)")
+    parser.add_argument("--seed", type=int, help="this one only (default: by chance)")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(soak(arguments.seconds, arguments.seed))
+    except Unavailable as why:
+        print(f"cannot: {why}")
+        return 2
+    except AssertionError as wrong:
+        print(wrong)
+        return 1
+    return 0
+
+
+async def soak(seconds: float, seed: int | None) -> None:
+    """One seed for all the time, or a fresh one for each round."""
+    began = time.monotonic()
+    rounds = writes = reads = 0
+    while (left_s := began + seconds - time.monotonic()) > 0:
+        this = random.randrange(1 << 32) if seed is None else seed
+        with tempfile.TemporaryDirectory(prefix="klamm-soak-") as directory:
+            fault_s = seconds if seed is not None else min(ROUND_S, left_s)
+            history = await Trial(Path(directory) / "run", this, fault_s).run()
+        rounds += 1
+        writes += history.count(Kind.WRITE)
+        reads += history.count(Kind.LINEARIZABLE)
+        print(
+            f"{time.monotonic() - began:6.0f} s  {rounds} seeds, the last {this}: {writes} writes "
+            f"acknowledged, {reads} linearizable reads, nothing found",
+            flush=True,
+        )
+        if seed is not None:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())
