@@ -2,6 +2,7 @@
 
 python -m tests.process.soak --seconds 1200           fresh seeds, each two minutes of faults
 python -m tests.process.soak --seconds 60 --seed 4711 one seed, for that long
+python -m tests.process.soak --clocks                 sets wall clocks too (scenario 59)
 """
 
 import argparse
@@ -12,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.process.namespaces.controllers import faketime
 from tests.process.namespaces.history import Kind
 from tests.process.namespaces.network import Unavailable
 from tests.process.namespaces.trial import Trial
@@ -23,9 +25,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Faults on real controllers (needs root).")
     parser.add_argument("--seconds", type=float, default=1_200.0, help="of faults (default 1200)")
     parser.add_argument("--seed", type=int, help="this one only (default: by chance)")
+    parser.add_argument("--clocks", action="store_true", help="set wall clocks too (libfaketime)")
     arguments = parser.parse_args()
+    clocks = faketime() if arguments.clocks else None
+    if arguments.clocks and clocks is None:
+        print("cannot set clocks: apt-get install libfaketime")
+        return 2
     try:
-        asyncio.run(soak(arguments.seconds, arguments.seed))
+        asyncio.run(soak(arguments.seconds, arguments.seed, clocks))
     except Unavailable as why:
         print(f"cannot: {why}")
         return 2
@@ -35,7 +42,7 @@ def main() -> int:
     return 0
 
 
-async def soak(seconds: float, seed: int | None) -> None:
+async def soak(seconds: float, seed: int | None, clocks: Path | None) -> None:
     """One seed for all the time, or a fresh one for each round."""
     began = time.monotonic()
     rounds = writes = reads = 0
@@ -43,7 +50,7 @@ async def soak(seconds: float, seed: int | None) -> None:
         this = random.randrange(1 << 32) if seed is None else seed
         with tempfile.TemporaryDirectory(prefix="klamm-soak-") as directory:
             fault_s = seconds if seed is not None else min(ROUND_S, left_s)
-            history = await Trial(Path(directory) / "run", this, fault_s).run()
+            history = await Trial(Path(directory) / "run", this, fault_s, clocks).run()
         rounds += 1
         writes += history.count(Kind.WRITE)
         reads += history.count(Kind.LINEARIZABLE)

@@ -26,12 +26,24 @@ POLL_S = 0.05
 LAST_LINES = 25
 
 
+def faketime() -> Path | None:
+    """The library that tells a process another time, if this machine has it."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+
+
 class Controllers:
     """Three of them, by node id."""
 
-    def __init__(self, directory: Path, network: Network) -> None:
-        """Writes their configuration; nothing is started yet."""
+    def __init__(self, directory: Path, network: Network, clocks: Path | None = None) -> None:
+        """Writes their configuration; nothing is started yet.
+
+        Args:
+            directory: Theirs.
+            network: With a namespace for each.
+            clocks: See `faketime`; None: nobody's wall clock can be set.
+        """
         self.network = network
+        self._clocks = clocks
         self.lives = dict.fromkeys(IDS, 0)
         """How often each was started."""
         self.addresses = {each: f"{network.address(each)}:{PORT}" for each in IDS}
@@ -75,9 +87,38 @@ class Controllers:
 
         def command(layout: NodeLayout, properties: Path) -> Sequence[str]:
             plain = (sys.executable, "-m", layout.kind.value, str(properties))
-            return self.network.command(layout.node_id, plain) if is_controller else plain
+            if not is_controller:
+                return plain
+            return self.network.command(layout.node_id, (*self._clock(layout.node_id), *plain))
 
         return NodeProcess(node, self._layout, command, lambda: None)
+
+    def set_clock(self, node: int, ahead_s: int) -> None:
+        """From now on its wall clock is so far ahead of the machine's, or behind."""
+        path = self._clock_file(node)
+        new = path.with_suffix(".new")
+        new.write_text(f"{ahead_s:+d}\n")
+        new.rename(path)
+
+    @property
+    def have_clocks(self) -> bool:
+        return self._clocks is not None
+
+    def _clock_file(self, node: int) -> Path:
+        return self._layout.directory / f"clock-{node}"
+
+    def _clock(self, node: int) -> Sequence[str]:
+        """What goes before a controller's command, so that its wall clock can be set."""
+        if self._clocks is None:
+            return ()
+        self.set_clock(node, 0)
+        return (
+            "env",
+            f"LD_PRELOAD={self._clocks}",
+            f"FAKETIME_TIMESTAMP_FILE={self._clock_file(node)}",
+            "FAKETIME_NO_CACHE=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        )
 
     async def start(self, *nodes: int) -> None:
         """The processes; who serves is for `wait_leader` and `wait_answers` to find out."""

@@ -32,6 +32,9 @@ KINDS = (
     "kill",
     "kill all",
 )
+CLOCK = "clock"
+"""Only where clocks can be set."""
+CLOCK_STEPS_S = (-10 * 31_557_600, -3_600, -1, 1, 3_600, 10 * 31_557_600)
 
 
 class Nemesis:
@@ -45,14 +48,17 @@ class Nemesis:
 
     def kinds(self) -> Iterator[str]:
         """All of them in some order, then all of them in another, for ever."""
+        kinds = (*KINDS, CLOCK) if self._controllers.have_clocks else KINDS
         while True:
-            yield from self._chance.sample(KINDS, len(KINDS))
+            yield from self._chance.sample(kinds, len(kinds))
 
     async def strike(self, kind: str) -> None:
         leader = await self._controllers.wait_leader(LEADER_DEADLINE_S)
         victim = self._chance.choice(IDS)
         duration_s = self._chance.uniform(*FAULT_S)
-        if kind == "loss":
+        if kind == CLOCK:
+            await self._step_clocks(duration_s)
+        elif kind == "loss":
             await self._lose(self._chance.randint(*LOSS_PERCENT), duration_s)
         elif kind.startswith("pause"):
             await self._pause(leader if "leader" in kind else victim)
@@ -88,6 +94,16 @@ class Nemesis:
             self._network.lose(each, percent)
         await self._hold(f"{percent} % of everything lost", duration_s)
         self._network.heal(IDS)
+
+    async def _step_clocks(self, duration_s: float) -> None:
+        """Scenario 59: everybody's wall clock, each by another step, and back."""
+        steps = {each: self._chance.choice(CLOCK_STEPS_S) for each in IDS}
+        for each, step_s in steps.items():
+            self._controllers.set_clock(each, step_s)
+        told = ", ".join(f"{each} by {step_s:+d} s" for each, step_s in steps.items())
+        await self._hold(f"wall clocks set: {told}", duration_s)
+        for each in IDS:
+            self._controllers.set_clock(each, 0)
 
     async def _pause(self, node: int) -> None:
         self._controllers.pause(node)

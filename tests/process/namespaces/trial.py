@@ -39,6 +39,8 @@ class Trial:
     seed: int
     fault_s: float
     """Faults go on until they took so long together."""
+    clocks: Path | None = None
+    """See `controllers.faketime`."""
     story: list[str] = field(default_factory=list)
     on_tell: Callable[[str], None] = print
     began: float = field(default_factory=time.monotonic)
@@ -52,7 +54,7 @@ class Trial:
     async def run(self) -> History:
         """Raises: AssertionError: With all that is needed to look for the reason."""
         with network(IDS) as net:
-            controllers = Controllers(self.directory, net)
+            controllers = Controllers(self.directory, net, self.clocks)
             try:
                 return await self._run(controllers)
             except (AssertionError, KlammError, grpc.aio.AioRpcError) as error:
@@ -63,6 +65,7 @@ class Trial:
     def _account(self, wrong: str, controllers: Controllers) -> str:
         story = "\n".join(self.story)
         again = f"python -m tests.process.soak --seconds {self.fault_s:.0f} --seed {self.seed}"
+        again += " --clocks" if self.clocks is not None else ""
         return f"{wrong}\n\n{story}\n\n{controllers.last_lines()}\n\nseed {self.seed}: {again}"
 
     async def _run(self, controllers: Controllers) -> History:
