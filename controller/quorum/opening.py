@@ -30,6 +30,9 @@ from klamm.log.log import Log, LogConfig
 from klamm.log.recovery import OnCorruption
 from klamm.log.snapshot import SnapshotFiles
 
+RESTORING = "restoring"
+"""Beside meta.properties while a snapshot becomes this node's state: nobody starts on half of it."""
+
 METADATA_LOG = "__cluster_metadata-0"
 
 
@@ -53,6 +56,18 @@ class Opened:
     def distrust(self) -> str | None:
         """Why this voter has no say; None if it has."""
         return self.bounds.bounds.distrust or None
+
+
+def refuse_half_restored(files: Files, metadata_log_dir: Path) -> None:
+    """
+    Raises:
+        StartError: A snapshot's file became only half of this disk.
+    """
+    if files.exists(metadata_log_dir / RESTORING):
+        raise StartError(
+            f"{metadata_log_dir / RESTORING} is there: a restore into this directory did not "
+            "finish. Run it again."
+        )
 
 
 def open_disk(

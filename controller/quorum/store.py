@@ -23,7 +23,7 @@ from aiofiles.os import wrap
 
 from controller.quorum.control import build_control_batch, describe_batches
 from controller.quorum.installs import Installs, voter_entry, voters_of
-from controller.quorum.opening import Opened, open_disk
+from controller.quorum.opening import Opened, open_disk, refuse_half_restored
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
 from controller.raft.effects import (
     AppendChunk,
@@ -94,6 +94,7 @@ class LogStore:
         has_peers: bool,
     ) -> "LogStore":
         """Recover log and vote; see `open_disk`."""
+        refuse_half_restored(files, metadata_log_dir)
         return cls(files, open_disk(files, metadata_log_dir, config, has_peers=has_peers), clock)
 
     @property

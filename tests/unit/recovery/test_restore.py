@@ -2,12 +2,14 @@
 
 from functools import partial
 from pathlib import Path
+from random import Random
 from uuid import UUID
 
 import pytest
 
 from controller.quorum.control import build_snapshot_footer, build_snapshot_header
 from controller.quorum.installs import voters_of
+from controller.quorum.opening import METADATA_LOG, RESTORING
 from controller.quorum.store import LogStore
 from controller.raft.voters import Voter, VoterSet
 from controller.recovery.restore import restore
@@ -23,7 +25,7 @@ from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY
 from klamm.metadata.records import ConfigRecord
 from klamm.metadata.snapshot_batches import SnapshotReader, image_batches
-from tests.sim.disk import SimFiles
+from tests.sim.disk import PowerCutError, SimFiles
 
 ID = OffsetAndEpoch(epoch=Epoch(7), offset=Offset(40))
 SOURCE = Path("/backup") / format_name(ID)
@@ -83,3 +85,29 @@ def _checksum(data: bytes) -> int:
     for _, batch in iter_batches(data):
         reader.take(batch)
     return reader.finish().checksum
+
+
+async def test_a_crash_at_every_operation_leaves_nothing_or_the_whole() -> None:
+    """Scenario 21: half a state is never started on, and another try makes it whole."""
+    finished = halves = 0
+    for operation in range(1_000):
+        files, _ = prepare()
+        files.crash_at_operation = files.operations + operation
+        try:
+            await restore(files, SOURCE, NEW, SystemClock())
+        except PowerCutError:
+            files.crash(Random(operation))
+        else:
+            finished = operation
+            break
+        if files.exists(NEW / RESTORING):
+            halves += 1
+            with pytest.raises(StartError, match="did not finish"):
+                LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
+        if files.exists(NEW / RESTORING) or not files.exists(NEW / METADATA_LOG):
+            await restore(files, SOURCE, NEW, SystemClock())
+        store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
+        assert store.load().log.end_offset == ID.offset, operation
+        store.close()
+    assert finished > 20
+    assert halves > 10
