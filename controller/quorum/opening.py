@@ -31,7 +31,7 @@ from klamm.log.recovery import OnCorruption
 from klamm.log.snapshot import SnapshotFiles
 
 RESTORING = "restoring"
-"""Beside meta.properties while a snapshot becomes this node's state: nobody starts on half of it."""
+"""Beside meta.properties while a restore goes on: nobody starts on half a state."""
 
 METADATA_LOG = "__cluster_metadata-0"
 
