@@ -9,9 +9,9 @@ nearest waypoint and replays the headers from there, as a restart replays them f
 from the snapshot of the last clean shutdown.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 from broker.replica.producer_state import (
     NO_PRODUCER_ID,
@@ -26,6 +26,7 @@ from broker.replica.producer_state import (
 from klamm.ids import Offset
 from klamm.log.log import Log
 from klamm.log.record_batch import BatchHeader, iter_batches
+from klamm.log.sealed import open_json, seal_json
 
 WAYPOINT_BATCHES = 512
 """Idempotent batches from one waypoint to the next."""
@@ -34,7 +35,7 @@ WAYPOINTS_MAX = 64
 
 REPLAY_READ_BYTES = 1024 * 1024
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 
 class ProducerMemory:
@@ -85,20 +86,23 @@ class ProducerMemory:
             str(id_): {"epoch": each.epoch, "batches": [asdict(one) for one in each.batches]}
             for id_, each in sorted(self.table.items())
         }
-        return json.dumps(
+        return seal_json(
             {"version": SNAPSHOT_VERSION, "end_offset": end_offset, "producers": producers}
-        ).encode()
+        )
 
     def restore(self, data: bytes, end_offset: Offset, now_ms: int) -> bool:
-        """Take a snapshot of a log that ends at `end_offset`. False: it is of another; replay."""
+        """Take a snapshot of a log that ends at `end_offset`.
+
+        False: it is of another, or damaged; replay.
+        """
         try:
-            read = json.loads(data)
+            read: Any = open_json(data, frozenset())
             if read["version"] != SNAPSHOT_VERSION or read["end_offset"] != end_offset:
                 return False
             table = {
                 int(id_): Producer(
-                    epoch=int(each["epoch"]),
-                    batches=tuple(ProducedBatch(**one) for one in each["batches"]),
+                    epoch=_number(each["epoch"]),
+                    batches=tuple(_produced(one) for one in each["batches"]),
                     seen_ms=now_ms,
                 )
                 for id_, each in read["producers"].items()
@@ -109,6 +113,21 @@ class ProducerMemory:
         self._waypoints = [(end_offset, self.table)]
         self._since_waypoint = 1
         return True
+
+
+def _produced(fields: dict[str, object]) -> ProducedBatch:
+    return ProducedBatch(
+        first_sequence=_number(fields["first_sequence"]),
+        last_sequence=_number(fields["last_sequence"]),
+        base_offset=Offset(_number(fields["base_offset"])),
+        last_offset=Offset(_number(fields["last_offset"])),
+    )
+
+
+def _number(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value < 2**63:
+        raise ValueError(f"{value!r} where a number should be")
+    return value
 
 
 def incoming(header: BatchHeader) -> Incoming:

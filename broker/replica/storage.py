@@ -153,10 +153,7 @@ class PartitionStorage:
             return -1
         self._files.remove(self._directory / checkpoint.CLEAN_SHUTDOWN)
         self._files.sync_directory(self._directory)
-        try:
-            return int(json.loads(data)["brokerEpoch"])
-        except (ValueError, KeyError, TypeError):
-            return -1
+        return parse_clean_shutdown(data)
 
     def close(self, partitions: Iterable[tuple[TopicPartition, Stored]], broker_epoch: int) -> None:
         """Leave everything on the disk, and say so; unless something could not be closed."""
@@ -223,6 +220,15 @@ class PartitionStorage:
 
     def _write(self, directory: Path, name: str, data: bytes) -> None:
         checkpoint.write_atomically(self._files, directory / name, data)
+
+
+def parse_clean_shutdown(data: bytes) -> int:
+    """The broker epoch in Kafka's `.kafka_cleanshutdown`; -1 if it says none."""
+    try:
+        epoch = json.loads(data)["brokerEpoch"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return -1
+    return epoch if type(epoch) is int and 0 <= epoch < 2**63 else -1
 
 
 def log_config(config: TopicConfig) -> LogConfig:

@@ -142,7 +142,11 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             return
         self.downloads.streams += 1
         try:
-            while isinstance(request := await context.read(), pb.FetchSnapshotRequest):
+            while True:
+                request: object = await context.read()
+                if not isinstance(request, pb.FetchSnapshotRequest):
+                    await refuse_unreadable(request, context)
+                    return
                 await context.write(await self._fetch_snapshot(request))
         finally:
             self.downloads.streams -= 1

@@ -21,6 +21,7 @@ from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.files import Buffer, File, Files
 from klamm.log.record_batch import (
     HEADER_BYTES,
+    OFFSET_MAX,
     BatchHeader,
     epoch_is_sealed_or_bare,
     peek_header,
@@ -32,6 +33,8 @@ from klamm.log.records import ControlType, CorruptBatchError, control_type
 SUFFIX = ".checkpoint"
 PART_SUFFIX = ".checkpoint.part"
 DELETED_SUFFIX = ".checkpoint.deleted"
+
+EPOCH_MAX = 2**31 - 1
 
 VERIFY_BYTES = 1024 * 1024
 """Read at a time."""
@@ -186,7 +189,10 @@ def parse_name(name: str) -> OffsetAndEpoch | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    return OffsetAndEpoch(epoch=Epoch(int(match[2])), offset=Offset(int(match[1])))
+    epoch, offset = int(match[2]), int(match[1])
+    if epoch > EPOCH_MAX or offset > OFFSET_MAX:
+        return None
+    return OffsetAndEpoch(epoch=Epoch(epoch), offset=Offset(offset))
 
 
 def _order(snapshot_id: OffsetAndEpoch) -> tuple[int, int]:
@@ -218,7 +224,7 @@ def _kind(header: BatchHeader, batch: memoryview) -> int | None:
     """What a control batch begins with; None for a batch of the state."""
     if not header.is_control:
         return None
-    records = read_records(batch)
+    records = read_records(batch, limit=len(batch))  # Ours are not compressed.
     return control_type(records[0].key) if records else None
 
 

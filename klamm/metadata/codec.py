@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from klamm.errors import KlammError
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
 from klamm.log.records import NewRecord, Record
+from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     Cause,
@@ -86,6 +87,21 @@ def decode(record: Record) -> MetadataRecord:
     except (DecodeError, ValueError) as error:
         raise UnknownRecordError(
             f"the metadata record at offset {record.offset} cannot be read: {error}"
+        ) from error
+
+
+def replay_record(delta: MetadataDelta, record: Record) -> None:
+    """Take a record that was read into account.
+
+    Raises:
+        UnknownRecordError: It cannot be read, or does not fit what is before it.
+    """
+    try:
+        delta.replay(decode(record), record.offset)
+    except (KeyError, IndexError, AssertionError) as error:
+        raise UnknownRecordError(
+            f"the metadata record at offset {record.offset} does not fit what is before it: "
+            f"{type(error).__name__} {error}"
         ) from error
 
 

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import iter_batches, read_records, verify_checksum
-from klamm.log.records import CorruptBatchError, Record
-from klamm.metadata.codec import UnknownRecordError, decode
+from klamm.log.records import CorruptBatchError
+from klamm.metadata.codec import replay_record
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.snapshot import difference
@@ -84,7 +84,7 @@ class MetadataLoader:
                 raise CorruptBatchError(f"the batch at {end.offset} has not its checksum")
             if not header.is_control:
                 for record in read_records(batch, limit=len(batch)):
-                    _replay(delta, record)
+                    replay_record(delta, record)
             end = OffsetAndEpoch(Epoch(header.leader_epoch), Offset(header.last_offset + 1))
             self.loaded_bytes += header.size_bytes
             self.last_timestamp_ms = header.max_timestamp_ms
@@ -171,13 +171,3 @@ class MetadataLoader:
                     offset=self.end.offset,
                 )
         self.wake()
-
-
-def _replay(delta: MetadataDelta, record: Record) -> None:
-    try:
-        delta.replay(decode(record), record.offset)
-    except (KeyError, IndexError, AssertionError) as error:
-        raise UnknownRecordError(
-            f"the metadata record at offset {record.offset} does not fit what is before it: "
-            f"{type(error).__name__} {error}"
-        ) from error

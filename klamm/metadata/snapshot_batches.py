@@ -24,7 +24,7 @@ from klamm.log.record_batch import (
 from klamm.log.records import ControlType, CorruptBatchError, NewRecord, control_type
 from klamm.log.snapshot import CorruptSnapshotError, format_name
 from klamm.metadata.checksum import CHECKSUM_FORMAT
-from klamm.metadata.codec import decode, to_proto
+from klamm.metadata.codec import replay_record, to_proto
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import StateChecksumRecord
@@ -92,7 +92,7 @@ class SnapshotReader:
 
         Raises:
             CorruptSnapshotError: It is damaged, or not what comes next.
-            UnknownRecordError: A record cannot be read.
+            UnknownRecordError: A record cannot be read, or does not fit what is before it.
         """
         try:
             self._take(batch)
@@ -120,6 +120,8 @@ class SnapshotReader:
     def _take(self, batch: memoryview) -> None:
         header = peek_header(batch)
         at = self._at
+        if header.size_bytes != len(batch):
+            raise CorruptBatchError(f"{len(batch)} bytes of a batch of {header.size_bytes}")
         if self._whole:
             raise CorruptBatchError("a footer is what a snapshot ends with")
         if header.base_offset != at:
@@ -131,13 +133,15 @@ class SnapshotReader:
         elif at == 0:
             raise CorruptBatchError("a header is what a snapshot begins with")
         else:
-            for record in read_records(batch):
-                self._delta.replay(decode(record), record.offset)
+            for record in read_records(batch, limit=len(batch)):  # Ours are not compressed.
+                replay_record(self._delta, record)
         self._at = Offset(header.next_offset)
 
     def _take_control(self, batch: memoryview) -> None:
-        first = read_records(batch)[0]
-        kind = control_type(first.key)
+        records = read_records(batch, limit=len(batch))
+        if not records:
+            raise CorruptBatchError("a control batch without a record")
+        first, kind = records[0], control_type(records[0].key)
         if (kind == ControlType.SNAPSHOT_HEADER) != (self._at == 0):
             raise CorruptBatchError("a header is what a snapshot begins with")
         if kind == ControlType.SNAPSHOT_HEADER:

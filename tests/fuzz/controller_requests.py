@@ -30,6 +30,8 @@ REQUESTS: tuple[tuple[type[Message], Door, Read], ...] = (
     (control.AlterPartitionRequest, door.alter_partition, requests.isr_changes),
     (control.SessionRequest, door.session, lambda _: None),
     (control.AllocateProducerIdsRequest, door.allocate_producer_ids, lambda _: None),
+    (admin.TransferLeadershipRequest, door.transfer_leadership, lambda _: None),
+    (admin.ChangeVotersRequest, door.change_voters, requests.voter_change),
 )
 
 

@@ -59,12 +59,12 @@ CAUSE = Cause(principal="User:fuzz", request="Fuzz", request_id="")
 
 def grow(random: Random) -> bytes:
     if random.random() < 0.5:
-        return b"\x00" + _value(random)
-    values = [_value(random) for _ in range(random.randint(1, 4))]
+        return b"\x00" + random_value(random)
+    values = [random_value(random) for _ in range(random.randint(1, 4))]
     return b"\x01" + b"".join(len(each).to_bytes(2) + each for each in values)
 
 
-def _value(random: Random) -> bytes:
+def random_value(random: Random) -> bytes:
     """A record, of the small cluster's broker, topic and partition where it names one."""
     if random.random() < 0.3:
         return to_proto(random.choice(CLUSTER)).SerializeToString()

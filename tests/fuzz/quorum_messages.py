@@ -36,14 +36,17 @@ REQUESTS: tuple[type[WireRequest], ...] = (
     pb.BeginQuorumEpochRequest,
     pb.EndQuorumEpochRequest,
     pb.FetchRequest,
+    pb.FetchSnapshotRequest,
 )
 RESPONSES: tuple[type[WireResponse], ...] = (
     pb.VoteResponse,
     pb.BeginQuorumEpochResponse,
     pb.EndQuorumEpochResponse,
     pb.FetchResponse,
+    pb.FetchSnapshotResponse,
 )
-KINDS: tuple[type[Message], ...] = (*REQUESTS, *RESPONSES)
+KINDS: tuple[type[Message], ...] = (*REQUESTS[:4], *RESPONSES[:4], REQUESTS[4], RESPONSES[4])
+"""In the order in which they came, which the corpus knows."""
 STATES: tuple[RaftState, ...] = (
     *(voter(role) for role in ROLES.values()),
     leader(),

@@ -1,4 +1,5 @@
-"""The small files of a node: checkpoints, quorum-state, meta.properties.
+"""The small files of a node: checkpoints, quorum-state, quorum-bounds, meta.properties,
+what a broker leaves at a clean shutdown.
 
     input    which │ how │ the file
 
@@ -12,6 +13,10 @@ from uuid import UUID
 
 from crc32c import crc32c
 
+from broker.replica.producer_memory import ProducerMemory
+from broker.replica.producer_state import ProducedBatch, Producer
+from broker.replica.storage import parse_clean_shutdown
+from controller.quorum.bounds import Bounds
 from controller.quorum.quorum_state import format_state, parse_state
 from controller.raft.state import SavedState
 from controller.raft.voters import ReplicaKey
@@ -30,6 +35,7 @@ from klamm.log.checkpoint import (
 from tests.fuzz.target import Choice, Target
 from tests.sim.disk import SimFiles
 
+END = Offset(7)
 DIRECTORY = Path("/data")
 META = DIRECTORY / META_PROPERTIES
 OFFSETS = DIRECTORY / REPLICATION_OFFSET_CHECKPOINT
@@ -104,11 +110,38 @@ def check_meta(data: bytes) -> bool:
     return True
 
 
+def check_bounds(data: bytes) -> bool:
+    try:
+        bounds = Bounds.decode(data)
+    except ValueError:
+        return False
+    assert Bounds.decode(bounds.encode()) == bounds
+    return True
+
+
+def check_producers(data: bytes) -> bool:
+    memory, again = ProducerMemory(), ProducerMemory()
+    if not memory.restore(data, END, 0):
+        return False
+    assert again.restore(memory.snapshot(END), END, 0)
+    assert again.table == memory.table
+    return True
+
+
+def check_clean_shutdown(data: bytes) -> bool:
+    epoch = parse_clean_shutdown(data)
+    assert -1 <= epoch < 2**63
+    return epoch >= 0
+
+
 FILES: tuple[Callable[[bytes], bool], ...] = (
     check_epochs,
     check_offsets,
     check_quorum_state,
     check_meta,
+    check_bounds,
+    check_producers,
+    check_clean_shutdown,
 )
 
 
@@ -151,6 +184,40 @@ def _grow_meta(random: Random) -> bytes:
     return meta.encode()
 
 
-_GROW = (_grow_epochs, _grow_offsets, _grow_quorum_state, _grow_meta)
+def _grow_bounds(random: Random) -> bytes:
+    return Bounds(
+        end_offset=Offset(random.randrange(2**40)),
+        epoch=Epoch(random.randrange(9)),
+        epoch_ceiling=Epoch(1_000),
+        distrust=random.choice(("", "its end was torn")),
+    ).encode()
+
+
+def _grow_producers(random: Random) -> bytes:
+    memory = ProducerMemory()
+    batch = ProducedBatch(
+        first_sequence=0,
+        last_sequence=random.randrange(9),
+        base_offset=Offset(2),
+        last_offset=Offset(2),
+    )
+    producer = Producer(epoch=0, batches=(batch,) * random.randrange(3), seen_ms=0)
+    memory.table = memory.table.set(random.randrange(99), producer)
+    return memory.snapshot(END)
+
+
+def _grow_clean_shutdown(random: Random) -> bytes:
+    return b'{"version": 0, "brokerEpoch": %d}' % random.randrange(2**40)
+
+
+_GROW = (
+    _grow_epochs,
+    _grow_offsets,
+    _grow_quorum_state,
+    _grow_meta,
+    _grow_bounds,
+    _grow_producers,
+    _grow_clean_shutdown,
+)
 
 TARGET = Target(name="small_files", grow=grow, check=check, share=15)

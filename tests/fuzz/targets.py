@@ -8,6 +8,7 @@ from tests.fuzz import (
     quorum_messages,
     record_batches,
     small_files,
+    snapshots,
 )
 from tests.fuzz.target import Target
 
@@ -18,6 +19,7 @@ TARGETS: dict[str, Target] = {
         metadata_records,
         record_batches,
         log_files,
+        snapshots,
         small_files,
         controller_requests,
         kafka_codec,

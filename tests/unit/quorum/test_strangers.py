@@ -263,6 +263,18 @@ async def test_garbage_on_a_stream_is_refused_by_a_status(quorum: Quorum, before
         await channel.close()
 
 
+async def test_garbage_on_a_snapshots_stream_is_refused_by_a_status(quorum: Quorum) -> None:
+    channel = open_channel(f"127.0.0.1:{quorum.leader.port}")
+    try:
+        call = channel.stream_stream(f"{SERVICE}/FetchSnapshot")()
+        await call.write(b"\xff\xff\xff garbage")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            assert await call.read() is not grpc.aio.EOF
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    finally:
+        await channel.close()
+
+
 async def test_a_stream_under_a_voters_name_and_another_disk_says_nothing_of_the_voter(
     quorum: Quorum, caplog: pytest.LogCaptureFixture
 ) -> None:
