@@ -77,7 +77,6 @@ from controller.raft.events import (
     VoterChangeAsked,
 )
 from controller.raft.messages import Refusal, Request, Response
-from controller.raft.no_room import may_not_have_happened
 from controller.raft.state import NEVER_MS, RaftState
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterChange
@@ -310,7 +309,7 @@ class QuorumDriver:
             for effect in effects:
                 await self._carry_out(effect, tasks)
         except NoSpaceError as error:
-            if not may_not_have_happened(effects, effect):
+            if effect is not effects[0]:
                 raise
             self.state = before  # The event did not happen.
             self._journal.no_room(error)

@@ -74,11 +74,7 @@ def _count(
     state: RaftState, voter: NodeId, request: VoteRequest, moment: Moment, *, granted: bool
 ) -> Step:
     role = state.role
-    if (request.epoch, request.log_end) != (
-        state.epoch,
-        state.log.end,
-    ) or voter not in state.others:
-        # Of another campaign, perhaps one that a full disk undid before its epoch was entered.
+    if request.epoch != state.epoch or voter not in state.others:
         return state, ()
     if isinstance(role, Prospective) and request.pre_vote:
         role = _with(role, voter, granted=granted)
@@ -134,12 +130,7 @@ def _end_pre_vote(state: RaftState, moment: Moment) -> Step:
 
 
 def _become_candidate(state: RaftState, moment: Moment) -> Step:
-    """Enter the next epoch with a vote for ourselves.
-
-    It is asked for the others' votes while our own is being saved. Ours counts only in a later
-    step, so after the save: a crash in between leaves a question that nobody waits for, from an
-    epoch that this voter has not entered, and in which it may vote as anybody.
-    """
+    """Enter the next epoch with a vote for ourselves, durable before anybody hears of it."""
     assert state.may_stand, "only voters stand, and only with all that they acknowledged"
     timeout_ms = state.config.election_timeout_ms
     role = Candidate(
@@ -152,7 +143,7 @@ def _become_candidate(state: RaftState, moment: Moment) -> Step:
         return state_, (save(state), *effects)
     request = VoteRequest(epoch=state.epoch, log_end=state.log.end)
     votes = (SendRequest(voter, request) for voter in state.others)
-    return state, (*votes, save(state))
+    return state, (save(state), *votes)
 
 
 def _look_around(state: RaftState, moment: Moment) -> Step:
