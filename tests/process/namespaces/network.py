@@ -114,6 +114,13 @@ class Network:
             self._inside(node, "ip link set eth0 up")
             for command in self._firewall.prepare():
                 self._inside(node, command)
+        self._try_faults(nodes[0])
+
+    def _try_faults(self, node: int) -> None:
+        """A kernel without one of these is found out now, and not in the middle of a trial."""
+        self.cut(node, node)
+        self.lose(node, 10)
+        self.heal((node,))
 
     def _plug_in(self, host: int) -> None:
         self._inside(SWITCH, f"ip link set port{host} master bridge")
