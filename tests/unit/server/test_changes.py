@@ -256,6 +256,10 @@ async def test_a_session_that_is_refused_is_closed_too(world: World) -> None:
     back = await refused(call.read())
     assert isinstance(back, ApiError)
     assert back.code == ErrorCode.STALE_BROKER_EPOCH
+    # The status is on its way before the server's own handler has ended.
+    async with asyncio.timeout(10):
+        while not world.active.closed:
+            await asyncio.sleep(0.001)
     assert world.active.closed == [(7, 5)]
 
 
