@@ -9,7 +9,7 @@ import pytest
 from controller.quorum import downloads
 from controller.quorum.store import LogStore
 from controller.raft import download
-from klamm.errors import StartError
+from klamm.errors import CommitUnknownError, DefiniteError, StartError
 from klamm.ids import Offset
 from klamm.log.snapshot import format_name
 from klamm.rpc.channel import open_channel
@@ -20,10 +20,18 @@ from tests.unit.quorum.nodes import CLUSTER, Member, Members, members
 
 
 async def filled(group: Members, active: Member, rounds: int = 4) -> None:
-    """Batches enough for several segments of a few KiB."""
+    """Batches enough for several segments of a few KiB, through `active` or who leads after it."""
     for each in range(rounds):
         values = [f"{active.machine.end}.{each}.{at}".ljust(200).encode() for at in range(20)]
-        await group.write(active, *values)
+        async with asyncio.timeout(60):
+            while True:
+                if active.machine.epoch is None:
+                    active = await group.active()
+                try:
+                    await group.write(active, *values)
+                    break
+                except (CommitUnknownError, DefiniteError):
+                    active = await group.active()
 
 
 async def everywhere(group: Members, end: Offset) -> None:
