@@ -1,8 +1,8 @@
 """A bridge, and a network namespace for each node, whose outgoing packets can be dropped.
 
-    namespace klXXXX-0: bridge ── veth ── root namespace:     klXXXX 10.A.B.254
-                               ├─ veth ── namespace klXXXX-1: eth0   10.A.B.1
-                               └─ veth ── namespace klXXXX-2: eth0   10.A.B.2  …
+    namespace NAME-0:   bridge ── veth ── root namespace:     NAME   10.A.B.254
+                               ├─ veth ── namespace NAME-1:   eth0   10.A.B.1
+                               └─ veth ── namespace NAME-2:   eth0   10.A.B.2  …
 
 A packet is dropped where it is sent, so that every direction can be cut alone. The bridge has a
 namespace of its own since a machine's own firewall may filter what a bridge forwards.
