@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -21,6 +22,18 @@ from tests.sim.planting import planted
 SEEDS = 200
 CHUNK = 10
 PROFILE_SEEDS = 15
+
+
+def writing(world: World, clients: Clients) -> Callable[[int], bool]:
+    """Each call proposes through whoever leads; were more than so many acknowledged by then?"""
+
+    def acknowledged_after(count: int) -> bool:
+        for node in world.nodes:
+            if node.claims:
+                clients.propose(node)
+        return len(world.history.acknowledged) > count
+
+    return acknowledged_after
 
 
 @pytest.mark.timeout(300)
@@ -94,12 +107,7 @@ def failover_s(seed: int, size: int) -> float:
         for node in world.nodes:
             node.start()
 
-        def acknowledged_after(count: int) -> bool:
-            for node in world.nodes:
-                if node.claims:
-                    clients.propose(node)
-            return len(history.acknowledged) > count
-
+        acknowledged_after = writing(world, clients)
         await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
         (leader,) = [node for node in world.nodes if node.claims]
         leader.kill()
@@ -140,12 +148,7 @@ def test_a_leader_whose_disk_has_stopped_gives_up_and_nobody_storms(seed: int) -
         for node in world.nodes:
             node.start()
 
-        def acknowledged_after(count: int) -> bool:
-            for node in world.nodes:
-                if node.claims:
-                    clients.propose(node)
-            return len(history.acknowledged) > count
-
+        acknowledged_after = writing(world, clients)
         await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
         (slow,) = [node for node in world.nodes if node.claims]
         before = len(history.claims)
@@ -177,12 +180,7 @@ def test_a_slow_follower_slows_nobody(seed: int) -> None:
         for node in world.nodes:
             node.start()
 
-        def acknowledged_after(count: int) -> bool:
-            for node in world.nodes:
-                if node.claims:
-                    clients.propose(node)
-            return len(history.acknowledged) > count
-
+        acknowledged_after = writing(world, clients)
         await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
         slow = next(node for node in world.nodes if not node.claims)
         claims = len(history.claims)
@@ -204,12 +202,7 @@ def test_a_leader_without_room_makes_way_and_comes_back_without_a_restart(seed: 
         for node in world.nodes:
             node.start()
 
-        def acknowledged_after(count: int) -> bool:
-            for node in world.nodes:
-                if node.claims:
-                    clients.propose(node)
-            return len(history.acknowledged) > count
-
+        acknowledged_after = writing(world, clients)
         await world.until(lambda: acknowledged_after(50), 5.0, "leader at the start")
         (full,) = [node for node in world.nodes if node.claims]
         life, refused = full.incarnation, len(history.refused)
