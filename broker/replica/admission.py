@@ -6,7 +6,8 @@
 
 The records themselves are opened only where a topic's configuration makes it necessary: a
 compacted topic needs keys. All else is in the header, so that a batch of a thousand records costs
-what a batch of one does. Source: Kafka's LogValidator, broker.md 5.1.
+what a batch of one does. So a client can have bytes stored that are no records: whoever reads a
+partition's records must expect them (`klamm/log/found.py`). Source: Kafka's LogValidator.
 """
 
 import struct
@@ -20,12 +21,15 @@ from klamm.log.record_batch import (
     MAGIC,
     BatchHeader,
     read_header,
-    read_records,
+    records_fit,
     verify_checksum,
+    walk_records,
 )
 from klamm.log.records import CorruptBatchError
 
 LONG_MAX = (1 << 63) - 1
+OPENED_BYTES_MAX = 64 * 1024 * 1024
+"""What a batch's records may take, decompressed, where they must be opened."""
 
 _MAGIC_POSITION = 16
 _CRC_POSITION = 17
@@ -90,6 +94,8 @@ def _check_shape(header: BatchHeader) -> None:
             f"records_count is {header.records_count}, "
             f"last_offset_delta is {header.last_offset_delta}"
         )
+    if not records_fit(header):
+        raise _invalid(f"{header.records_count} records in {header.size_bytes} bytes")
     if header.is_control:
         raise _invalid("clients may not write control batches")
     if header.is_transactional:
@@ -107,10 +113,12 @@ def _check_timestamps(header: BatchHeader, config: TopicConfig, wall_ms: int) ->
     """By the batch's own bounds: its first and its largest timestamp stand in the header."""
     if config.message_timestamp_type != "CreateTime":
         return
-    if header.max_timestamp_ms - wall_ms > config.message_timestamp_after_max_ms:
+    # The largest is but what the producer says: the first can be larger.
+    latest_ms = max(header.base_timestamp_ms, header.max_timestamp_ms)
+    if latest_ms - wall_ms > config.message_timestamp_after_max_ms:
         raise ApiError(
             ErrorCode.INVALID_TIMESTAMP,
-            f"timestamp {header.max_timestamp_ms} is more than "
+            f"timestamp {latest_ms} is more than "
             f"message.timestamp.after.max.ms={config.message_timestamp_after_max_ms} ahead",
         )
     if (
@@ -126,11 +134,11 @@ def _check_timestamps(header: BatchHeader, config: TopicConfig, wall_ms: int) ->
 
 def _check_keys(batch: memoryview) -> None:
     try:
-        keyless = [at for at, record in enumerate(read_records(batch)) if record.key is None]
+        for at, record in enumerate(walk_records(batch, OPENED_BYTES_MAX)):
+            if record.key is None:
+                raise _invalid(f"record {at} has no key, and the topic is compacted")
     except CorruptBatchError as error:
         raise _invalid(str(error)) from error
-    if keyless:
-        raise _invalid(f"record {keyless[0]} has no key, and the topic is compacted")
 
 
 def _invalid(message: str) -> ApiError:

@@ -31,7 +31,7 @@ from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode, StorageError
 from klamm.ids import NO_EPOCH, NO_NODE, Epoch, Offset, OffsetAndEpoch, TopicId
 from klamm.ids import TopicPartition as Name
-from klamm.log.found import FoundRecord
+from klamm.log.found import FoundRecord, UnreadableRecordsError
 from klamm.log.log import Log
 from klamm.log.record_batch import (
     BatchHeader,
@@ -275,11 +275,16 @@ class Partition:
         return self.log.epochs.end_of(epoch)
 
     def since(self, timestamp_ms: int) -> FoundRecord | None:
-        """The first record of that time or later, committed or not."""
+        """The first record of that time or later, committed or not.
+
+        Raises:
+            ApiError: CORRUPT_MESSAGE: a client's batch that can be stored, and not be looked into.
+                KAFKA_STORAGE_ERROR: the disk failed, or what it holds is damaged.
+        """
         return self._looked_up(lambda: self.log.offset_for_timestamp(timestamp_ms))
 
     def youngest_record(self) -> FoundRecord | None:
-        """The first with the largest timestamp, committed or not."""
+        """The first with the largest timestamp, committed or not. Raises as `since`."""
         return self._looked_up(self.log.youngest_record)
 
     # The follower's side.
@@ -403,6 +408,8 @@ class Partition:
     def _looked_up(self, look: Callable[[], FoundRecord | None]) -> FoundRecord | None:
         try:
             return look()
+        except UnreadableRecordsError as error:
+            raise ApiError(ErrorCode.CORRUPT_MESSAGE, f"{self.name}: {error}") from error
         except (OSError, StorageError, CorruptBatchError) as error:
             raise self._failed(error) from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from klamm.cli import output
 from klamm.errors import StartError
@@ -45,6 +45,8 @@ def read_metadata_log(directory: Path, from_offset: int) -> Iterator[dict[str, A
             raise StartError(f"Cannot read {segment}: {error.strerror}.") from error
         except CorruptBatchError as error:
             raise StartError(f"{segment} is corrupt: {error}.") from error
+        except DecodeError as error:
+            raise StartError(f"{segment} holds no metadata: {error}.") from error
 
 
 def _check_snapshot(path: Path) -> None:

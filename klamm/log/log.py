@@ -227,7 +227,8 @@ class Log:
         """The first record that is not older than `timestamp_ms`; None if there is none.
 
         Raises:
-            CorruptBatchError: A batch with such a record cannot be opened.
+            UnreadableRecordsError: A batch that seems to have it was made such that none can tell.
+            CorruptBatchError: It was not made so; it is damaged.
             StorageError: The disk failed.
         """
         self._check()
@@ -239,7 +240,11 @@ class Log:
         return None
 
     def youngest_record(self) -> FoundRecord | None:
-        """The first record with the largest timestamp; None if there is none."""
+        """The first record with the largest timestamp; None if there is none.
+
+        Raises:
+            As `offset_for_timestamp`.
+        """
         self._check()
         with self._reading(self._active):
             return youngest_of(max(self._segments, key=lambda each: each.max_timestamp_ms))

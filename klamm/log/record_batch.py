@@ -41,11 +41,12 @@ from klamm.log.compression import (
     decompress,
 )
 from klamm.log.records import (
+    RECORD_BYTES_MIN,
     CorruptBatchError,
     NewRecord,
     Record,
-    decode_records,
     encode_records,
+    iter_records,
 )
 
 HEADER_BYTES = 61
@@ -187,6 +188,12 @@ def epoch_is_sealed_or_bare(header: BatchHeader) -> bool:
     return not sealed or header.base_sequence == header.leader_epoch
 
 
+def records_fit(header: BatchHeader) -> bool:
+    """Can a batch of this size have so many records? Of compressed ones nobody can tell."""
+    room = header.size_bytes - HEADER_BYTES
+    return header.compression_bits != 0 or header.records_count * RECORD_BYTES_MIN <= room
+
+
 def iter_batches(
     data: bytes | bytearray | memoryview,
 ) -> Iterator[tuple[BatchHeader, memoryview]]:
@@ -308,7 +315,10 @@ def build_batch(
 def read_records(
     batch: bytes | bytearray | memoryview, limit: int = DECOMPRESSED_BYTES_MAX
 ) -> list[Record]:
-    """Open one whole batch. The checksum is the caller's to verify.
+    """All records of one whole batch. The checksum is the caller's to verify.
+
+    A record is a hundred times larger than the seven bytes that it may have in the batch: only for
+    batches that this project makes. What a client made is read by `walk_records`.
 
     Args:
         batch: One whole batch, and nothing after it.
@@ -316,6 +326,17 @@ def read_records(
 
     Raises:
         CorruptBatchError: The records are not what the header says, or exceed `limit`.
+    """
+    return list(walk_records(batch, limit))
+
+
+def walk_records(
+    batch: bytes | bytearray | memoryview, limit: int = DECOMPRESSED_BYTES_MAX
+) -> Iterator[Record]:
+    """As `read_records`, one record after the other.
+
+    Raises:
+        CorruptBatchError: As there, when it comes to what is wrong.
     """
     header = read_header(batch)
     if header is None or header.size_bytes != len(batch):
@@ -325,21 +346,21 @@ def read_records(
         body = decompress(memoryview(batch)[HEADER_BYTES:], codec, limit)
     except (ValueError, CompressionError) as error:
         raise CorruptBatchError(f"cannot decompress: {error}") from error
-    records = decode_records(
+    records = iter_records(
         body,
         count=header.records_count,
         base_offset=Offset(header.base_offset),
+        last_offset_delta=header.last_offset_delta,
         base_timestamp_ms=header.base_timestamp_ms,
     )
-    if header.is_log_append_time:
-        return [
-            Record(
-                offset=record.offset,
-                timestamp_ms=header.max_timestamp_ms,
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-            )
-            for record in records
-        ]
-    return records
+    if not header.is_log_append_time:
+        yield from records
+        return
+    for record in records:
+        yield Record(
+            offset=record.offset,
+            timestamp_ms=header.max_timestamp_ms,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+        )

@@ -16,7 +16,7 @@ way of a produced batch: this is some microseconds a record.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,6 +27,10 @@ Header = tuple[str, bytes | None]
 
 _CONTROL_KEY = struct.Struct(">hh")
 _VARINT_BYTES_MAX = 10
+RECORD_BYTES_MIN = 7
+"""All its numbers in a byte each, and nothing else."""
+_INT64_MAX = 2**63 - 1
+_UINT64_MAX = 2**64 - 1
 
 
 class CorruptBatchError(DefiniteError):
@@ -102,19 +106,25 @@ def encode_records(records: Sequence[NewRecord], base_timestamp_ms: int) -> byte
     return bytes(out)
 
 
-def decode_records(
-    data: bytes | memoryview, *, count: int, base_offset: Offset, base_timestamp_ms: int
-) -> list[Record]:
-    """Read exactly `count` records, which fill `data` exactly.
+def iter_records(
+    data: bytes | memoryview,
+    *,
+    count: int,
+    base_offset: Offset,
+    last_offset_delta: int,
+    base_timestamp_ms: int,
+) -> Iterator[Record]:
+    """Read exactly `count` records, which fill `data` exactly, one after the other.
 
     Raises:
-        CorruptBatchError: They do not.
+        CorruptBatchError: They do not, or have offsets that do not ascend within the batch, or
+            times that no int64 holds. Known of a record when its turn comes.
     """
-    # Each record has at least seven bytes: `count` is checked before anything is made of it.
-    if not 0 <= count <= len(data) // 7:
+    if not 0 <= count <= len(data) // RECORD_BYTES_MIN:
         raise CorruptBatchError(f"{count} records in {len(data)} bytes")
     data = bytes(data)
-    records: list[Record] = []
+    last_offset = base_offset + last_offset_delta
+    next_offset: int = base_offset
     position = 0
     try:
         for _ in range(count):
@@ -125,12 +135,16 @@ def decode_records(
             record, position = _record(data, position, base_offset, base_timestamp_ms)
             if position != end:
                 raise CorruptBatchError(f"a record ends at byte {position}, not at {end}")
-            records.append(record)
+            if not next_offset <= record.offset <= last_offset:
+                raise CorruptBatchError(f"offset {record.offset}, not {next_offset} or later")
+            if not -_INT64_MAX - 1 <= record.timestamp_ms <= _INT64_MAX:
+                raise CorruptBatchError(f"time {record.timestamp_ms}, which no answer can hold")
+            next_offset = record.offset + 1
+            yield record
     except (IndexError, UnicodeDecodeError) as error:
         raise CorruptBatchError(f"a record cut short or not UTF-8: {error}") from error
     if position != len(data):
         raise CorruptBatchError(f"{len(data) - position} bytes after the last record")
-    return records
 
 
 def _record(
@@ -168,9 +182,9 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     for at in range(1, _VARINT_BYTES_MAX):
         byte = data[position + at]
         value |= (byte & 0x7F) << (7 * at)
-        if byte < 0x80:
+        if byte < 0x80 and value <= _UINT64_MAX:
             return (value >> 1) ^ -(value & 1), position + at + 1
-    raise CorruptBatchError(f"a varint of more than {_VARINT_BYTES_MAX} bytes at byte {position}")
+    raise CorruptBatchError(f"a varint of more than 64 bits at byte {position}")
 
 
 def _bytes(data: bytes, position: int) -> tuple[bytes | None, int]:

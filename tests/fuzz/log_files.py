@@ -3,12 +3,14 @@
 input    how │ files, each: which │ its length, two bytes │ its bytes
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
 from klamm.errors import ApiError, StorageError
 from klamm.ids import NO_EPOCH, Epoch, Offset
 from klamm.log.checkpoint import CLEAN_SHUTDOWN, LEADER_EPOCH_CHECKPOINT
+from klamm.log.found import UnreadableRecordsError
 from klamm.log.index import CorruptIndexError, OffsetIndex, TimeIndex
 from klamm.log.log import Log, LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
@@ -108,8 +110,7 @@ def _use(files: SimFiles, log: Log, config: LogConfig, *, checked: bool) -> bool
     try:
         log.append(_next_batch(log))
         _read_all(log, checked=checked)
-        log.offset_for_timestamp(NOW_MS)
-        log.youngest_record()
+        _look_up(log)
         cut = log.truncate_to(end)
         assert cut == end, "batches were whole"
         log.close()
@@ -120,6 +121,13 @@ def _use(files: SimFiles, log: Log, config: LogConfig, *, checked: bool) -> bool
     assert not checked or (again.log_start_offset, again.end_offset) == (start, end)
     again.abandon()
     return True
+
+
+def _look_up(log: Log) -> None:
+    """A batch that was made to be no good to lookups leaves the log as good as it was."""
+    for look in (lambda: log.offset_for_timestamp(NOW_MS), log.youngest_record):
+        with suppress(UnreadableRecordsError):
+            look()
 
 
 def _next_batch(log: Log) -> bytes:

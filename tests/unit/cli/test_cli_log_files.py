@@ -55,3 +55,10 @@ def test_damage_is_named(tmp_path: Path, segment: Path) -> None:
     segment.write_bytes(data)
     with pytest.raises(StartError, match="is corrupt: the batch at offset 1 fails its checksum"):
         list(read_metadata_log(tmp_path, 0))
+
+
+def test_another_logs_records_are_no_metadata(tmp_path: Path, segment: Path) -> None:
+    """Such as those of a partition: sound batches of anything."""
+    segment.write_bytes(batch(0, b"\xff\xff"))
+    with pytest.raises(StartError, match="holds no metadata"):
+        list(read_metadata_log(tmp_path, 0))
