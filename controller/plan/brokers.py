@@ -131,7 +131,13 @@ def fence(view: View, broker_ids: Sequence[NodeId]) -> Decision[None]:
 
 
 def unfence(view: View, broker: BrokerImage) -> Decision[None]:
-    """Let a broker that has caught up lead and be in sync, and lead at once where nobody does."""
+    """Let a broker that has caught up lead and be in sync, and lead at once where nobody does.
+
+    Not one that is on its way out: whatever it said before it wanted to go may arrive late. It is
+    back with its next registration.
+    """
+    if broker.in_controlled_shutdown:
+        return Decision((), None)
     change = BrokerRegistrationChangeRecord(
         broker_id=broker.broker_id, broker_epoch=broker.broker_epoch, fenced=False
     )

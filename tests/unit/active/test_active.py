@@ -226,6 +226,17 @@ async def test_controlled_shutdown_waits_until_the_others_know(room: Room) -> No
     assert (await room.beat(leader, epochs[leader], 99, stop=True)).should_shut_down
 
 
+async def test_a_heartbeat_that_comes_late_does_not_undo_a_controlled_shutdown(room: Room) -> None:
+    await room.serving(2)
+    epoch, stream = await room.serving(1)
+    await room.beat(1, epoch, 99, stop=True)
+    room.active.close_session(NodeId(1), stream)
+    room.clock.now_ms += 60
+    await run_until(room, lambda: room.fenced(1))
+    assert (await room.beat(1, epoch, 99)).is_fenced
+    assert room.fenced(1)
+
+
 async def run_until(room: Room, condition: Any) -> None:
     """Let the controller's own loop run, committing, until the condition holds."""
     loop = asyncio.ensure_future(room.active.run())

@@ -155,3 +155,17 @@ def test_controlled_shutdown_moves_leads_away_and_keeps_what_only_it_has() -> No
     assert standing(view, 1) == (nodes(1), NO_NODE)
     assert not view.leads(NodeId(1))
     assert not view.image.brokers[NodeId(1)].active
+
+
+def test_who_is_on_its_way_out_is_not_let_in_again() -> None:
+    """A late heartbeat, of before it wanted to go: it would lead, and be gone the next moment."""
+    one = NodeId(1)
+    view = with_topic(cluster(), ((1, 3), (1,), 1))
+    view = replayed(view, brokers.begin_shutdown(view, view.image.brokers[one]).records)
+    view = replayed(view, brokers.fence(view, (one,)).records)
+    assert not brokers.unfence(view, view.image.brokers[one]).records
+    assert standing(view) == (nodes(1), NO_NODE)
+    again = register(view, asked(broker=1, directory=91), alive=True)
+    view = replayed(view, again.records)
+    view = replayed(view, brokers.unfence(view, view.image.brokers[one]).records)
+    assert standing(view) == (nodes(1), 1), "its next uptime leads"
