@@ -14,6 +14,7 @@ from controller.active import ActiveController
 from controller.members import Members
 from controller.quorum.node import SERVICE as QUORUM
 from controller.quorum.node import QuorumConfig, QuorumNode
+from controller.relocations import Relocations
 from controller.server.admin_service import NAME as ADMIN
 from controller.server.admin_service import AdminService
 from controller.server.controller_service import NAME as CONTROLLER
@@ -89,6 +90,8 @@ class Controller:
         )
         self._snapshots = Snapshots(self._quorum, self._active.log, config, clock, rng)
         self._verification = Verification(self._quorum, self._active.log)
+        self._members = Members(self._quorum, self._active.log, clock)
+        self._relocations = Relocations(self._quorum, self._members, clock)
         gauges = Gauges(self._quorum, self._active.log, self._snapshots)
         self._http = HealthServer(
             Pages(
@@ -113,6 +116,7 @@ class Controller:
         self._run("active controller", self._active.run())
         self._run("snapshots", self._snapshots.run())
         self._run("verification", self._verification.run())
+        self._run("relocations", self._relocations.run())
         self._run("health", self._serving.run())
         _log.info("controller started", node=self._config.node_id, port=self._server.port)
         node.settle_later()
@@ -132,7 +136,7 @@ class Controller:
     def _add_services(self, clock: SystemClock) -> None:
         quorum, active, refusals = self._quorum, self._active, Refusals(self._quorum)
         metadata = MetadataService(quorum, active.log, clock)
-        admin = AdminService(active, quorum, Members(quorum, active.log, clock), refusals)
+        admin = AdminService(active, quorum, self._members, refusals)
         control = ControllerService(active, quorum, refusals)
         self._server.add(QUORUM, quorum.register)
         self._server.add(

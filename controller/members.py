@@ -215,7 +215,7 @@ class Members:
 
     def _filled_voter(self, voter: Voter, *, other_than: DirectoryId | None = None) -> Voter:
         """With what the node itself said of its disk and its place, where that was left out."""
-        for key, endpoint in self._quorum.introduced(voter.node_id):
+        for key, endpoint in self._quorum.introductions.find(voter.node_id):
             wanted = voter.directory_id in (None, key.directory_id)
             if wanted and (other_than is None or key.directory_id != other_than):
                 return replace(

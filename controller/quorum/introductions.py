@@ -1,7 +1,8 @@
 """Where controllers are that the log does not name, as they say it themselves.
 
-A learner's fetch carries its own endpoint: when it is to become a voter, nobody has to carry that
-and its disk's id by hand. A leader's announcement does too: a follower whose log lags finds it.
+A fetch carries its sender's own endpoint. When a learner is to become a voter, nobody has to carry
+that and its disk's id by hand; and a voter that is back elsewhere has said so with its first fetch.
+A leader's announcement does too: a follower whose log lags finds it.
 """
 
 from controller.raft.voters import ReplicaKey
@@ -15,15 +16,23 @@ INTRODUCTIONS_MAX = 64
 class Introductions:
     def __init__(self) -> None:
         self._known: dict[ReplicaKey, Endpoint] = {}
+        self._of_late: dict[ReplicaKey, Endpoint] = {}
 
     def heard(self, key: ReplicaKey, endpoint: Endpoint) -> None:
         """The controller says where it is."""
+        if len(self._of_late) < INTRODUCTIONS_MAX or key in self._of_late:
+            self._of_late[key] = endpoint
         if self._known.get(key) == endpoint:
             return
         self._known.pop(key, None)
         if len(self._known) >= INTRODUCTIONS_MAX:
             del self._known[next(iter(self._known))]
         self._known[key] = endpoint
+
+    def take(self) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
+        """What was said since this was asked last, by each the last word."""
+        said, self._of_late = self._of_late, {}
+        return tuple(said.items())
 
     def find(self, node_id: NodeId) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
         """The disks that introduced themselves with this id, the last one first."""

@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
 from controller.quorum.describe import describe
 from controller.quorum.driver import QuorumDriver
+from controller.quorum.introductions import Introductions
 from controller.quorum.observers import Observers
 from controller.quorum.peers import FIRST_BOOTSTRAP, Connect, GrpcPeers
 from controller.quorum.port import (
@@ -101,7 +102,7 @@ class QuorumConfig:
             directory_id=directory_id,
             voters=voter_set,
             endpoint=Endpoint(name=told.name, host=told.host, port=told.port)
-            if me is None
+            if me is None or config.settings.members("advertised.listeners")
             else me.endpoint,
             bootstrap=tuple(NodeId(FIRST_BOOTSTRAP - place) for place, _ in enumerate(servers)),
             election_timeout_ms=config.controller_quorum_election_timeout_ms,
@@ -331,7 +332,6 @@ class QuorumNode:
 
     @property
     def voters(self) -> VoterSet:
-        """See `Quorum`."""
         return membership.known(self._driver.state)
 
     def preview_voters(self, change: VoterChange) -> membership.Preview:
@@ -342,9 +342,9 @@ class QuorumNode:
         """See `Quorum`."""
         return membership.not_ready(self._driver.state, key, self._moment())
 
-    def introduced(self, node_id: NodeId) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
-        """See `Quorum`."""
-        return self._service.introductions.find(node_id)
+    @property
+    def introductions(self) -> Introductions:
+        return self._service.introductions
 
     def _moment(self) -> Moment:
         return Moment(now_ms=self._clock.monotonic_ms(), draw=0.0)

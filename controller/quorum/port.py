@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.quorum.introductions import Introductions
 from controller.raft.effects import ChangeRefusal
 from controller.raft.membership import Preview, Refused
 from controller.raft.state import HeldSnapshot
@@ -24,7 +25,6 @@ from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
-from klamm.metadata.records import Endpoint
 from klamm.v1 import quorum_pb2
 
 PROPOSAL_BYTES_MAX = 8 * 1024 * 1024
@@ -285,8 +285,9 @@ class VoterQuorum(Quorum, Protocol):
         """Why this replica cannot become a voter at this moment; None if it can."""
         ...
 
-    def introduced(self, node_id: NodeId) -> tuple[tuple[ReplicaKey, Endpoint], ...]:
-        """Disks and endpoints that controllers of this id have said are theirs, the last first."""
+    @property
+    def introductions(self) -> Introductions:
+        """Disks and endpoints that controllers have said are theirs."""
         ...
 
     async def change_voters(self, change: VoterChange) -> Offset:

@@ -120,7 +120,10 @@ def update(
     timeout: TimeoutOption = CHANGE_S,
     format_: OutputOption = Output.TABLE,
 ) -> None:
-    """Say where a voter is reached from now on.
+    """Say where a voter is reached from now on, before it can say so itself.
+
+    A controller that runs and finds the leader does so: with `advertised.listeners`, or else with
+    its own entry in `controller.quorum.voters`, or else with `listeners`.
 
     \b
     klamm quorum update --id 2 --endpoint controller-2.example:9093

@@ -1,7 +1,8 @@
 """Voters come and go under load: one to three to five to three to one, each step one command.
 
 The leader is removed in between; who was removed is started again and stays out; a wiped disk is
-replaced. Whatever was acknowledged is there at the end (rows 114 and 116, scenarios 17 to 19).
+replaced; another voter moves. Whatever was acknowledged is there at the end (rows 114, 116 and 118,
+scenarios 17 to 19).
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -228,6 +230,7 @@ def test_one_three_five_three_one_under_load(quorum: Quorum, tmp_path: Path) -> 
         assert quorum.voters() == [1, 2, 3, 4, 5]
         _leader_leaves_and_stays_out(quorum, tmp_path)
         _another_leaves(quorum)
+        _a_voter_moves(quorum, tmp_path)
         _a_wiped_disk_is_replaced(quorum, tmp_path)
         while len(quorum.voters()) > 1:
             _another_leaves(quorum)
@@ -259,6 +262,27 @@ def _another_leaves(quorum: Quorum) -> None:
     gone = before[0]
     quorum.change("remove", gone)
     quorum.wait(lambda: quorum.voters() == before[1:], f"{gone} to be gone")
+
+
+def _a_voter_moves(quorum: Quorum, root: Path) -> None:
+    """Row 118: it says so itself, with another port in its own configuration."""
+    described = quorum.describe()
+    voters = (each["id"] for each in described["current_voters"])
+    mover = next(each for each in voters if each != described["leader_id"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    quorum.kill(mover)
+    path = root / str(mover) / "server.properties"
+    path.write_text(path.read_text().replace(quorum.addresses[mover], address))
+    quorum.addresses[mover] = address
+    quorum.start(mover, root / str(mover))
+
+    def found() -> bool:
+        voters = {each["id"]: each["endpoints"] for each in quorum.describe()["current_voters"]}
+        return voters[mover] == [f"CONTROLLER://{address}"]
+
+    quorum.wait(found, f"{mover} to be known at {address}")
 
 
 def _a_wiped_disk_is_replaced(quorum: Quorum, root: Path) -> None:

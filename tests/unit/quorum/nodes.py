@@ -104,6 +104,10 @@ def snapshot_bytes(point: SnapshotPoint, values: list[bytes]) -> bytes:
     return b"".join(batches)
 
 
+def place(port: int) -> Endpoint:
+    return Endpoint(name="CONTROLLER", host="127.0.0.1", port=port)
+
+
 class Member:
     """One controller: its server, and its quorum while it runs."""
 
@@ -114,21 +118,18 @@ class Member:
         self.port = self.server.port
         self.machine = Machine()
         self.segment_bytes = 1024 * 1024
+        self.says_where = False
+        """With each of its fetches, as nodes with a configuration do."""
         self.node: QuorumNode
         self._task: asyncio.Task[None] | None = None
 
     def config(self, ports: dict[NodeId, int], disk: int = 0) -> QuorumConfig:
-        voters = (
-            Voter(
-                node_id=each,
-                endpoint=Endpoint(name="CONTROLLER", host="127.0.0.1", port=port),
-            )
-            for each, port in ports.items()
-        )
+        voters = (Voter(node_id=each, endpoint=place(port)) for each, port in ports.items())
         raft = RaftConfig(
             me=self.node_id,
             directory_id=DirectoryId(UUID(int=100 * disk + self.node_id)),
             voters=VoterSet(tuple(voters)),
+            endpoint=place(self.port) if self.says_where else None,
             election_timeout_ms=300,
             fetch_timeout_ms=600,
             election_backoff_max_ms=100,
