@@ -49,6 +49,7 @@ soak: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.failover
+	$(BIN)/python -m benchmarks.transfer
 	$(BIN)/python -m benchmarks.commit
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.snapshot

@@ -3,8 +3,7 @@
     python -m benchmarks.failover [--kills 20] [-o json]
 
 1. The active controller gets SIGKILL; from then until the next metadata write has committed.
-   Also without a failure: leadership is handed to another controller; from the request until
-   a write has been committed by that one.
+   Without a failure, leadership handed over: benchmarks/transfer.py.
 2. The same of etcd's leader: three nodes, its defaults, the same machine, the same run.
 3. The broker that leads most partitions gets SIGKILL; from then until a real client
    (librdkafka, its defaults but acks=all, which is one) has an acknowledged record on every
@@ -24,14 +23,11 @@ from rich.progress import Progress
 
 from benchmarks.etcd import EtcdCluster, available
 from benchmarks.figures import Figure, figure, show
+from benchmarks.writes import PARTITIONS, TOPIC, WRITE_DEADLINE_S, prepare, write
 from klamm.client.client import ControllerClient
 from klamm.cluster.cluster import LocalCluster
-from klamm.errors import IndefiniteError
-from klamm.v1 import admin_pb2, metadata_pb2, records_pb2
+from klamm.v1 import metadata_pb2
 
-TOPIC = "failover"
-PARTITIONS = 6
-WRITE_DEADLINE_S = 20.0
 SETTLE_DEADLINE_S = 30.0
 
 Advance = Callable[[], None]
@@ -52,60 +48,6 @@ async def kill_controllers(
         await cluster.start_node(f"controller-{leader}")
         advance()
     return took
-
-
-async def transfers(
-    cluster: LocalCluster, client: ControllerClient, count: int, advance: Advance
-) -> list[float]:
-    """Seconds from the request to hand over until the new leader's first write has committed.
-
-    One after the other: the request is answered when the new leader has claimed its epoch, and the
-    write follows. So the figure holds a whole write besides.
-    """
-    took: list[float] = []
-    other = ControllerClient(cluster.controller_addresses)
-    try:
-        for number in range(count):
-            await write(client, f"{3_000_000 + number}")
-            leader = (await other.describe_quorum()).quorum.leader_id
-            target = next(each for each in (1, 2, 3) if each != leader)
-            request = admin_pb2.TransferLeadershipRequest(voter_id=target)
-            began = time.monotonic()
-            answer = await other.transfer_leadership(request)
-            await write(other, f"{4_000_000 + number}")
-            took.append(time.monotonic() - began)
-            assert answer.leader_id == target
-            advance()
-    finally:
-        await other.close()
-    return took
-
-
-async def write(client: ControllerClient, value: str) -> None:
-    """One committed metadata write; again if its outcome is unknown (it is idempotent)."""
-    request = admin_pb2.IncrementalAlterConfigsRequest(
-        resources=[
-            admin_pb2.AlterConfigResource(
-                resource_type=records_pb2.CONFIG_RESOURCE_TYPE_TOPIC,
-                resource_name=TOPIC,
-                alterations=[
-                    admin_pb2.AlterConfig(
-                        key="retention.ms",
-                        operation=admin_pb2.ALTER_CONFIG_OPERATION_SET,
-                        value=value,
-                    )
-                ],
-            )
-        ]
-    )
-    async with asyncio.timeout(WRITE_DEADLINE_S):
-        while True:
-            try:
-                answer = await client.incremental_alter_configs(request)
-            except IndefiniteError:
-                continue
-            assert answer.results[0].error_code == 0, answer.results[0].error_message
-            return
 
 
 async def kill_brokers(
@@ -177,13 +119,9 @@ async def klamm(kills: int, progress: Progress) -> list[Figure]:
 async def klamm_figures(
     cluster: LocalCluster, client: ControllerClient, kills: int, progress: Progress
 ) -> list[Figure]:
-    topic = admin_pb2.NewTopic(name=TOPIC, num_partitions=PARTITIONS, replication_factor=3)
-    topic.configs["min.insync.replicas"] = "2"
-    answer = await client.create_topics(admin_pb2.CreateTopicsRequest(topics=[topic]))
-    assert answer.results[0].error_code == 0, answer.results[0].error_message
+    await prepare(client)
     rows: list[tuple[str, str, Callable[..., Awaitable[list[float]]]]] = [
         ("Klamm: controller killed → committed", "≤ 100 ms, p99 ≤ 300 ms", kill_controllers),
-        ("Klamm: leadership handed over → committed", "≤ 20 ms", transfers),
         ("Klamm: broker killed → all writable", "≤ 400 ms", kill_brokers),
     ]
     figures: list[Figure] = []

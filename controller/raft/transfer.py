@@ -60,6 +60,11 @@ def _refusal(state: RaftState, event: TransferRequested, moment: Moment) -> Tran
 
 
 def _is_close(state: RaftState, each: Progress, since_ms: int) -> bool:
+    role = state.role
+    assert isinstance(role, Leader)
+    if each.caught_up_ms < 0:
+        # It has been heard of once or twice: it lacks no more than this epoch wrote so far.
+        return each.end_offset >= role.epoch_start
     return each.end_offset == state.log.end_offset or each.caught_up_ms >= since_ms
 
 

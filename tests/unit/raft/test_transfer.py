@@ -231,6 +231,14 @@ def test_a_target_that_is_silent_or_far_behind_costs_no_write_anything() -> None
     assert effects == (refused(TransferRefusal.SILENT),)
 
 
+def test_a_target_that_has_just_begun_to_follow_this_epoch_is_waited_for() -> None:
+    """Right after an election: it has not acknowledged the epoch's first record yet."""
+    state, effects = asked(led(three=5), THREE)
+    assert effects == ()
+    state, effects = fetched(state, 3, 6)
+    assert HandOver(CALL, THREE) in effects
+
+
 def test_a_target_that_recovers_has_no_say_and_cannot_take_over() -> None:
     state = led()
     assert isinstance(state.role, Leader)
