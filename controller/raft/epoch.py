@@ -1,7 +1,8 @@
 """Epochs: seeing a later one, following whoever leads it, and leaving what one was before.
 
 Every message tells its sender's epoch, and every answer a leader that its sender hears. Exempt are
-pre-votes and fetches, which are questions: they must not move who answers them (KIP-996).
+pre-votes and fetches, which are questions: they must not move who answers them (KIP-996); and the
+answers to a goodbye, which is followed by a request for a vote.
 """
 
 from dataclasses import replace
@@ -20,6 +21,7 @@ from controller.raft.events import Event, Moment, RequestReceived, ResponseRecei
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
     BeginQuorumEpochResponse,
+    EndQuorumEpochRequest,
     FetchRequest,
     FetchResponse,
     FetchSnapshotRequest,
@@ -46,6 +48,12 @@ def observe(state: RaftState, event: Event, moment: Moment) -> Step:
             return _seen(state, epoch, sender.node_id, moment, leader_speaks=True)
         case RequestReceived(request=request):
             return _seen(state, request.epoch, NO_NODE, moment)
+        case ResponseReceived(request=EndQuorumEpochRequest(), response=response) if (
+            response.leader == NO_NODE
+        ):
+            # The successor stands. Its request for a vote is on its way, with the same epoch: both
+            # are one save, and the new leader has one voter more the sooner.
+            return state, ()
         case ResponseReceived(sender=sender, response=response):
             said = response.leader
             return _seen(state, response.epoch, said, moment, leader_speaks=said == sender)

@@ -43,7 +43,8 @@ UNCOMMITTED_MAX = 200_000
 
 NEWS_WAIT_MS = 2
 """A higher high watermark waits so long for records to ride with. Told at once, it would cost a
-round trip a commit, and find the follower on its way back when the next record comes."""
+round trip a commit, and find the follower on its way back when the next record comes. An epoch's
+first is told at once: whoever asked for a new leader waits to hear that it has claimed."""
 
 Step = tuple[RaftState, Effects]
 
@@ -247,7 +248,8 @@ def tell_soon(state: RaftState, moment: Moment) -> RaftState:
     role = state.role
     if not isinstance(role, Leader):
         return state
-    soon_ms = moment.now_ms + NEWS_WAIT_MS
+    claimed_now = state.high_watermark == role.first_end
+    soon_ms = moment.now_ms + (0 if claimed_now else NEWS_WAIT_MS)
 
     def told(parked: ParkedFetch) -> ParkedFetch:
         behind = min(state.high_watermark, parked.log_end.offset) > parked.high_watermark

@@ -14,6 +14,7 @@ from controller.raft.effects import (
     ProposalRefusal,
     RefuseProposal,
     Renounce,
+    SaveQuorumState,
     SendRequest,
 )
 from controller.raft.events import (
@@ -163,6 +164,19 @@ def test_row_59_goodbyes_are_said_again_until_they_are_heard() -> None:
     state, _ = step(state, ResponseReceived(TWO, ending, response), at_ms(now_ms))
     state, effects = step(state, TimePassed(), at_ms(state.next_deadline_ms))
     assert isinstance(state.role, Prospective), "nobody followed: like anybody (row 63)"
+
+
+def test_a_goodbye_that_made_a_candidate_costs_the_leader_that_was_one_save() -> None:
+    """Its successor answers in the next epoch, and asks for a vote: entered and voted in one."""
+    state, _ = resigned()
+    ending = EndQuorumEpochRequest(epoch=EPOCH, successors=(THREE, TWO))
+    later = Epoch(EPOCH + 1)
+    response = EndQuorumEpochResponse(epoch=later, leader=NO_NODE)
+    state, effects = step(state, ResponseReceived(THREE, ending, response), NOW)
+    assert (state.epoch, effects) == (EPOCH, ())
+    state, effects = ask(state, 3, VoteRequest(epoch=later, log_end=state.log.end))
+    saves = [each for each in effects if isinstance(each, SaveQuorumState)]
+    assert saves == [SaveQuorumState(epoch=later, voted_for=key(3), leader=NO_NODE)]
 
 
 @pytest.mark.parametrize("epoch", [EPOCH - 1, EPOCH + 1])

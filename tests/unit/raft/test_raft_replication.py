@@ -54,6 +54,7 @@ from tests.unit.raft.voter import (
     answer_of,
     ask,
     at,
+    key,
     leader,
     voter,
 )
@@ -239,15 +240,27 @@ def test_a_fetch_waits_for_news_and_no_longer_than_it_may() -> None:
 
 def test_a_higher_high_watermark_is_news() -> None:
     """KIP-1166: who waits hears of a commit a moment later, or with the next records."""
-    state, _ = ask(leader(), 3, fetch(at(6, 5), high_watermark=0))
+    state, _ = proposal(leader(), 6)
+    state, _ = ask(state, 2, fetch(at(7, 5), high_watermark=7))
+    state, _ = step(state, LogFlushed(Offset(7), 0), NOW)
+    state, _ = ask(state, 3, fetch(at(7, 5), high_watermark=6))
     soon = replace(NOW, now_ms=NOW.now_ms + NEWS_WAIT_MS)
     assert state.next_deadline_ms == soon.now_ms
     told, effects = step(state, TimePassed(), soon)
-    assert effects, "it did not know that 6 is committed"
+    assert effects, "it did not know that 7 is committed"
     assert isinstance(told.role, Leader)
-    assert not told.role.parked
-    _, effects = proposal(state, 6)
+    assert [each.sender for each in told.role.parked] == [key(2)], "which knew it"
+    _, effects = proposal(state, 7)
     assert any(isinstance(each, SendRecords) for each in effects)
+
+
+def test_the_first_commit_of_an_epoch_is_news_at_once() -> None:
+    """Whoever handed over waits to hear that its successor has claimed."""
+    state, _ = ask(leader(), 3, fetch(at(6, 5), high_watermark=0))
+    assert state.next_deadline_ms == NOW.now_ms
+    state, effects = step(state, TimePassed(), NOW)
+    assert [each.response for each in effects if isinstance(each, SendResponse)]
+    assert state.next_deadline_ms > NOW.now_ms
 
 
 @pytest.mark.parametrize("own_first", [True, False])
