@@ -15,6 +15,7 @@ Who leads claims after its own LeaderChange has committed, and knows everything 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -58,6 +59,8 @@ Decide = Callable[[View, Offset], Decision[Result]]
 
 RESYNC_TIMEOUT_MS = 10_000
 RESYNC_PAUSE_MS = 20
+CLAIM_WAIT_MS = 100
+"""Who comes to a leader that is elected and has not claimed yet waits so long; usually 2."""
 LOG_END = Offset(1 << 62)
 
 
@@ -76,6 +79,8 @@ class DecisionLog:
         """That this controller has claimed; None while it does not lead."""
         self.leads_from: Offset | None = None
         """Where the first of its decisions stands; None while it does not lead."""
+        self._claimed = asyncio.Event()
+        """Set while `_epoch` is."""
         self._end = Offset(0)
         """Where the next decision will stand."""
         self._resyncing: asyncio.Task[None] | None = None
@@ -150,6 +155,7 @@ class DecisionLog:
     def on_claim(self, epoch: Epoch, end_offset: Offset) -> None:
         assert self.image.provenance.offset == end_offset, "claimed before all was seen"
         self._epoch = epoch
+        self._claimed.set()
         self._end = self.leads_from = end_offset
         self._ledger = self._ledger.claim()
         _log.info("active controller", epoch=epoch, offset=end_offset)
@@ -159,6 +165,7 @@ class DecisionLog:
         if self._epoch is None:
             return
         self._epoch = self.leads_from = None
+        self._claimed.clear()
         self._ledger = self._ledger.resign()
         if self._resyncing is not None:
             self._resyncing.cancel()
@@ -225,7 +232,11 @@ class DecisionLog:
             self._whole.set()
 
     async def _turn(self, timeout_ms: int) -> None:
-        """Returns when it may be decided."""
+        """Returns when it may be decided, or this controller is none that leads."""
+        if self._epoch is None and self._quorum.leader == self._quorum.node_id:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(timeout_ms, CLAIM_WAIT_MS) / 1_000):
+                    await self._claimed.wait()
         try:
             async with asyncio.timeout(timeout_ms / 1_000):
                 while not self._whole.is_set():

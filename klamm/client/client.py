@@ -46,6 +46,10 @@ REPLACED_GRACE_MS = 200
 
 RETRY_PAUSE_MS = (5, 20)
 
+RETRIES_AT_ONCE = 2
+"""So often who was sent elsewhere, or has lost the leader, goes on without a pause: the search for
+the next leader waits where there is news first."""
+
 SessionStream = MessageStream[control.SessionRequest, control.SessionResponse]
 
 
@@ -313,7 +317,7 @@ class ControllerClient:
         return AsyncRetrying(
             retry=retry_if_exception(may_retry),
             stop=out_of_time,
-            wait=wait_random(*(ms / 1_000 for ms in RETRY_PAUSE_MS)),
+            wait=_pause_s,
             reraise=True,
         )
 
@@ -326,6 +330,17 @@ class ControllerClient:
 
     def _left(self, deadline_ms: int) -> int:
         return max(1, deadline_ms - self._clock.monotonic_ms())
+
+
+def _pause_s(attempts: RetryCallState) -> float:
+    error = None if attempts.outcome is None else attempts.outcome.exception()
+    moved = isinstance(error, NotControllerError | UnreachableError | ConnectionLostError)
+    if moved and attempts.attempt_number <= RETRIES_AT_ONCE:
+        return 0
+    return _usual_pause_s(attempts)
+
+
+_usual_pause_s = wait_random(*(ms / 1_000 for ms in RETRY_PAUSE_MS))
 
 
 def _elsewhere(error: BaseException) -> bool:

@@ -144,6 +144,28 @@ async def test_a_standby_names_the_leader_and_appends_nothing() -> None:
     assert not room.quorum.proposals
 
 
+async def test_who_comes_between_election_and_claim_is_served_after_the_claim(room: Room) -> None:
+    """A client is told of a leader as soon as it is elected, and is there before it has claimed."""
+    await room.serving(1)
+    room.quorum.depose()
+    room.quorum.leader = room.quorum.node_id
+    early = asyncio.ensure_future(room.create("a"))
+    await settle()
+    assert not early.done()
+    room.quorum.elect()
+    await settle()
+    room.quorum.commit()
+    assert (await early)[0][0].error is ErrorCode.NONE
+
+
+async def test_an_elected_leader_that_never_claims_sends_its_callers_away(room: Room) -> None:
+    await room.serving(1)
+    room.quorum.depose()
+    room.quorum.leader = room.quorum.node_id
+    with pytest.raises(NotControllerError):
+        await room.create("a")
+
+
 async def test_what_was_appended_when_leadership_ends_may_have_happened(room: Room) -> None:
     await room.serving(1)
     task = asyncio.ensure_future(room.create("a"))

@@ -128,6 +128,24 @@ async def test_a_definite_refusal_is_tried_again(world: World, failure: KlammErr
     assert controllers[1].calls.count("CreateTopics") == 2
 
 
+async def test_who_was_sent_elsewhere_goes_there_without_a_pause(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writes of a client stand still for as long as leadership is handed over, no longer."""
+
+    def pause_s(_: object) -> float:
+        raise AssertionError("paused, and knew where to go")
+
+    monkeypatch.setattr("klamm.client.client._usual_pause_s", pause_s)
+    quorum, controllers, client = world
+    quorum.elect(1)
+    await client.create_topics(CreateTopicsRequest(), 5_000)
+    quorum.elect(2)
+    await client.create_topics(CreateTopicsRequest(), 5_000)
+    assert controllers[1].calls.count("CreateTopics") == 2
+    assert controllers[2].calls.count("CreateTopics") == 1
+
+
 async def test_an_unknown_outcome_is_never_tried_again(world: World) -> None:
     quorum, controllers, client = world
     quorum.elect(1)
