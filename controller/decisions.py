@@ -99,6 +99,11 @@ class DecisionLog:
         return self._ledger.committed.image
 
     @property
+    def last_timestamp_ms(self) -> int:
+        """Of the last record in the image; the leader's clock."""
+        return self._loader.last_timestamp_ms
+
+    @property
     def active(self) -> bool:
         return self._epoch is not None
 

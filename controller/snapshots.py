@@ -18,16 +18,15 @@ from typing import ParamSpec, TypeVar
 
 from controller.decisions import DecisionLog
 from controller.plan.retention import Kept, Trigger, log_begins_at
-from controller.quorum.control import build_snapshot_footer, build_snapshot_header
-from controller.quorum.port import Quorum, SnapshotPoint
+from controller.quorum.control import snapshot_pieces
+from controller.quorum.port import Quorum
 from klamm.clock import Clock
 from klamm.config.controller import ControllerConfig
 from klamm.errors import KlammError, StateDivergedError
 from klamm.ids import Offset, OffsetAndEpoch
 from klamm.log.records import CorruptBatchError
 from klamm.log.snapshot import CorruptSnapshotError, PartFile, format_name
-from klamm.metadata.image import MetadataImage
-from klamm.metadata.snapshot_batches import image_batches, last_timestamp_ms
+from klamm.metadata.snapshot_batches import last_timestamp_ms
 from klamm.telemetry import metrics
 from klamm.telemetry.logs import logger
 
@@ -133,7 +132,13 @@ class Snapshots:
         began_ms = self._clock.monotonic_ms()
         part = self._quorum.snapshot_files.create(point.snapshot_id)
         try:
-            await self._fill(part, self._pieces(image, point, timestamp_ms))
+            pieces = snapshot_pieces(
+                image,
+                point.voters,
+                last_timestamp_ms=timestamp_ms,
+                timestamp_ms=self._clock.wall_ms(),
+            )
+            await self._fill(part, pieces)
             size_bytes = part.position
             await _in_thread(part.finish)
         except BaseException:
@@ -197,21 +202,9 @@ class Snapshots:
             spread=self._rng.random(),
         )
 
-    def _pieces(self, image: MetadataImage, point: SnapshotPoint, last_ms: int) -> Iterator[bytes]:
-        """The file's bytes; an empty piece is a place to rest."""
-        epoch, now_ms = point.snapshot_id.epoch, self._clock.wall_ms()
-        yield build_snapshot_header(
-            point.voters, epoch=epoch, last_timestamp_ms=last_ms, timestamp_ms=now_ms
-        )
-        end = HEADER_RECORDS
-        for data, end_of_data in image_batches(image, base_offset=end, timestamp_ms=now_ms):
-            yield data
-            end = end_of_data
-        yield build_snapshot_footer(end, epoch=epoch, timestamp_ms=now_ms)
-
-    async def _fill(self, part: PartFile, pieces: Iterator[bytes]) -> None:
+    async def _fill(self, part: PartFile, pieces: Iterator[tuple[bytes, Offset]]) -> None:
         began_ns, synced = self._now_ns(), 0
-        for piece in pieces:
+        for piece, _ in pieces:
             if piece:
                 await _in_thread(part.append, piece)
             if part.position - synced >= SYNC_BYTES:
@@ -232,10 +225,6 @@ class Snapshots:
                 # It is gone by now, or damaged: its age is of no use for anything.
                 return self._clock.wall_ms()
         return self._timestamps[snapshot_id]
-
-
-HEADER_RECORDS = Offset(2)
-"""Of a snapshot's first batch; the data begin behind them."""
 
 
 async def _in_thread(work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -4,6 +4,7 @@ A leader's first batch is one control batch: LeaderChange, and Voters if the log
 same already. Values are messages of proto/klamm/v1/records.proto.
 """
 
+from collections.abc import Iterator
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -14,8 +15,13 @@ from controller.raft.voters import REMOVED_MAX, ReplicaKey, Voter, VoterHistory,
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset
 from klamm.log.record_batch import build_batch, iter_batches, read_records
 from klamm.log.records import ControlType, NewRecord, control_key, control_type
+from klamm.metadata.image import MetadataImage
 from klamm.metadata.records import Endpoint
+from klamm.metadata.snapshot_batches import image_batches
 from klamm.v1 import records_pb2 as pb
+
+HEADER_RECORDS = Offset(2)
+"""Of a snapshot's first batch; the data begin behind them."""
 
 
 def build_control_batch(effect: AppendControl | AppendVoters, timestamp_ms: int) -> bytes:
@@ -35,7 +41,12 @@ def build_control_batch(effect: AppendControl | AppendVoters, timestamp_ms: int)
 
 
 def build_snapshot_header(
-    voters: VoterSet, *, epoch: Epoch, last_timestamp_ms: int, timestamp_ms: int
+    voters: VoterSet,
+    *,
+    epoch: Epoch,
+    last_timestamp_ms: int,
+    timestamp_ms: int,
+    backup: pb.BackupOrigin | None = None,
 ) -> bytes:
     """The batch that a snapshot begins with, at offset 0: its header, and who votes.
 
@@ -44,8 +55,11 @@ def build_snapshot_header(
         epoch: The snapshot's.
         last_timestamp_ms: Of the last record that it includes.
         timestamp_ms: Now.
+        backup: Of a backup: where it comes from.
     """
-    header = pb.SnapshotHeaderRecord(last_contained_log_timestamp_ms=last_timestamp_ms)
+    header = pb.SnapshotHeaderRecord(
+        last_contained_log_timestamp_ms=last_timestamp_ms, backup=backup
+    )
     records = [
         _record(ControlType.SNAPSHOT_HEADER, header.SerializeToString()),
         _record(ControlType.VOTERS, voters_to_wire(voters).SerializeToString()),
@@ -57,6 +71,34 @@ def build_snapshot_footer(base_offset: Offset, *, epoch: Epoch, timestamp_ms: in
     """The batch that a snapshot ends with, at the offset that comes next in it."""
     footer = _record(ControlType.SNAPSHOT_FOOTER, pb.SnapshotFooterRecord().SerializeToString())
     return _control_batch([footer], base_offset, epoch, timestamp_ms)
+
+
+def snapshot_pieces(
+    image: MetadataImage,
+    voters: VoterSet,
+    *,
+    last_timestamp_ms: int,
+    timestamp_ms: int,
+    backup: pb.BackupOrigin | None = None,
+) -> Iterator[tuple[bytes, Offset]]:
+    """A whole snapshot's file, a batch at a time, and the offset behind each.
+
+    An empty piece is a place to rest. See `build_snapshot_header`.
+    """
+    epoch = image.provenance.epoch
+    end = HEADER_RECORDS
+    header = build_snapshot_header(
+        voters,
+        epoch=epoch,
+        last_timestamp_ms=last_timestamp_ms,
+        timestamp_ms=timestamp_ms,
+        backup=backup,
+    )
+    yield header, end
+    for data, behind in image_batches(image, base_offset=end, timestamp_ms=timestamp_ms):
+        yield data, behind
+        end = behind
+    yield build_snapshot_footer(end, epoch=epoch, timestamp_ms=timestamp_ms), Offset(end + 1)
 
 
 def describe_batches(data: bytes | memoryview) -> tuple[FetchedBatch, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from controller.recovery.compare import Comparison, compare
 from controller.recovery.generation import begin, tail
-from controller.recovery.restore import restore
+from controller.recovery.restore import Restored, restore
 from controller.recovery.survey import Survivor, locate, read_meta, records_from, survey
 from klamm.clock import SystemClock
 from klamm.directory import DataDirectory
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.restore is None:
                 _recover(options, locks)
             else:
-                _restore(options.restore, options.dir[0], locks)
+                _restore(options, locks)
     except (KlammError, OSError) as error:
         sys.stderr.write(f"klamm: {error}\n")
         return 1
@@ -76,13 +76,35 @@ def _recover(options: argparse.Namespace, locks: ExitStack) -> None:
         )
 
 
-def _restore(source: Path, path: Path, locks: ExitStack) -> None:
-    files, path = SystemFiles(), locate(path)
+def _restore(options: argparse.Namespace, locks: ExitStack) -> None:
+    files, path = SystemFiles(), locate(options.dir[0])
     meta = read_meta(files, path)
     directory = DataDirectory.open(path, meta.cluster_id, meta.node_id)
     locks.callback(directory.close)
-    end = asyncio.run(restore(files, source.absolute(), path, SystemClock()))
-    _say(f"Node {meta.node_id} begins at offset {end.offset}, the only voter of {meta.cluster_id}.")
+    done = asyncio.run(restore(files, options.restore.absolute(), path, SystemClock()))
+    if options.output == "json":
+        _say(json.dumps(_restored(done), indent=2))
+        return
+    end, origin = done.backup.end, done.backup.origin
+    of = "" if origin is None else f" as it was in cluster {origin.cluster_id}"
+    _say(
+        f"Node {meta.node_id} begins with the metadata up to offset {end.offset}{of}. It is the "
+        f"only voter of {meta.cluster_id}, in epochs from {done.epoch + 1} on."
+    )
+
+
+def _restored(done: Restored) -> dict[str, Any]:
+    backup, origin = done.backup, done.backup.origin
+    return {
+        "cluster_id": done.meta.cluster_id,
+        "node_id": done.meta.node_id,
+        "offset": backup.end.offset,
+        "epoch": backup.end.epoch,
+        "new_epoch": done.epoch + 1,
+        "checksum": f"{backup.image.checksum:032x}",
+        "from_cluster_id": None if origin is None else origin.cluster_id,
+        "taken_timestamp_ms": None if origin is None else origin.taken_ms,
+    }
 
 
 def _confirm(compared: Comparison, *, sure: bool) -> None:

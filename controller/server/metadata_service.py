@@ -6,9 +6,11 @@ there throughout is missed or seen twice.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from controller.server import answers
+from controller.server.backup import Backups
 from controller.server.freshness import Freshness
 from controller.server.port import Metadata, QuorumView
 from controller.server.watch import watch
@@ -42,6 +44,7 @@ class MetadataService(MetadataServiceServicer):
         self._quorum = quorum
         self._metadata = metadata
         self._freshness = Freshness(quorum, metadata, clock)
+        self._backups = Backups(quorum, metadata, self._freshness, clock)
         self._counts = answers.Counts()
 
     async def FindController(
@@ -158,6 +161,23 @@ class MetadataService(MetadataServiceServicer):
                 self._quorum, Offset(request.from_offset), request.progress_interval_ms
             ):
                 yield pb.WatchResponse(header=self._header(end), events=events)
+        except KlammError as error:
+            await status.abort(context, error)
+
+    async def Backup(
+        self, request: pb.BackupRequest, context: "Context"
+    ) -> AsyncIterator[pb.BackupResponse]:
+        """The bytes of one file, which says itself whether it is whole."""
+        try:
+            async with aclosing(self._backups.run(request.consistency)) as chunks:
+                async for chunk in chunks:
+                    yield pb.BackupResponse(
+                        header=self._header(chunk.offset),
+                        position=chunk.position,
+                        chunk=chunk.data,
+                        record_count=chunk.record_count,
+                        last=chunk.last,
+                    )
         except KlammError as error:
             await status.abort(context, error)
 

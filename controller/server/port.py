@@ -3,7 +3,9 @@
 from typing import Protocol
 
 from controller.quorum.port import Peer, Transferred
+from controller.raft.voters import VoterSet
 from klamm.ids import Epoch, NodeId, Offset
+from klamm.metadata.agreement import Agreement
 from klamm.metadata.image import MetadataImage
 from klamm.v1 import quorum_pb2
 
@@ -31,6 +33,11 @@ class QuorumView(Protocol):
     @property
     def peers(self) -> tuple[Peer, ...]:
         """All voters, this one among them, by id."""
+        ...
+
+    @property
+    def voters(self) -> VoterSet:
+        """Who votes, as this controller's log says, and with which disks."""
         ...
 
     async def wait_leader(self, after_epoch: int, timeout_ms: int) -> None:
@@ -83,6 +90,16 @@ class Metadata(Protocol):
 
     @property
     def image(self) -> MetadataImage: ...
+
+    @property
+    def agreement(self) -> Agreement:
+        """Whether the image is the one that the log states."""
+        ...
+
+    @property
+    def last_timestamp_ms(self) -> int:
+        """Of the last record that the image includes; the leader's clock."""
+        ...
 
     async def wait_applied(self, offset: Offset, timeout_ms: int) -> None:
         """Returns once the image includes the log up to `offset` (exclusive), or time is over."""

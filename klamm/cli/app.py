@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from klamm.cli import (
+    backup,
     brokers,
     cluster,
     config,
@@ -51,6 +52,7 @@ roll.add_to(app)
 join.add_to(app)
 voters.add_to(quorum.app)
 recover.add_to(quorum.app, metadata.app)
+backup.add_to(metadata.app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(quorum.app, name="quorum")

@@ -80,18 +80,35 @@ def format_(
     """
     from klamm.cluster.cluster import random_cluster_id
 
-    where, address = directory.absolute(), _free(listen)
+    cluster_id = cluster_id or random_cluster_id()
+    typer.echo(format_directory(directory.absolute(), id_, listen, cluster_id, override, voters_))
+
+
+def format_directory(
+    where: Path,
+    node_id: int,
+    listen: str,
+    cluster_id: str,
+    override: list[str] | None,
+    voters_: str | None = None,
+) -> str:
+    """A directory of a controller that votes from its first start on. Returns what to tell.
+
+    Raises:
+        StartError: It is not empty, or cannot be written.
+    """
+    address = _free(listen)
     keys = {
-        **_keys(where, id_, address, cluster_id or random_cluster_id()),
-        "controller.quorum.voters": voters_ or f"{id_}@{address}",
+        **_keys(where, node_id, address, cluster_id),
+        "controller.quorum.voters": voters_ or f"{node_id}@{address}",
         **_overrides(override or []),
     }
     if (where / PROPERTIES).exists():
         raise StartError(f"{where} is formatted already; choose another directory.")
     _write(where, keys)
-    typer.echo(
-        f"{where} is formatted: controller {id_} of cluster {keys['cluster.id']}, at {address}.\n"
-        f"Start it:  python -m controller {where / PROPERTIES}\n"
+    return (
+        f"{where} is formatted: controller {node_id} of cluster {keys['cluster.id']}, at {address}."
+        f"\nStart it:  python -m controller {where / PROPERTIES}\n"
         f"Join it:   klamm join --dir DIR --id N --controller {address}"
     )
 

@@ -1,4 +1,4 @@
-"""Reads a metadata log or a snapshot of it from a node's files, whether the node runs or not.
+"""Reads a metadata log from a node's files, whether it runs or not; or one snapshot, or a backup.
 
 Changes nothing. Header, footer and voters of a snapshot are shown like its records.
 """
@@ -14,7 +14,7 @@ from klamm.errors import StartError
 from klamm.log.files import SystemFiles
 from klamm.log.record_batch import iter_batches, read_records, verify_checksum
 from klamm.log.records import ControlType, CorruptBatchError, Record, control_type
-from klamm.log.snapshot import SUFFIX, CorruptSnapshotError, SnapshotFiles, parse_name
+from klamm.log.snapshot import SUFFIX, CorruptSnapshotError, verify_file
 from klamm.v1 import metadata_pb2, records_pb2
 
 METADATA_LOG = "__cluster_metadata-0"
@@ -27,13 +27,13 @@ def read_metadata_log(directory: Path, from_offset: int) -> Iterator[dict[str, A
     controller's answers, a file may hold records that never commit.
 
     Args:
-        directory: A node's data directory, or the log's own; or one snapshot, a file.
+        directory: A node's data directory, or the log's own; or one snapshot or backup, a file.
         from_offset: Records below are passed over.
 
     Raises:
         StartError: There is no log, it cannot be read, or a batch in it is corrupt.
     """
-    if directory.suffix == SUFFIX:
+    if directory.suffix == SUFFIX or directory.is_file():
         segments = [directory]
         _check_snapshot(directory)
     else:
@@ -50,11 +50,8 @@ def read_metadata_log(directory: Path, from_offset: int) -> Iterator[dict[str, A
 
 
 def _check_snapshot(path: Path) -> None:
-    snapshot_id = parse_name(path.name)
-    if snapshot_id is None or not path.is_file():
-        raise StartError(f"There is no snapshot {path}.")
     try:
-        SnapshotFiles(SystemFiles(), path.parent).verify(snapshot_id)
+        verify_file(SystemFiles(), path)
     except OSError as error:
         raise StartError(f"Cannot read {path}: {error.strerror}.") from error
     except CorruptSnapshotError as error:

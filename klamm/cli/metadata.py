@@ -48,7 +48,9 @@ def dump(
     ] = False,
     log_dir: Annotated[
         Path | None,
-        typer.Option("--log-dir", help="Read a node's files, or one .checkpoint, asking nobody."),
+        typer.Option(
+            "--log-dir", help="Read a node's files, or one .checkpoint or backup; ask nobody."
+        ),
     ] = None,
     directory: DirOption = None,
     controller: ControllerOption = None,
@@ -64,6 +66,7 @@ def dump(
     klamm metadata dump --image
     klamm metadata dump --log-dir DIR/controller-1/data
     klamm metadata dump --log-dir DIR/controller-1/data/__cluster_metadata-0/….checkpoint
+    klamm metadata dump --log-dir monday.backup
     """
     if log_dir is not None:
         from klamm.cli.log_files import read_metadata_log

@@ -61,6 +61,8 @@ class Controllers(Protocol):
         self, from_offset: Offset, progress_interval_ms: int, timeout_ms: int
     ) -> AsyncIterator["metadata.WatchResponse"]: ...
 
+    def backup(self, timeout_ms: int) -> AsyncIterator["metadata.BackupResponse"]: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Outside:

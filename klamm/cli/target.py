@@ -83,8 +83,17 @@ def ask(
     target: Target,
     question: Callable[[Controllers], Awaitable[Answer]],
     timeout_s: float,
+    *,
+    at_most_s: float | None = None,
 ) -> Answer:
     """Ask the cluster's controllers.
+
+    Args:
+        outside: The world.
+        target: Which cluster.
+        question: What to ask.
+        timeout_s: So long the question itself waits for an answer.
+        at_most_s: All of it may take so long, if it has many answers; None: as one.
 
     Raises:
         UnreachableError: None of them answers in time.
@@ -96,7 +105,7 @@ def ask(
     async def conversation() -> Answer:
         controllers = outside.connect(addresses)
         try:
-            async with asyncio.timeout(timeout_s + 1):  # Its own deadline says more.
+            async with asyncio.timeout((at_most_s or timeout_s) + 1):  # Its own deadline says more.
                 return await question(controllers)
         except TimeoutError:
             raise _no_answer(addresses, timeout_s) from None

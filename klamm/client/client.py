@@ -10,7 +10,7 @@ finding the leader, refusals, and waiting for the commit. What fails raises
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc.aio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random
@@ -41,6 +41,9 @@ TIMEOUT_MS = 30_000
 READ_ATTEMPT_MS_MAX = 2_000
 """One controller gets so long for a query, then another is asked."""
 
+BACKUP_SILENCE_MS_MAX = 10_000
+"""A controller that sends nothing of a backup for so long is left for another."""
+
 REPLACED_GRACE_MS = 200
 """A leader that was replaced may still say what became of a call, so long after it is known."""
 
@@ -51,6 +54,9 @@ RETRIES_AT_ONCE = 2
 the next leader waits where there is news first."""
 
 SessionStream = MessageStream[control.SessionRequest, control.SessionResponse]
+
+if TYPE_CHECKING:
+    BackupCall = grpc.aio.UnaryStreamCall[metadata.BackupRequest, metadata.BackupResponse]
 
 
 class ControllerClient:
@@ -239,6 +245,33 @@ class ControllerClient:
             self.controllers.try_another()
             await asyncio.sleep(RETRY_PAUSE_MS[1] / 1_000)
 
+    async def backup(self, timeout_ms: int = TIMEOUT_MS) -> AsyncIterator[metadata.BackupResponse]:
+        """A file of all that was committed when this was called; a chunk at 0 begins it.
+
+        When its controller is gone before the last chunk, another begins anew; fails when none has
+        sent anything for `timeout_ms`.
+        """
+        deadline_ms = self._clock.monotonic_ms() + timeout_ms
+        while True:
+            call = self.controllers.any().metadata.Backup(metadata.BackupRequest())
+            try:
+                last = False
+                while not last:
+                    response = await _chunk(call)
+                    yield response
+                    last = response.last
+                    deadline_ms = self._clock.monotonic_ms() + timeout_ms
+                return
+            except KlammError as error:
+                if not _elsewhere(error):
+                    raise
+                if self._clock.monotonic_ms() >= deadline_ms:
+                    raise UnreachableError(f"no controller sends a backup: {error}") from error
+            finally:
+                call.cancel()
+            self.controllers.try_another()
+            await asyncio.sleep(RETRY_PAUSE_MS[1] / 1_000)
+
     # ── How ───────────────────────────────────────────────────────────────────────────────────
 
     async def _change(
@@ -341,6 +374,20 @@ def _pause_s(attempts: RetryCallState) -> float:
 
 
 _usual_pause_s = wait_random(*(ms / 1_000 for ms in RETRY_PAUSE_MS))
+
+
+async def _chunk(call: "BackupCall") -> metadata.BackupResponse:
+    """The next one. Raises: KlammError: There is none, and why."""
+    try:
+        async with asyncio.timeout(BACKUP_SILENCE_MS_MAX / 1_000):
+            response = await call.read()
+    except TimeoutError:
+        raise ConnectionLostError(f"silent for {BACKUP_SILENCE_MS_MAX} ms") from None
+    except grpc.aio.AioRpcError as error:
+        raise from_call(error) from None
+    if not isinstance(response, metadata.BackupResponse):
+        raise ConnectionLostError("the stream ended before its last chunk")
+    return response
 
 
 def _elsewhere(error: BaseException) -> bool:

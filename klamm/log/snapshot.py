@@ -149,14 +149,7 @@ class SnapshotFiles:
         Raises:
             CorruptSnapshotError: It is not there, not whole, or not sound.
         """
-        path = self._directory / format_name(snapshot_id)
-        file = self._open(snapshot_id)
-        if file is None:
-            raise CorruptSnapshotError(f"{path} is not there")
-        try:
-            _verify(file, path)
-        finally:
-            file.close()
+        verify_file(self._files, self._directory / format_name(snapshot_id))
 
     def set_aside(self, snapshot_id: OffsetAndEpoch) -> None:
         """A damaged one: kept for a person to look at, and a snapshot no more."""
@@ -178,6 +171,21 @@ class SnapshotFiles:
         # To open a file that is not there would make one.
         path = self._directory / format_name(snapshot_id)
         return self._files.open(path) if self._files.exists(path) else None
+
+
+def verify_file(files: Files, path: Path) -> None:
+    """Look at every byte of a snapshot under any name. May raise OSError.
+
+    Raises:
+        CorruptSnapshotError: It is not there, not whole, or not sound.
+    """
+    if not files.exists(path):
+        raise CorruptSnapshotError(f"{path} is not there")
+    file = files.open(path)
+    try:
+        _verify(file, path)
+    finally:
+        file.close()
 
 
 def format_name(snapshot_id: OffsetAndEpoch) -> str:

@@ -82,10 +82,18 @@ class SnapshotReader:
     def __init__(self, snapshot_id: OffsetAndEpoch) -> None:
         self.last_timestamp_ms = 0
         """Of the last record that the snapshot includes, once the header is taken."""
+        self.header: pb.SnapshotHeaderRecord | None = None
+        """Once it is taken."""
         self._id = snapshot_id
         self._delta = MetadataDelta(EMPTY)
         self._at = Offset(0)
         self._whole = False
+
+    @property
+    def stated_offset(self) -> Offset | None:
+        """Of which the snapshot says that its state is; None if it does not say."""
+        statements = self._delta.statements
+        return statements[-1].record.offset if statements else None
 
     def take(self, batch: memoryview) -> None:
         """The next one.
@@ -148,6 +156,7 @@ class SnapshotReader:
             header = pb.SnapshotHeaderRecord.FromString(first.value or b"")
             if header.version:
                 raise CorruptBatchError(f"version {header.version} of the format is not known")
+            self.header = header
             self.last_timestamp_ms = header.last_contained_log_timestamp_ms
         self._whole = kind == ControlType.SNAPSHOT_FOOTER
 
@@ -159,9 +168,21 @@ def last_timestamp_ms(first_batch: bytes | memoryview) -> int:
         CorruptSnapshotError: That is no header.
         CorruptBatchError: That is no batch.
     """
+    return read_header(first_batch).last_contained_log_timestamp_ms
+
+
+def read_header(first_batch: bytes | memoryview) -> pb.SnapshotHeaderRecord:
+    """The header of a snapshot that begins so.
+
+    Raises:
+        CorruptSnapshotError: That is no header.
+        CorruptBatchError: That is no batch.
+    """
     if len(first_batch) < HEADER_BYTES:
         raise CorruptBatchError("nothing is there")
     reader = SnapshotReader(OffsetAndEpoch(Epoch(0), Offset(0)))
     size = peek_header(first_batch).size_bytes
     reader.take(memoryview(first_batch)[:size])
-    return reader.last_timestamp_ms
+    if reader.header is None:
+        raise CorruptSnapshotError("a header is what a snapshot begins with")
+    return reader.header

@@ -70,6 +70,11 @@ class MetadataServiceStub:
                 request_serializer=klamm_dot_v1_dot_metadata__pb2.WatchRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_metadata__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.Backup = channel.unary_stream(
+                '/klamm.v1.MetadataService/Backup',
+                request_serializer=klamm_dot_v1_dot_metadata__pb2.BackupRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_metadata__pb2.BackupResponse.FromString,
+                _registered_method=True)
 
 
 class MetadataServiceServicer:
@@ -126,6 +131,14 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Backup(self, request, context):
+        """All of the metadata as the bytes of one file, a snapshot that says where it comes from. It holds
+        everything that was committed when the call began, unless less is asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetadataServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +176,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=klamm_dot_v1_dot_metadata__pb2.WatchRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_metadata__pb2.WatchResponse.SerializeToString,
+            ),
+            'Backup': grpc.unary_stream_rpc_method_handler(
+                    servicer.Backup,
+                    request_deserializer=klamm_dot_v1_dot_metadata__pb2.BackupRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_metadata__pb2.BackupResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +373,33 @@ class MetadataService:
             '/klamm.v1.MetadataService/Watch',
             klamm_dot_v1_dot_metadata__pb2.WatchRequest.SerializeToString,
             klamm_dot_v1_dot_metadata__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Backup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/klamm.v1.MetadataService/Backup',
+            klamm_dot_v1_dot_metadata__pb2.BackupRequest.SerializeToString,
+            klamm_dot_v1_dot_metadata__pb2.BackupResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class MetadataServiceStub:
     """Topics with their partitions and configs."""
     Watch: _grpc.UnaryStreamMultiCallable[_metadata_pb2.WatchRequest, _metadata_pb2.WatchResponse]
     """Committed records as typed events, from an offset on, for as long as the caller listens."""
+    Backup: _grpc.UnaryStreamMultiCallable[_metadata_pb2.BackupRequest, _metadata_pb2.BackupResponse]
+    """All of the metadata as the bytes of one file, a snapshot that says where it comes from. It holds
+    everything that was committed when the call began, unless less is asked for.
+    """
 
 @_typing.type_check_only
 class MetadataServiceAsyncStub(MetadataServiceStub):
@@ -71,6 +75,10 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Topics with their partitions and configs."""
     Watch: _aio.UnaryStreamMultiCallable[_metadata_pb2.WatchRequest, _metadata_pb2.WatchResponse]  # type: ignore[assignment]
     """Committed records as typed events, from an offset on, for as long as the caller listens."""
+    Backup: _aio.UnaryStreamMultiCallable[_metadata_pb2.BackupRequest, _metadata_pb2.BackupResponse]  # type: ignore[assignment]
+    """All of the metadata as the bytes of one file, a snapshot that says where it comes from. It holds
+    everything that was committed when the call began, unless less is asked for.
+    """
 
 class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     """Queries. Each names its consistency; each answer says as of when it holds."""
@@ -132,5 +140,15 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_metadata_pb2.WatchResponse], _abc.AsyncIterator[_metadata_pb2.WatchResponse]]:
         """Committed records as typed events, from an offset on, for as long as the caller listens."""
+
+    @_abc_1.abstractmethod
+    def Backup(
+        self,
+        request: _metadata_pb2.BackupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_metadata_pb2.BackupResponse], _abc.AsyncIterator[_metadata_pb2.BackupResponse]]:
+        """All of the metadata as the bytes of one file, a snapshot that says where it comes from. It holds
+        everything that was committed when the call began, unless less is asked for.
+        """
 
 def add_MetadataServiceServicer_to_server(servicer: MetadataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

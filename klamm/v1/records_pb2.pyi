@@ -751,23 +751,67 @@ class SnapshotHeaderRecord(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     LAST_CONTAINED_LOG_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    BACKUP_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Of the format; 0."""
     last_contained_log_timestamp_ms: _builtins.int
     """Of the last record that the snapshot includes, ms; what retention by age looks at."""
+    @_builtins.property
+    def backup(self) -> Global___BackupOrigin:
+        """Set in a backup only: its file may have any name."""
+
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         last_contained_log_timestamp_ms: _builtins.int = ...,
+        backup: Global___BackupOrigin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_contained_log_timestamp_ms", b"last_contained_log_timestamp_ms", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backup", b"backup", "last_contained_log_timestamp_ms", b"last_contained_log_timestamp_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotHeaderRecord: _TypeAlias = SnapshotHeaderRecord  # noqa: Y015
+
+@_typing.final
+class BackupOrigin(_message.Message):
+    """Of what a backup is, and since when."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_ID_FIELD_NUMBER: _builtins.int
+    END_OFFSET_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TAKEN_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    TAKEN_BY_FIELD_NUMBER: _builtins.int
+    cluster_id: _builtins.str
+    """Cluster that it was taken of."""
+    end_offset: _builtins.int
+    """Exclusive end offset of the metadata log up to which everything is in it."""
+    epoch: _builtins.int
+    """Epoch of the last record below it."""
+    taken_timestamp_ms: _builtins.int
+    """Wall clock of the controller that wrote it, ms since the Unix epoch."""
+    taken_by: _builtins.int
+    """node.id of that controller."""
+    def __init__(
+        self,
+        *,
+        cluster_id: _builtins.str = ...,
+        end_offset: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        taken_timestamp_ms: _builtins.int = ...,
+        taken_by: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "end_offset", b"end_offset", "epoch", b"epoch", "taken_by", b"taken_by", "taken_timestamp_ms", b"taken_timestamp_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackupOrigin: _TypeAlias = BackupOrigin  # noqa: Y015
 
 @_typing.final
 class SnapshotFooterRecord(_message.Message):

@@ -42,15 +42,16 @@ class Quorum:
         self.processes: dict[int, subprocess.Popen[bytes] | int] = {}
         self.addresses: dict[int, str] = {}
 
-    def klamm(self, *words: str, fails: bool = False) -> str:
+    def klamm(self, *words: str, fails: bool = False, typed: str = "") -> str:
         """One command; all that it wrote."""
-        status, told = self._run(*words)
+        status, told = self._run(*words, typed=typed)
         assert (status != 0) is fails, f"klamm {' '.join(words)}: {told}"
         return told
 
-    def _run(self, *words: str) -> tuple[int, str]:
+    def _run(self, *words: str, typed: str = "") -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "klamm.cli", *words],
+            input=typed,
             capture_output=True,
             text=True,
             timeout=COMMAND_S,

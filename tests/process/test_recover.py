@@ -25,7 +25,7 @@ def quorum(tmp_path: Path) -> Iterator[Quorum]:
         it.close()
 
 
-async def _register(quorum: Quorum, broker: int) -> None:
+async def register(quorum: Quorum, broker: int) -> None:
     client = ControllerClient(tuple(quorum.addresses.values()))
     try:
         cluster_id = quorum.describe()["cluster_id"]
@@ -41,9 +41,9 @@ def test_one_of_three_goes_on_and_an_old_one_with_a_longer_log_stays_out(
     quorum.wait(lambda: quorum.leader() == 1, "the first leader")
     for node in (2, 3):
         quorum.join(node, tmp_path / str(node))
-    asyncio.run(_register(quorum, 1_001))
+    asyncio.run(register(quorum, 1_001))
     quorum.kill(3)
-    asyncio.run(_register(quorum, 1_002))  # The survivor will never have heard of it.
+    asyncio.run(register(quorum, 1_002))  # The survivor will never have heard of it.
     quorum.kill(2)
     shutil.rmtree(tmp_path / "2")
     data = str(tmp_path / "3" / "data")
@@ -59,7 +59,7 @@ def test_one_of_three_goes_on_and_an_old_one_with_a_longer_log_stays_out(
     del quorum.addresses[2]
     quorum.start(3, tmp_path / "3")
     quorum.wait(lambda: quorum.voters() == [3], "the survivor to lead")
-    asyncio.run(_register(quorum, 1_003))
+    asyncio.run(register(quorum, 1_003))
     _the_old_one_stays_out(quorum, tmp_path)
     quorum.join(2, tmp_path / "2")
     assert quorum.voters() == [2, 3]

@@ -27,6 +27,8 @@ class FakeControllers:
     events: list[metadata.WatchEvent] = field(default_factory=list)
     quorum: DescribeQuorumResponse = field(default_factory=DescribeQuorumResponse)
     page: int = 1_000
+    backups: list[bytes] = field(default_factory=list)
+    """What is sent, one after the other; a later one begins anew."""
     refusal: KlammError | None = None
     """What a transfer is answered."""
 
@@ -142,3 +144,11 @@ class FakeControllers:
         events = [each for each in self.events if each.offset >= from_offset]
         yield metadata.WatchResponse(header=HEADER, events=events)
         raise AssertionError("a dump ends where the log ended as it began")
+
+    async def backup(self, timeout_ms: int) -> AsyncIterator[metadata.BackupResponse]:
+        self._hear("backup")
+        for data in self.backups:
+            half = len(data) // 2
+            yield metadata.BackupResponse(header=HEADER, chunk=data[:half], record_count=1)
+            rest = data[half:]
+            yield metadata.BackupResponse(position=half, chunk=rest, record_count=2, last=True)

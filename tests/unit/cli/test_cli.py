@@ -71,7 +71,8 @@ def test_help_is_quick_to_import() -> None:
         "", "up", "down", "status", "kill", "stop", "pause", "resume", "start", "produce",
         "consume", "tour", "topics", "topics create", "topics list", "topics describe",
         "topics delete", "brokers list", "quorum describe", "quorum transfer",
-        "roll", "metadata dump", "config reference",
+        "roll", "metadata dump", "metadata backup", "metadata restore", "quorum recover",
+        "config reference",
     ],
 )  # fmt: skip
 def test_every_command_helps_by_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:

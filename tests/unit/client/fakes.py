@@ -63,6 +63,8 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
         self.heartbeats: list[controller_pb2.SessionRequest] = []
         self.failures: list[KlammError] = []
         """The next calls of the active controller fail with these, in order."""
+        self.cut_short = False
+        """A stream ends without its last chunk, as if all were well."""
         self.hang = asyncio.Event()
         """While cleared by `stuck`, changes are taken and not answered."""
         self.hang.set()
@@ -125,6 +127,15 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
         for offset in range(request.from_offset + 1, request.from_offset + 4):
             yield metadata_pb2.WatchResponse(header=metadata_pb2.ResponseHeader(offset=offset))
         await context.abort(*_UNAVAILABLE)
+
+    async def Backup(self, request: Any, context: Any) -> Any:
+        """Two chunks; a failure comes in the place of the second."""
+        self.calls.append("Backup")
+        yield metadata_pb2.BackupResponse(chunk=b"one")
+        if self.failures:
+            await status.abort(context, self.failures.pop(0))
+        if not self.cut_short:
+            yield metadata_pb2.BackupResponse(position=3, chunk=b"two", last=True)
 
     async def _lead(self, call: str, context: Any) -> None:
         self.calls.append(call)

@@ -259,3 +259,39 @@ async def test_a_session_breaks_with_its_controller(world: World) -> None:
         await stream.receive()
     client.session_broke(stream, caught.value)
     assert client.controllers.leader is None
+
+
+async def backed_up(client: ControllerClient) -> list[bytes]:
+    """The chunks, as they came."""
+    return [
+        each.chunk if each.position else b"<" + each.chunk
+        async for each in client.backup(timeout_ms=20_000)
+    ]
+
+
+async def test_a_backup_that_breaks_begins_anew_elsewhere(world: World) -> None:
+    _, controllers, client = world
+    assert await backed_up(client) == [b"<one", b"two"]
+    for each in controllers.values():
+        each.calls.clear()
+        each.failures.append(OverloadedError("BACKUPS_MAX"))
+    assert await backed_up(client) == [b"<one"] * 3 + [b"<one", b"two"]
+    assert sorted(each.calls.count("Backup") for each in controllers.values()) == [1, 1, 2]
+
+
+async def test_a_backup_that_ends_too_early_is_none(world: World) -> None:
+    _, controllers, client = world
+    for each in controllers.values():
+        each.cut_short = True
+    with pytest.raises(UnreachableError, match="no controller sends a backup"):
+        async for _ in client.backup(timeout_ms=0):
+            pass
+
+
+async def test_a_backup_that_is_refused_for_good_is_not_asked_for_again(world: World) -> None:
+    _, controllers, client = world
+    for each in controllers.values():
+        each.failures.append(ApiError(ErrorCode.UNSUPPORTED_VERSION, "what is that?"))
+    with pytest.raises(ApiError, match="what is that"):
+        await backed_up(client)
+    assert sum(each.calls.count("Backup") for each in controllers.values()) == 1

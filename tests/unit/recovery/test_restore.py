@@ -12,6 +12,7 @@ from controller.quorum.installs import voters_of
 from controller.quorum.opening import METADATA_LOG, RESTORING
 from controller.quorum.store import LogStore
 from controller.raft.voters import Voter, VoterSet
+from controller.recovery.compare import EPOCH_JUMP
 from controller.recovery.restore import restore
 from klamm.clock import SystemClock
 from klamm.directory import META_PROPERTIES, MetaProperties
@@ -61,7 +62,8 @@ async def test_the_same_state_with_one_voter() -> None:
     await restore(files, SOURCE, NEW, SystemClock())
     store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
     loaded = store.load()
-    assert (loaded.log.end_offset, loaded.log.last_epoch, loaded.saved.epoch) == (40, 7, 7)
+    assert (loaded.log.end_offset, loaded.log.last_epoch) == (40, 7)
+    assert loaded.saved.epoch == 7 + EPOCH_JUMP
     assert voters_of(partial(store.snapshots.read, ID)).ids == (9,)
     restored = store.snapshots.read(ID, 0, store.snapshots.size(ID))
     store.close()

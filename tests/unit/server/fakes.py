@@ -9,9 +9,11 @@ import grpc.aio
 from immutables import Map
 
 from controller.quorum.port import Peer, Transferred
+from controller.raft.voters import Voter, VoterSet
 from klamm.errors import ApiError, ErrorCode, NotControllerError, UnreachableError
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.record_batch import iter_batches
+from klamm.metadata.agreement import Agreement
 from klamm.metadata.image import (
     BrokerImage,
     MetadataImage,
@@ -31,6 +33,7 @@ class FakeQuorum:
     node_id = NodeId(1)
     cluster_id = "abc"
     peers = PEERS
+    voters = VoterSet(tuple(Voter(node_id=each.node_id) for each in PEERS))
 
     def __init__(self) -> None:
         self.leader = NO_NODE
@@ -100,6 +103,8 @@ class FakeQuorum:
 class FakeMetadata:
     def __init__(self) -> None:
         self.image = MetadataImage()
+        self.agreement = Agreement()
+        self.last_timestamp_ms = 77
         self._changed = asyncio.Event()
 
     def publish(self, image: MetadataImage) -> None:
