@@ -23,9 +23,11 @@ from broker.replica.producer_state import (
     appended,
     expired,
 )
+from klamm.errors import StorageError
 from klamm.ids import Offset
 from klamm.log.log import Log
 from klamm.log.record_batch import BatchHeader, iter_batches
+from klamm.log.records import CorruptBatchError
 from klamm.log.sealed import open_json, seal_json
 
 WAYPOINT_BATCHES = 512
@@ -73,7 +75,11 @@ class ProducerMemory:
         self.replay(log, start, now_ms)
 
     def replay(self, log: Log, start: Offset, now_ms: int) -> None:
-        """Take in the headers from `start` to the log's end."""
+        """Take in the headers from `start` to the log's end.
+
+        Raises:
+            StorageError: They cannot be read, or do not go on and on.
+        """
         for header in _headers(log, start):
             self.on_appended(header, Offset(header.base_offset), now_ms)
 
@@ -143,6 +149,11 @@ def _headers(log: Log, start: Offset) -> Iterator[BatchHeader]:
     at = max(start, log.log_start_offset)
     while at < log.end_offset:
         data = log.read(at, REPLAY_READ_BYTES, log.end_offset)
-        for header, _ in iter_batches(data):
-            yield header
-            at = header.next_offset
+        try:
+            for header, _ in iter_batches(data):
+                if header.next_offset <= at:
+                    raise CorruptBatchError(f"a batch that ends at {header.next_offset}")
+                yield header
+                at = header.next_offset
+        except CorruptBatchError as error:
+            raise StorageError(f"{log.directory} is damaged behind offset {at}: {error}") from error

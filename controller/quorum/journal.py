@@ -38,6 +38,8 @@ class Journal:
         self._show(state)
 
     def stepped(self, before: RaftState, after: RaftState) -> None:
+        if before.refused_cut is None and after.refused_cut is not None:
+            self._on_refused_cut(after, after.refused_cut)
         if after.high_watermark != before.high_watermark:
             metrics.RAFT_HIGH_WATERMARK.set(after.high_watermark)
         if after.log is not before.log:
@@ -61,6 +63,16 @@ class Journal:
         if after.leader != before.leader or after.epoch != before.epoch:
             self._on_leader(before, after)
         self._tell_turn(before, after)
+
+    def _on_refused_cut(self, after: RaftState, diverging: OffsetAndEpoch) -> None:
+        _log.error(
+            "the leader would have committed records cut here; it is not followed",
+            leader=after.leader,
+            epoch=after.epoch,
+            diverging_offset=diverging.offset,
+            diverging_epoch=diverging.epoch,
+            high_watermark=after.high_watermark,
+        )
 
     def moved(self, before: RaftState, after: RaftState) -> None:
         """The log was truncated, or a download has begun, gone on or ended."""

@@ -222,6 +222,8 @@ def _fetch_response(
     wire: pb.FetchResponse, refusal: Refusal, epoch: Epoch, leader: NodeId
 ) -> FetchResponse:
     _check(0 <= wire.high_watermark <= OFFSET_MAX, "high_watermark", wire.high_watermark)
+    _check(0 <= wire.log_start_offset <= OFFSET_MAX, "log_start_offset", wire.log_start_offset)
+    _check(0 <= wire.read_round <= OFFSET_MAX, "read_round", wire.read_round)
     data = wire.batches
     _verify(data)
     try:
@@ -247,6 +249,8 @@ def _fetch_response(
 def _successors(wire: pb.EndQuorumEpochRequest | pb.FetchResponse) -> tuple[NodeId, ...]:
     count = len(wire.preferred_successors)
     _check(count <= SUCCESSORS_MAX, "preferred_successors: count", count)
+    for each in wire.preferred_successors:
+        _check(each >= 0, "preferred_successors", each)
     return tuple(NodeId(each) for each in wire.preferred_successors)
 
 

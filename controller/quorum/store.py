@@ -303,7 +303,7 @@ class LogStore:
                 found = (voter_entry(latest.snapshot_id, voters),)
                 at = latest.snapshot_id.offset
             while at < end:
-                for batch in describe_batches(self._log.read(at, _SCAN_BYTES)):
+                for batch in describe_batches(self._log.read_verified(at, _SCAN_BYTES)):
                     found += batch.voters
                     at = Offset(batch.base_offset + batch.count)
         except (CorruptBatchError, ValueError, StorageError) as error:

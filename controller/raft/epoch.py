@@ -27,6 +27,7 @@ from controller.raft.messages import (
     FetchSnapshotRequest,
     Refusal,
     VoteRequest,
+    refused,
 )
 from controller.raft.state import Follower, Leader, Prospective, RaftState, Resigned, Unattached
 from controller.raft.voters import ReplicaKey
@@ -176,6 +177,12 @@ def leave(
 
 def save(state: RaftState) -> SaveQuorumState:
     return SaveQuorumState(epoch=state.epoch, voted_for=state.voted_for, leader=state.leader)
+
+
+def refuse_own_id(state: RaftState, event: RequestReceived) -> Step:
+    """Somebody asks with our own id: it is used twice, or what we said comes back to us."""
+    answer = refused(event.request, Refusal.DUPLICATE_VOTER, state.epoch, state.leader)
+    return state, (SendResponse(event.call, answer),)
 
 
 def refuse_second_leader(state: RaftState, call: int) -> Step:

@@ -5,6 +5,10 @@
        └ the next is sent only when all that was appended is durable: it acknowledges
 
 One fetch is out at a time.
+
+What is known to be committed is never cut (row 96). A leader that would have it cut lies, or has
+lost what it must have: it is not followed there, and is looked upon as lost, so that whoever has
+the records stands. Kafka ends the node; so one message would end it, and nothing be won.
 """
 
 from dataclasses import replace
@@ -71,13 +75,15 @@ def on_response(
             return retry_later(state, role, moment), ()
         case _:
             return lose_leader(state, role, moment), ()
-    state, role = hear(trust.heard(state, response), role, moment)
+    if response.diverging is not None and _cut(state, response.diverging) < state.high_watermark:
+        return lose_leader(replace(state, refused_cut=response.diverging), role, moment), ()
+    state, role = hear(state, role, moment)
     role = replace(role, read_round=max(role.read_round, response.read_round))
     if response.snapshot_id is not None:
-        return download.begin(state, role, response.snapshot_id, moment)
+        return download.begin(trust.heard(state, response), role, response.snapshot_id, moment)
     if not _continues(state, response):
         return retry_later(state, role, moment), ()
-    state, abandoned = download.drop(state)
+    state, abandoned = download.drop(trust.heard(state, response))
     if response.diverging is not None:
         state, effects = _truncate(state, response.diverging)
     else:
@@ -94,6 +100,8 @@ def hear(state: RaftState, role: Follower, moment: Moment) -> tuple[RaftState, F
     if moment.now_ms - steady_since_ms >= state.config.election_backoff_max_ms:
         # Not sooner: over a link that flaps each loss would be the first again.
         state = replace(state, attempts=0)
+    if state.refused_cut is not None:
+        state = replace(state, refused_cut=None)
     return state, replace(
         role,
         lost=False,
@@ -155,11 +163,15 @@ def _learn_high_watermark(state: RaftState, said: Offset) -> Step:
     return replace(state, high_watermark=high_watermark), (Commit(high_watermark),)
 
 
+def _cut(state: RaftState, diverging: OffsetAndEpoch) -> Offset:
+    """Up to where both logs are the same, if the leader's parts from ours as it says."""
+    mine = state.log.end_of(diverging.epoch)
+    return min(mine.offset, diverging.offset) if mine.epoch == diverging.epoch else mine.offset
+
+
 def _truncate(state: RaftState, diverging: OffsetAndEpoch) -> Step:
     """Cut back to what both logs have (KIP-595, log reconciliation)."""
-    mine = state.log.end_of(diverging.epoch)
-    to = min(mine.offset, diverging.offset) if mine.epoch == diverging.epoch else mine.offset
-    assert to >= state.high_watermark, f"would cut committed records: {diverging}"
+    to = _cut(state, diverging)
     if to >= state.log.end_offset:
         return state, ()
     history: VoterHistory = truncate(state.voter_history, to)

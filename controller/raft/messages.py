@@ -11,6 +11,7 @@ Who asks, and whether it reached the right node of the right cluster, is the she
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import assert_never
 
 from controller.raft.voters import VoterSet
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
@@ -146,6 +147,24 @@ class FetchSnapshotResponse:
     """Bytes in this chunk."""
     data: object = None
     """The chunk, which goes to the disk as it is."""
+
+
+def refused(request: "Request", refusal: Refusal, epoch: Epoch, leader: NodeId) -> "Response":
+    """The answer to a request of any kind that is refused without a look at what it says."""
+    match request:
+        case VoteRequest():
+            return VoteResponse(refusal=refusal, epoch=epoch, leader=leader)
+        case BeginQuorumEpochRequest():
+            return BeginQuorumEpochResponse(refusal=refusal, epoch=epoch, leader=leader)
+        case EndQuorumEpochRequest():
+            return EndQuorumEpochResponse(refusal=refusal, epoch=epoch, leader=leader)
+        case FetchRequest():
+            return FetchResponse(refusal=refusal, epoch=epoch, leader=leader)
+        case FetchSnapshotRequest(snapshot_id=snapshot_id):
+            return FetchSnapshotResponse(
+                refusal=refusal, epoch=epoch, leader=leader, snapshot_id=snapshot_id
+            )
+    assert_never(request)
 
 
 Request = (

@@ -119,7 +119,8 @@ def _note(
             fetched_ms=moment.now_ms,
             caught_up_ms=caught_up_ms,
             leader_end_at_fetch=state.log.end_offset,
-            read_round=max(each.read_round, request.read_round),
+            # A round that has not begun is confirmed by nobody.
+            read_round=max(each.read_round, min(request.read_round, role.read_round)),
             begin_failures=0,
             recovering=request.recovering,
         )

@@ -275,6 +275,8 @@ class RaftState:
     snapshots: tuple[HeldSnapshot, ...] = ()
     """By offset. The log begins at the first, or lower; all are of committed records."""
     download: Download | None = None
+    refused_cut: OffsetAndEpoch | None = None
+    """A leader says that the logs part there, below what is committed here; see `follow`."""
     disks: tuple[ReplicaKey, ...] = ()
     """Disks that the log does not name yet, for the next Voters record: the first that each voter
     has shown to this process. Another one of the same id is a stranger already."""

@@ -75,6 +75,8 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     Returns:
         The next state, and the effects that the shell must carry out, in order.
     """
+    if isinstance(event, RequestReceived) and event.sender.node_id == state.config.me:
+        return epoch.refuse_own_id(state, event)
     if epoch.names_second_leader(state, event):
         if isinstance(event, RequestReceived):
             return epoch.refuse_second_leader(state, event.call)

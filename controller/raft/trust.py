@@ -2,7 +2,8 @@
 
     restore(distrust="…") ──▶ Recovering(reason)
         no vote, no pre-vote, never stands; fetches, and acknowledges what it has by then
-    first answer of a leader to this process ──▶ target = where that leader's log ended
+    an answer of a leader to this process ──▶ target = where that leader's log ended, or lower
+                                                       once another answer has said so
     all up to the target durable, and the leader's own epoch committed ──▶ as any other voter
 
 Why that is safe. Let A be the voter, s the epoch of its vote file (which is sound), r a record that
@@ -31,18 +32,32 @@ from dataclasses import replace
 
 from controller.raft.messages import FetchResponse
 from controller.raft.state import END_UNKNOWN, Follower, RaftState, Recovering
-from klamm.ids import Epoch
+from klamm.ids import Epoch, Offset
 
 
 def heard(state: RaftState, response: FetchResponse) -> RaftState:
-    """A leader's answer to a fetch of this process: the first of an epoch sets the target."""
-    recovering = state.recovering
-    if recovering is None or response.log_end_offset == END_UNKNOWN:
+    """A leader's answer to a fetch of this process, which makes sense, sets the target.
+
+    The smallest that its leader has named counts: a log only grows in its leader's epoch, so it
+    is the first, but for a leader that has once named an end that no log has. One that names less
+    than it has shown itself is not believed.
+    """
+    recovering, end = state.recovering, response.log_end_offset
+    if recovering is None or end == END_UNKNOWN or end < _shown(state, response):
         return state
-    if recovering.epoch == state.epoch:
+    if recovering.epoch == state.epoch and recovering.target <= end:
         return state
-    target = Recovering(reason=recovering.reason, epoch=state.epoch, target=response.log_end_offset)
+    target = Recovering(reason=recovering.reason, epoch=state.epoch, target=end)
     return replace(state, recovering=target)
+
+
+def _shown(state: RaftState, response: FetchResponse) -> Offset:
+    """Where the leader's log must end at the least, by the rest of what it says."""
+    shown = [state.high_watermark, response.high_watermark]
+    if response.diverging is None and response.snapshot_id is None:
+        shown.append(state.log.end_offset)  # It has what we have, and the batches come behind it.
+    shown += [Offset(each.base_offset + each.count) for each in response.batches]
+    return max(shown)
 
 
 def settle(state: RaftState) -> RaftState:

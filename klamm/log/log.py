@@ -185,7 +185,7 @@ class Log:
 
         Raises:
             ApiError: OFFSET_OUT_OF_RANGE, `start` is before the log's start or after its end.
-            StorageError: The disk failed.
+            StorageError: The disk failed, or no batch is where that of `start` should be.
         """
         self._check()
         if not self._bases[0] <= start <= self._end_offset:
@@ -207,7 +207,7 @@ class Log:
                 last = cut
             else:
                 segment.remember(stop, last)
-            return segment.read(first, last) if last > first else b""
+            return segment.read_batches(first, last, start) if last > first else b""
 
     def read_verified(self, start: Offset, max_bytes: int, up_to: Offset | None = None) -> bytes:
         """As `read`, once checksums, offsets and epochs have proved to be those of the log.
@@ -242,8 +242,7 @@ class Log:
     def youngest_record(self) -> FoundRecord | None:
         """The first record with the largest timestamp; None if there is none.
 
-        Raises:
-            As `offset_for_timestamp`.
+        Raises: As `offset_for_timestamp`.
         """
         self._check()
         with self._reading(self._active):

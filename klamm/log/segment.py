@@ -24,7 +24,7 @@ from klamm.log.index import (
     TimeEntry,
     TimeIndex,
 )
-from klamm.log.record_batch import HEADER_BYTES, BatchHeader, peek_header
+from klamm.log.record_batch import HEADER_BYTES, BatchHeader, peek_header, read_header
 from klamm.log.records import CorruptBatchError
 
 WALK_BYTES = 4_096 + HEADER_BYTES
@@ -156,6 +156,25 @@ class Segment:
             raise CorruptLogError(
                 str(self.path), start + len(data), f"the file ends before byte {end}"
             )
+        return data
+
+    def read_batches(self, start: int, end: int, offset: Offset) -> bytes:
+        """As `read`, of batches of which the first holds `offset`.
+
+        An index that was believed, or a header that has changed since, may say otherwise.
+        """
+        data = self.read(start, end)
+        try:
+            header = read_header(data)
+        except CorruptBatchError as error:
+            raise CorruptLogError(str(self.path), start, str(error)) from error
+        reason = ""
+        if header is None:
+            reason = f"no whole batch at offset {offset}"
+        elif not header.base_offset <= offset <= header.last_offset:
+            reason = f"offset {header.base_offset} where {offset} should be"
+        if reason:
+            raise CorruptLogError(str(self.path), start, reason)
         return data
 
     def read_some(self, start: int, size: int) -> bytes:

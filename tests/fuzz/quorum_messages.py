@@ -2,10 +2,12 @@
 
     input    which message │ how │ who asks, and in which state it is heard │ protobuf
 
-A request goes into the core, whatever it says: a voter that is told nonsense refuses it and goes
-on. Half of the fetched batches are given the checksums that they should have.
+A request goes into the core, whatever it says, and so does an answer to what the voter has asked:
+one that is told nonsense refuses it and goes on. Half of the fetched batches are given the
+checksums that they should have.
 """
 
+from dataclasses import replace
 from random import Random
 from uuid import UUID
 
@@ -20,16 +22,38 @@ from controller.quorum.messages import (
     response_from_wire,
     response_to_wire,
 )
-from controller.raft.events import RequestReceived
-from controller.raft.messages import FetchResponse
-from controller.raft.state import RaftState
+from controller.raft.events import RequestReceived, ResponseReceived
+from controller.raft.messages import (
+    BeginQuorumEpochRequest,
+    EndQuorumEpochRequest,
+    FetchRequest,
+    FetchResponse,
+    FetchSnapshotRequest,
+    Request,
+    VoteRequest,
+)
+from controller.raft.state import Download, RaftState, Recovering, Role
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey
-from klamm.ids import DirectoryId, NodeId
+from klamm.ids import DirectoryId, NodeId, Offset
 from klamm.v1 import quorum_pb2 as pb
 from tests.fuzz.growth import random_batches, random_message, sealed
 from tests.fuzz.target import Choice, Target
-from tests.unit.raft.voter import EPOCH, NOW, ROLES, leader, voter
+from tests.unit.raft.voter import (
+    CANDIDATE,
+    EPOCH,
+    FOLLOWER,
+    LOG,
+    NOW,
+    PROSPECTIVE,
+    RESIGNED,
+    ROLES,
+    THREE,
+    TWO,
+    at,
+    leader,
+    voter,
+)
 
 REQUESTS: tuple[type[WireRequest], ...] = (
     pb.VoteRequest,
@@ -52,19 +76,74 @@ STATES: tuple[RaftState, ...] = (
     leader(),
     leader(committed=0),
 )
-SENDERS = (2, 3, 9)
-"""Two voters, and one that is none. Node 1 is who is asked: see the service, which refuses it."""
+SENDERS = (2, 3, 9, 1)
+"""Two voters, one that is none, and one that has the id of who is asked."""
+FETCH = FetchRequest(
+    epoch=EPOCH, log_end=LOG.end, high_watermark=Offset(3), max_bytes=1 << 20, max_wait_ms=500
+)
+TAKEN = at(9, 4)
+"""A snapshot that is being downloaded."""
+CHUNK = FetchSnapshotRequest(epoch=EPOCH, snapshot_id=TAKEN, position=0, max_bytes=1 << 16)
+VOTE = VoteRequest(epoch=EPOCH, log_end=LOG.end)
+
+
+def _waiting(state: RaftState, role: Role, **more: object) -> RaftState:
+    return replace(state, role=role, high_watermark=Offset(3), **more)  # type: ignore[arg-type]
+
+
+WAITING: tuple[tuple[RaftState, Request], ...] = (
+    (_waiting(voter(FOLLOWER), replace(FOLLOWER, fetch=FETCH)), FETCH),
+    (
+        _waiting(
+            voter(FOLLOWER),
+            replace(FOLLOWER, fetch=FETCH),
+            recovering=Recovering(reason="fuzzed"),
+        ),
+        FETCH,
+    ),
+    (
+        _waiting(
+            voter(FOLLOWER),
+            replace(FOLLOWER, fetch=CHUNK),
+            download=Download(snapshot_id=TAKEN, epoch=EPOCH, chunk_bytes=1 << 16),
+        ),
+        CHUNK,
+    ),
+    (voter(CANDIDATE), VOTE),
+    (voter(PROSPECTIVE), replace(VOTE, pre_vote=True)),
+    (voter(RESIGNED), EndQuorumEpochRequest(epoch=EPOCH, successors=(TWO, THREE))),
+    (leader(), BeginQuorumEpochRequest(epoch=EPOCH)),
+    (leader(committed=0), BeginQuorumEpochRequest(epoch=EPOCH)),
+)
+"""Voters that wait for an answer, and what they have asked."""
 
 
 def grow(random: Random) -> bytes:
     which = random.randrange(len(KINDS))
     message = random_message(KINDS[which], random)
     if isinstance(message, pb.FetchResponse):
-        message.batches = random_batches(random)
+        message.batches = random_batches(random, base=random.choice((0, 5)), epoch=3)
+        if random.random() < 0.5:
+            message.ClearField(random.choice(("diverging", "snapshot_id")))
     if hasattr(message, "epoch") and random.random() < 0.6:
         message.epoch = random.choice((EPOCH - 1, EPOCH, EPOCH + 1))
-    head = (which, *(random.randrange(256) for _ in range(3)))
+    sender = random.randrange(256)
+    if isinstance(message, RESPONSES) and random.random() < 0.7:
+        _make_likely(message)
+        sender = SENDERS.index(TWO)
+    head = (which, random.randrange(256), sender, random.randrange(256))
     return bytes(head) + message.SerializeToString()
+
+
+def _make_likely(answer: WireResponse) -> None:
+    """As the leader of the voters that wait would begin an answer that it gives."""
+    answer.ClearField("error")
+    answer.epoch = EPOCH
+    answer.leader_id = TWO
+    if isinstance(answer, pb.FetchResponse):
+        answer.ClearField("preferred_successors")
+    if isinstance(answer, pb.FetchSnapshotResponse):
+        answer.snapshot_id.epoch, answer.snapshot_id.offset = TAKEN.epoch, TAKEN.offset
 
 
 def check(data: bytes) -> bool:
@@ -72,18 +151,18 @@ def check(data: bytes) -> bool:
     kind = KINDS[choice.one_of(len(KINDS))]
     seal = choice.one_of(2)
     sender = SENDERS[choice.one_of(len(SENDERS))]
-    state = STATES[choice.one_of(len(STATES))]
+    which = choice.one_of(256)
     message = kind()
     try:
         message.ParseFromString(choice.rest)
     except DecodeError:
         return False
     if isinstance(message, REQUESTS):
-        return _request(message, state, sender)
+        return _request(message, STATES[which % len(STATES)], sender)
+    assert isinstance(message, RESPONSES)
     if seal and isinstance(message, pb.FetchResponse):
         message.batches = sealed(message.batches)
-    assert isinstance(message, RESPONSES)
-    return _response(message)
+    return _response(message, *WAITING[which % len(WAITING)], sender)
 
 
 def _request(wire: WireRequest, state: RaftState, sender: int) -> bool:
@@ -104,7 +183,7 @@ def _request(wire: WireRequest, state: RaftState, sender: int) -> bool:
     return True
 
 
-def _response(wire: WireResponse) -> bool:
+def _response(wire: WireResponse, state: RaftState, asked: Request, sender: int) -> bool:
     try:
         response = response_from_wire(wire)
     except ValueError:
@@ -113,6 +192,8 @@ def _response(wire: WireResponse) -> bool:
     assert response_from_wire(type(again).FromString(again.SerializeToString())) == response
     if isinstance(response, FetchResponse):
         assert all(each.count >= 1 for each in response.batches)
+    after, _ = step(state, ResponseReceived(NodeId(sender), asked, response), NOW)
+    assert after.log.end_offset >= state.high_watermark, "what is committed is never cut"
     return True
 
 

@@ -5,13 +5,15 @@ import struct
 import pytest
 from crc32c import crc32c
 
-from klamm.ids import LOG_START
+from broker.replica.producer_memory import ProducerMemory
+from klamm.errors import CorruptLogError, StorageError
+from klamm.ids import LOG_START, Offset
 from klamm.log import recovery
 from klamm.log.record_batch import HEADER_BYTES, LENGTH_END, read_records, verify_checksum
 from klamm.log.records import CorruptBatchError
 from klamm.log.segment import log_path
 from tests.sim.disk import SimFiles
-from tests.unit.log.logs import DIRECTORY, batch, everything, open_log
+from tests.unit.log.logs import DIRECTORY, batch, everything, fill, open_log
 
 FIRST = log_path(DIRECTORY, LOG_START)
 
@@ -73,6 +75,32 @@ def test_a_varint_of_more_than_64_bits_is_refused_by_name() -> None:
     data[8:12] = (len(data) - LENGTH_END).to_bytes(4)
     with pytest.raises(CorruptBatchError, match="more than 64 bits"):
         read_records(bytes(data))
+
+
+def test_a_batch_that_has_grown_on_the_disk_is_damage_and_no_endless_read() -> None:
+    """A reader that knows where it is was given half a batch, got no further, and asked again."""
+    files = SimFiles()
+    log = open_log(files)
+    first = fill(log, (1, 1, 1))[0]
+    assert log.read(LOG_START, len(first)) == first
+    files.damage(FIRST, len(first) + LENGTH_END - 2, 0x80)
+    with pytest.raises(CorruptLogError, match="no whole batch at offset 1"):
+        log.read(Offset(1), 10_000)
+
+
+def test_offsets_that_go_back_are_damage_and_no_endless_replay() -> None:
+    """A broker that starts reads all headers for what producers have sent."""
+    files = SimFiles()
+    log = open_log(files)
+    fill(log, (2, 2, 2))
+    log.close()
+    data = bytearray(files.content(FIRST))
+    size = len(data) // 3
+    data[size : size + 8] = bytes(8)
+    files.replace_content(FIRST, bytes(data))
+    log = open_log(files, clean_shutdown=True)
+    with pytest.raises(StorageError, match="is damaged behind offset 2: a batch that ends at 2"):
+        ProducerMemory().replay(log, LOG_START, 0)
 
 
 def huge_batch(base: int) -> bytes:

@@ -16,7 +16,7 @@ from controller.raft.messages import (
 from controller.raft.state import Follower, Unattached
 from controller.raft.step import step
 from klamm.ids import Epoch, NodeId, Offset
-from tests.unit.raft.voter import EPOCH, NOW, ROLES, answer_of, ask, at, leader, voter
+from tests.unit.raft.voter import EPOCH, ME, NOW, ROLES, answer_of, ask, at, leader, voter
 
 END = at(9, 4)
 
@@ -132,6 +132,20 @@ def test_a_second_leader_of_an_epoch_is_refused_and_changes_nothing(
     assert answer_of(effects).refusal is Refusal.INVALID_REQUEST
     assert len(effects) == 1
     assert state == before
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("epoch", [EPOCH, EPOCH + 1])
+@pytest.mark.parametrize("request_of", [pre_vote, fetch, begin])
+def test_who_asks_with_our_own_id_is_refused_by_name(
+    role: str, epoch: int, request_of: object
+) -> None:
+    """Its messages are its own that come back, or the id is used twice: nothing moves."""
+    assert callable(request_of)
+    state, effects = ask(STATES[role], ME, request_of(epoch))
+    assert state == STATES[role]
+    assert answer_of(effects).refusal is Refusal.DUPLICATE_VOTER
+    assert len(effects) == 1
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])

@@ -39,7 +39,7 @@ from controller.raft.messages import (
     Refusal,
 )
 from controller.raft.replication import NEWS_WAIT_MS
-from controller.raft.state import Follower, Leader, RaftState, Resigned
+from controller.raft.state import Follower, Leader, Prospective, RaftState, Resigned
 from controller.raft.step import Step, step
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
@@ -131,11 +131,46 @@ def test_a_follower_cuts_back_to_what_both_have(diverging: OffsetAndEpoch, ends_
     assert state.role.fetch.log_end.offset == ends_at
 
 
-def test_a_follower_never_cuts_what_is_committed() -> None:
+def test_row_96_a_follower_never_cuts_what_is_committed() -> None:
+    """It does not end for one message either: that leader is lost to it, and it may stand."""
+    known, _ = fetched(following(), high_watermark=5)
+    assert known.high_watermark == 5
+    state, effects = fetched(known, diverging=at(3, 1))
+    assert effects == ()
+    assert (state.log, state.high_watermark) == (known.log, 5)
+    assert isinstance(state.role, Follower)
+    assert state.role.lost
+    assert state.refused_cut == at(3, 1)
+    moment = Moment(now_ms=state.next_deadline_ms, draw=0.5)
+    state, effects = step(state, TimePassed(), moment)
+    while isinstance(state.role, Follower):
+        (asked,) = effects
+        assert isinstance(asked, SendRequest)
+        answer = FetchResponse(epoch=EPOCH, leader=TWO, diverging=at(3, 1))
+        state, effects = step(state, ResponseReceived(TWO, asked.request, answer), moment)
+        moment = Moment(now_ms=state.next_deadline_ms, draw=0.5)
+        state, effects = step(state, TimePassed(), moment)
+    assert isinstance(state.role, Prospective), "it may be the one that has what was committed"
+
+
+def test_a_leader_that_was_refused_is_followed_again_once_it_makes_sense() -> None:
     state, _ = fetched(following(), high_watermark=5)
-    assert state.high_watermark == 5
-    with pytest.raises(AssertionError, match="would cut committed records"):
-        fetched(state, diverging=at(3, 1))
+    state, _ = fetched(state, diverging=at(3, 1))
+    assert isinstance(state.role, Follower)
+    state = replace(state, role=replace(state.role, deadline_ms=state.role.retry_ms + 1))
+    state, _ = step(state, TimePassed(), Moment(now_ms=state.next_deadline_ms, draw=0.5))
+    state, effects = fetched(state, batches=(batch(5, 5, 2),), high_watermark=5)
+    assert [type(each) for each in effects] == [AppendFetched]
+    assert state.refused_cut is None
+
+
+def test_a_read_round_that_has_not_begun_is_confirmed_by_nobody() -> None:
+    state, _ = step(leader(), ReadRequested(1), NOW)
+    assert isinstance(state.role, Leader)
+    begun = state.role.read_round
+    state, _ = ask(state, 2, fetch(at(6, 5), high_watermark=6, read_round=2**40))
+    assert isinstance(state.role, Leader)
+    assert max(each.read_round for each in state.role.progress) == begun
 
 
 def test_a_follower_acknowledges_only_what_is_durable() -> None:

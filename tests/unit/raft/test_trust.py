@@ -125,6 +125,41 @@ def test_is_whole_with_all_that_its_leader_had_and_a_commit_of_the_leaders_own()
     assert state.recovering is None
 
 
+def test_an_end_that_no_log_has_is_waited_for_until_the_leader_names_another() -> None:
+    """Once, from a leader that is broken: it waited for the next epoch."""
+    state, _ = step(recovering(replace(FOLLOWER, retry_ms=NOW.now_ms)), TimePassed(), NOW)
+    state = fetched(state, log_end_offset=Offset(2**62))
+    assert state.recovering is not None
+    assert state.recovering.target == 2**62
+    state = fetched(state, log_end_offset=Offset(7))
+    assert state.recovering is not None
+    assert state.recovering.target == 7
+    state = fetched(state, log_end_offset=Offset(9))
+    assert state.recovering is not None
+    assert state.recovering.target == 7, "a log grows; what it had at first stays enough"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"log_end_offset": Offset(4)},
+        {"log_end_offset": Offset(5), "high_watermark": Offset(6)},
+        {
+            "log_end_offset": Offset(5),
+            "batches": (FetchedBatch(base_offset=Offset(5), epoch=EPOCH, count=1),),
+        },
+    ],
+    ids=["less than the same answer says we share", "less than it has committed", "less than sent"],
+)
+def test_an_end_below_what_the_same_answer_shows_is_not_believed(
+    answer: dict[str, object],
+) -> None:
+    """It would make whole who is not."""
+    state, _ = step(recovering(replace(FOLLOWER, retry_ms=NOW.now_ms)), TimePassed(), NOW)
+    state = fetched(state, **answer)
+    assert state.recovering == Recovering(reason="a damaged batch")
+
+
 def test_what_is_not_durable_does_not_count() -> None:
     state = recovering(replace(FOLLOWER, fetch=None))
     state = replace(
