@@ -36,7 +36,6 @@ from klamm.clock import Clock
 from klamm.errors import DefiniteError, OverloadedError
 from klamm.ids import NO_NODE, NodeId, Offset
 from klamm.metadata.records import Endpoint
-from klamm.rpc.parsing import refuse_unreadable
 from klamm.rpc.status import CompactedError
 from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
@@ -117,7 +116,6 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             while True:
                 request: object = await context.read()
                 if not isinstance(request, pb.FetchRequest):
-                    await refuse_unreadable(request, context)
                     return
                 if voter in (None, NO_NODE) and not request.observer:
                     voter = self._voter_of(request.caller, first=voter is None)
@@ -145,7 +143,6 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             while True:
                 request: object = await context.read()
                 if not isinstance(request, pb.FetchSnapshotRequest):
-                    await refuse_unreadable(request, context)
                     return
                 await context.write(await self._fetch_snapshot(request))
         finally:

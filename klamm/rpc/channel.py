@@ -1,71 +1,251 @@
 """How one node reaches another over gRPC.
 
-gRPC's own defaults are made for the internet: a peer that was away is tried again after up to two
-minutes. Here a peer that comes back is found within RECONNECT_MS_MAX, and one that dies silently
-(a cut cable, a paused machine) is noticed by keepalive; a killed one is noticed by the kernel at
-once. The transport's floor for the reconnect delay is 100 ms, whatever is asked for.
+    idle ── a call, or somebody wants it ready ──▶ connecting ──▶ ready
+     ▲                                              │    ▲          │ the connection broke
+     └──────── the connection broke ────────────────┼────┼──────────┘
+                                                    ▼    │ RECONNECT_MS later
+                                              transient failure: calls fail at once
 
-Source: https://grpc.github.io/grpc/core/group__grpc__arg__keys.html
+A peer that was away is tried again after RECONNECT_MS, and not after up to two minutes, as on the
+internet. One that dies silently (a cut cable, a paused machine) is found by keepalive (link.py); a
+killed one is noticed by the kernel at once.
 """
 
-import os
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 import grpc.aio
 
-# The transport would write lines of its own on a person's screen; what matters comes as errors.
-# Read when the first channel or server is made.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+from klamm.rpc.calls import ClientCall, ClientLink
+from klamm.rpc.framing import Metadata
+from klamm.rpc.status import NEVER_SENT
 
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""Above the 8 MiB that one fetch of the metadata log may carry, with its framing."""
+if TYPE_CHECKING:
+    from typing import Self
 
-RECONNECT_MS_MIN = 100
-"""Both the first delay and the time one attempt may take before the next begins."""
+RECONNECT_MS = 50
+"""Between two attempts."""
 
-RECONNECT_MS_MAX = 100
+CONNECT_MS = (250, 2_000)
+"""For one attempt, doubled from the first to the last: a first packet that a cut link swallowed is
+sent again only after a second, so a new attempt is better; a far peer is reached all the same."""
 
-KEEPALIVE_TIME_MS = 5_000
-KEEPALIVE_TIMEOUT_MS = 3_000
+WAITING_MAX = 4_096
+"""Calls that wait for the connection; more fail at once."""
 
-METADATA_BYTES_MAX = 16 * 1024
-"""Headers and trailers of one call, each way."""
+State = grpc.ChannelConnectivity
 
-Options = Sequence[tuple[str, int]]
 
-_BOTH_ENDS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-    ("grpc.keepalive_time_ms", KEEPALIVE_TIME_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-)
+class Channel(grpc.aio.Channel):
+    """To one address. Made on the loop that uses it; connects at its first call."""
 
-CHANNEL_OPTIONS: Options = (
-    *_BOTH_ENDS,
-    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_MIN),
-    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
-    # Channels to one address share no connection: a session's end says something about its node.
-    ("grpc.use_local_subchannel_pool", 1),
-    # Retrying is the caller's, who knows what is definite.
-    ("grpc.enable_retries", 0),
-    # No proxy stands between the nodes of a cluster, whatever the environment says.
-    ("grpc.enable_http_proxy", 0),
-)
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._state = State.IDLE
+        self._changed = asyncio.Event()
+        self._link: ClientLink | None = None
+        self._links: dict[ClientLink, None] = {}
+        """With those that go away, and still have calls."""
+        self._attempt: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._why = ""
+        self._waiting: list[ClientCall] = []
 
-SERVER_OPTIONS: Options = (
-    *_BOTH_ENDS,
-    # A second process on the port must fail at its start, and not share our connections.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_concurrent_streams", 1_024),
-    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_TIME_MS // 2),
-    ("grpc.http2.max_ping_strikes", 0),
-)
+    # ── calls ────────────────────────────────────────────────────────────────────────────────
+
+    def unary_unary(self, method: str, *coding: Any, **codings: Any) -> Any:
+        return _Method(self, method, *coding, unary=True, **codings)
+
+    def unary_stream(self, method: str, *coding: Any, **codings: Any) -> Any:
+        return _Method(self, method, *coding, unary=True, **codings)
+
+    def stream_unary(self, method: str, *coding: Any, **codings: Any) -> Any:
+        return _Method(self, method, *coding, unary=False, **codings)
+
+    def stream_stream(self, method: str, *coding: Any, **codings: Any) -> Any:
+        return _Method(self, method, *coding, unary=False, **codings)
+
+    def begin(self, call: ClientCall) -> None:
+        """Send it now, or once the connection stands; or fail it, if there can be none."""
+        if self._link is not None:
+            call.attach(self._link)
+            return
+        if self._state is State.SHUTDOWN:
+            raise grpc.aio.UsageError("the channel is closed")
+        if self._state is State.TRANSIENT_FAILURE or len(self._waiting) >= WAITING_MAX:
+            call.end(grpc.StatusCode.UNAVAILABLE, self._unconnected())
+            return
+        self._waiting.append(call)
+        self._connect()
+
+    # ── the connection ───────────────────────────────────────────────────────────────────────
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        if try_to_connect and self._state is State.IDLE:
+            self._connect()
+        return self._state
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        while self._state is last_observed_state:
+            if self._state is State.SHUTDOWN:
+                raise grpc.aio.UsageError("the channel is closed")
+            await self._changed.wait()
+        if self._state is State.SHUTDOWN:
+            raise grpc.aio.UsageError("the channel is closed")
+
+    async def channel_ready(self) -> None:
+        while (state := self.get_state(try_to_connect=True)) is not State.READY:
+            await self.wait_for_state_change(state)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Break the connection; calls end CANCELLED."""
+        if self._state is State.SHUTDOWN:
+            return
+        self._become(State.SHUTDOWN)
+        if self._attempt is not None:
+            self._attempt.cancel()
+        self._fail_waiting("the channel is closed")
+        self._link = None
+        for link in list(self._links):
+            link.close("the channel is closed")
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
+        await self.close()
+        return None
+
+    def _connect(self) -> None:
+        if self._attempt is None or self._attempt.done():
+            self._become(State.CONNECTING)
+            loop = asyncio.get_running_loop()
+            self._attempt = loop.create_task(self._attempts(), name=f"connect {self.address}")
+
+    async def _attempts(self) -> None:
+        """Until one succeeds."""
+        while True:
+            self._become(State.CONNECTING)
+            first_ms, last_ms = CONNECT_MS
+            limit_ms = min(first_ms << min(self._failures, 8), last_ms)
+            try:
+                async with asyncio.timeout(limit_ms / 1_000):
+                    link = await self._open_link()
+            except (OSError, TimeoutError) as error:
+                self._why = str(error) or f"nobody answers within {limit_ms} ms"
+            else:
+                self._failures = 0
+                self._link = link
+                self._become(State.READY)
+                waiting, self._waiting = self._waiting, []
+                for call in waiting:
+                    call.attach(link)
+                return
+            self._failures += 1
+            self._become(State.TRANSIENT_FAILURE)
+            self._fail_waiting(self._unconnected())
+            await asyncio.sleep(RECONNECT_MS / 1_000)
+
+    async def _open_link(self) -> ClientLink:
+        """
+        Raises:
+            OSError: There is no server.
+        """
+        loop = asyncio.get_running_loop()
+        host, _, port = self.address.rpartition(":")
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def is_ready(_: ClientLink) -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        def has_ended(link: ClientLink, why: str) -> None:
+            if not ready.done():
+                ready.set_exception(ConnectionError(why))
+            self._lost(link, why)
+
+        _, link = await loop.create_connection(
+            lambda: ClientLink(self.address, is_ready, has_ended), host.strip("[]"), int(port)
+        )
+        self._links[link] = None
+        try:
+            await ready
+        except BaseException:
+            link.close("not in time")
+            raise
+        return link
+
+    def _lost(self, link: ClientLink, why: str) -> None:
+        if link.closed:
+            self._links.pop(link, None)
+        if link is self._link:
+            self._link = None
+            self._why = why
+            self._become(State.IDLE)
+
+    def _become(self, state: grpc.ChannelConnectivity) -> None:
+        if self._state is state or self._state is State.SHUTDOWN:
+            return
+        self._state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _unconnected(self) -> str:
+        return f"{NEVER_SENT}: no connection to {self.address}: {self._why}"
+
+    def _fail_waiting(self, why: str) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call.end(grpc.StatusCode.UNAVAILABLE, why)
+
+
+class _Method:
+    """One method of a channel, to be called again and again."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        path: str,
+        request_serializer: Callable[[Any], bytes] | None = None,
+        response_deserializer: Callable[[bytes], Any] | None = None,
+        *,
+        unary: bool,
+        **_: object,
+    ) -> None:
+        self._channel = channel
+        self._path = path
+        self._coding = (request_serializer, response_deserializer)
+        self._unary = unary
+
+    def __call__(
+        self,
+        request: Any = None,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        **_: object,
+    ) -> ClientCall:
+        call = ClientCall(
+            self._path,
+            *self._coding,
+            timeout_s=timeout,
+            metadata=cast("Metadata", tuple(metadata or ())),
+        )
+        if self._unary:
+            call.send(request)
+            call.end_writing()
+        self._channel.begin(call)
+        return call
 
 
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to `host:port`. Connects at its first call; close it when done."""
-    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    return Channel(address)

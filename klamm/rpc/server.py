@@ -6,23 +6,25 @@ serves. Reflection is offered as v1 and as v1alpha, which are the same messages 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from klamm.errors import StartError
-from klamm.rpc.channel import SERVER_OPTIONS
-from klamm.rpc.parsing import ReadableRequests
+from klamm.rpc.served import Calls, ServerLink
 
-CALLS_MAX = 4_096
-"""Calls in progress on one server, streams among them; more are refused RESOURCE_EXHAUSTED."""
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
 
 STOP_GRACE_MS = 500
 """Running calls get so long to end by themselves."""
 
-_CALL_COROUTINES = frozenset({"_schedule_rpc_coro", "_handle_exceptions"})
-"""What grpc.aio runs for each call."""
+BACKLOG = 1_024
+"""Connections that the kernel keeps until they are taken."""
 
 _REFLECTION = "grpc.reflection.v1.ServerReflection"
 
@@ -38,33 +40,32 @@ class GrpcServer:
         Raises:
             StartError: The address cannot be bound.
         """
-        self._server = grpc.aio.server(
-            interceptors=(ReadableRequests(),),
-            options=SERVER_OPTIONS,
-            maximum_concurrent_rpcs=CALLS_MAX,
-        )
-        try:
-            self.port = self._server.add_insecure_port(f"{_bracketed(host)}:{port}")
-        except RuntimeError as error:
-            raise StartError(
-                f"cannot listen on {host}:{port} for gRPC: the port is in use, or the address is "
-                f"not one of this machine"
-            ) from error
+        self._calls = Calls()
+        self._registry = _Registry(self._calls)
+        self._sockets = _bind(host, port)
+        self.port: int = self._sockets[0].getsockname()[1]
+        self._listening: list[asyncio.Server] = []
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._registry)
         self._services: list[str] = [health.SERVICE_NAME]
 
     def add(self, name: str, register: AddService) -> None:
         """Add a service, not serving yet as far as health says. Before `start`."""
-        register(self._server)
+        register(self._registry)
         self._services.append(name)
 
     async def start(self) -> None:
-        _add_reflection(self._server, self._services)
+        _add_reflection(self._registry, self._services)
         for name in self._services[1:]:
             await self.set_serving(name, serving=False)
         await self.set_serving("", serving=True)
-        await self._server.start()
+        loop = asyncio.get_running_loop()
+        for each in self._sockets:
+            self._listening.append(
+                await loop.create_server(
+                    lambda: ServerLink(self._calls), sock=each, backlog=BACKLOG
+                )
+            )
 
     async def set_serving(self, service: str, *, serving: bool) -> None:
         """What `grpc.health.v1` says of a service from now on; "" is the process as a whole."""
@@ -74,26 +75,97 @@ class GrpcServer:
     async def stop(self, grace_ms: int = STOP_GRACE_MS) -> None:
         """Take no new calls; end those that run after `grace_ms`."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_ms / 1_000)
-        await _handlers_ended()
+        for listening in self._listening:
+            listening.close()
+        for each in self._sockets:
+            each.close()
+        for link in list(self._calls.links):
+            link.connection.go_away()
+            link.flush()
+        if grace_ms > 0:
+            try:
+                async with asyncio.timeout(grace_ms / 1_000):
+                    await self._calls.idle.wait()
+            except TimeoutError:
+                pass
+        for link in list(self._calls.links):
+            link.close("the server stops")
+        running = list(self._calls.running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=STOP_GRACE_MS / 1_000)
 
 
-async def _handlers_ended() -> None:
-    """Wait for the tasks of calls that were cut off.
+class _Registry(grpc.aio.Server):
+    """What generated code adds its methods to."""
 
-    The server does not, and a task that the end of the event loop cancels in its place is told on
-    stderr with its stack, as if the node had a bug.
+    def __init__(self, calls: Calls) -> None:
+        self._methods = calls.methods
+
+    def add_generic_rpc_handlers(
+        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
+    ) -> None:
+        """Generated code registers every method by name as well; that is enough."""
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: "Mapping[str, Handler]"
+    ) -> None:
+        for name, handler in method_handlers.items():
+            self._methods[f"/{service_name}/{name}"] = handler
+
+    def add_insecure_port(self, address: str) -> int:
+        raise grpc.aio.UsageError("the server is bound already")
+
+    def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
+        raise grpc.aio.UsageError("the server is bound already")
+
+    async def start(self) -> None:
+        raise grpc.aio.UsageError("GrpcServer starts")
+
+    async def stop(self, grace: float | None) -> None:
+        raise grpc.aio.UsageError("GrpcServer stops")
+
+    async def wait_for_termination(self, timeout: float | None = None) -> bool:
+        raise grpc.aio.UsageError("GrpcServer ends")
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of the host, all with one port.
+
+    Raises:
+        StartError: One of them cannot be bound.
     """
-    tasks = [each for each in asyncio.all_tasks() if _coroutine_name(each) in _CALL_COROUTINES]
-    if tasks:
-        await asyncio.wait(tasks, timeout=STOP_GRACE_MS / 1_000)
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            each = socket.socket(family, kind, protocol)
+            bound.append(each)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            at = (address[0], port or _port(bound), *address[2:])
+            each.bind(at)
+            each.listen(BACKLOG)
+    except OSError as error:
+        for each in bound:
+            each.close()
+        raise StartError(
+            f"cannot listen on {host}:{port} for gRPC: the port is in use, or the address is "
+            f"not one of this machine"
+        ) from error
+    return bound
 
 
-def _coroutine_name(task: "asyncio.Task[object]") -> str:
-    return str(getattr(task.get_coro(), "__name__", ""))
+def _port(bound: Sequence[socket.socket]) -> int:
+    """That the first one was given; 0 for the first itself."""
+    return int(bound[0].getsockname()[1]) if len(bound) > 1 else 0
 
 
-def _add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
+def _add_reflection(server: _Registry, services: Sequence[str]) -> None:
     from grpc_reflection.v1alpha import reflection, reflection_pb2
 
     names = (*services, _REFLECTION, reflection.SERVICE_NAME)
@@ -104,11 +176,4 @@ def _add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(_REFLECTION, {"ServerReflectionInfo": handler}),)
-    )
-
-
-def _bracketed(host: str) -> str:
-    """IPv6 addresses stand in brackets before a port."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+    server.add_registered_method_handlers(_REFLECTION, {"ServerReflectionInfo": handler})

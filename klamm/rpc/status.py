@@ -41,8 +41,8 @@ DOMAIN = "klamm"
 VIOLATIONS_MAX = 100
 """Field violations that one answer lists; a request may hold thousands of bad rows."""
 
-_NEVER_CONNECTED = "failed to connect to all addresses"
-"""The transport's own words when a call ended before a connection stood: nothing was sent."""
+NEVER_SENT = "nothing was sent"
+"""So begin the details of a call that ended before a server could see it: it did not happen."""
 
 
 class BadRequestError(DefiniteError):
@@ -184,7 +184,7 @@ def _of_reason(
 def _of_transport(error: grpc.aio.AioRpcError) -> KlammError:
     said = f"{error.code().name}: {error.details()}"
     match error.code():
-        case grpc.StatusCode.UNAVAILABLE if _NEVER_CONNECTED in (error.details() or ""):
+        case _ if (error.details() or "").startswith(NEVER_SENT):
             return UnreachableError(said)
         case grpc.StatusCode.UNIMPLEMENTED:
             return ApiError(ErrorCode.UNSUPPORTED_VERSION, said)

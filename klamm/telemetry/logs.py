@@ -74,23 +74,11 @@ def configure(*, log_format: str, level: str, node: str, stream: IO[str] | None 
     """
     handler = logging.StreamHandler(sys.stdout if stream is None else stream)
     handler.setFormatter(JsonFormatter(node) if log_format == "json" else TextFormatter())
-    handler.addFilter(_is_news)
     logging.raiseExceptions = False  # A full disk or a closed pipe is no reason to print more.
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not that a caller went away in the moment in which it was answered, below DEBUG.
-
-    gRPC's server writes a traceback of it, when an operation of the call fails before it has
-    noticed that the call is over (grpc/_cython/_cygrpc/aio/server.pyx.pxi, `_handle_exceptions`).
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    is_gone_caller = type(error).__name__ == "ExecuteBatchError"
-    return not is_gone_caller or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 class TextFormatter(logging.Formatter):

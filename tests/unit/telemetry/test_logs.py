@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from grpc._cython import cygrpc
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,18 +87,3 @@ def test_lines_of_other_libraries_look_the_same() -> None:
     logs.configure(log_format="text", level="INFO", node="n", stream=stream)
     logging.getLogger("asyncio").warning("slow %s", "callback")
     assert stream.getvalue().endswith("WARNING slow callback (asyncio)\n")
-
-
-@pytest.mark.parametrize(("level", "told"), [("INFO", False), ("DEBUG", True)])
-@pytest.mark.parametrize("name", ["grpc._cython.cygrpc", "asyncio"])
-def test_a_caller_that_went_away_as_it_was_answered_is_no_error(
-    name: str, level: str, told: bool
-) -> None:
-    """gRPC would write a traceback; a lost link under load is enough."""
-    stream = io.StringIO()
-    logs.configure(log_format="text", level=level, node="controller-1", stream=stream)
-    gone = cygrpc.ExecuteBatchError("Failed", (), ())
-    logging.getLogger(name).error("raised in core", exc_info=gone)
-    logging.getLogger(name).error("another", exc_info=ValueError("another"))
-    assert ("raised in core" in stream.getvalue()) is told
-    assert "another" in stream.getvalue()

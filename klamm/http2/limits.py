@@ -1,0 +1,30 @@
+"""How much one peer may have of anything. A peer that takes more loses its connection, by name."""
+
+STREAMS_MAX = 1_024
+"""Open at once on one connection; more are refused one by one (REFUSED_STREAM: not processed)."""
+
+FRAME_BYTES_MAX = 1 << 20
+"""Of one frame that we take; large messages come in few of them."""
+
+HEADER_BLOCK_BYTES_MAX = 32 * 1024
+"""HEADERS and its CONTINUATIONs together, as they come."""
+
+HEADER_LIST_BYTES_MAX = 16 * 1024
+"""Decoded, with 32 bytes a field (RFC 9113 6.5.2). A small block may unfold to a large list."""
+
+CONTINUATIONS_MAX = 16
+"""Of one block: empty ones cost nothing to send."""
+
+STREAM_WINDOW_BYTES = 1 << 20
+"""Of a stream's data that may be on its way while nobody reads it."""
+
+CONNECTION_WINDOW_BYTES = 1 << 24
+
+WINDOW_BYTES_MAX = 2**31 - 1
+
+CONTROL_FRAMES_MAX = 1_000
+"""PING, SETTINGS, RST_STREAM, PRIORITY, empty DATA and the like, that a peer may send more than it
+sends of anything useful: each costs us more than it."""
+
+BLOCKS_REMEMBERED_MAX = 64
+"""Header blocks of a connection whose meaning is kept."""

@@ -1,0 +1,470 @@
+"""Calls as a server has them: one link for each connection, one ServedCall for each stream.
+
+    HeadersReceived ─▶ Method? ─▶ ServedCall ── unary: once the request is whole ─▶ handler's task
+                                             └─ streams: at once; it reads and writes as it goes
+
+A caller that leaves cancels its handler; a deadline that passes ends the call DEADLINE_EXCEEDED.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Never, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from klamm.http2.events import DataReceived, Event, HeadersReceived, StreamReset
+from klamm.http2.headers import Headers, write_headers
+from klamm.http2.limits import STREAM_WINDOW_BYTES
+from klamm.rpc import framing
+from klamm.rpc.framing import FramingError, MessageReader, Metadata
+from klamm.rpc.link import Link
+from klamm.rpc.status import BadRequestError, to_status
+from klamm.telemetry import logs
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Base = grpc.aio.ServicerContext[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler
+    Base = grpc.aio.ServicerContext
+
+_log = logs.logger("klamm.rpc")
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""Above the 8 MiB that one fetch of the metadata log may carry, with its framing."""
+
+CALLS_MAX = 4_096
+"""Calls in progress on one server, streams among them; more are refused RESOURCE_EXHAUSTED."""
+
+CONNECTIONS_MAX = 4_096
+"""Of one server; more are closed as they come."""
+
+UNREAD_BYTES_MAX = 512 * 1024 * 1024
+"""Of requests that are not whole yet, on one server; more are refused RESOURCE_EXHAUSTED."""
+
+_NOT_GRPC = write_headers(((":status", "415"), ("content-type", "text/plain")))
+_NOT_GRPC_BODY = b"this port speaks gRPC: POST, content-type application/grpc\n"
+_NO_TRAILERS = write_headers(())
+
+
+class Calls:
+    """What the links of one server have in common."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Handler] = {}
+        """By path: `/package.Service/Method`."""
+        self.links: dict[ServerLink, None] = {}
+        self.running: dict[asyncio.Task[None], None] = {}
+        """In the order of their start, in which they are ended."""
+        self.count = 0
+        self.unread_bytes = 0
+        self.idle = asyncio.Event()
+        """Set while no call is in progress."""
+        self.idle.set()
+
+    def began(self) -> None:
+        self.count += 1
+        self.idle.clear()
+
+    def ended(self) -> None:
+        self.count -= 1
+        if self.count == 0:
+            self.idle.set()
+
+
+class ServerLink(Link):
+    """A server's end of a connection."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(client=False)
+        self.calls = calls
+        self._served: dict[int, ServedCall] = {}
+        self._foreign: set[int] = set()
+        """Streams whose requests are no gRPC: answered in HTTP's own way when they are whole."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self.calls.links) >= CONNECTIONS_MAX:
+            self.close(f"{CONNECTIONS_MAX} connections")
+            return
+        self.calls.links[self] = None
+
+    def on_event(self, event: Event) -> None:
+        match event:
+            case DataReceived(stream_id, data, ended):
+                call = self._served.get(stream_id)
+                if call is None:
+                    self.connection.consumed(stream_id, len(data))
+                    self._answer_foreign(stream_id, ended=ended)
+                else:
+                    call.received(data, ended=ended)
+            case HeadersReceived(stream_id, headers, ended, trailing):
+                if not trailing:
+                    self._begin(stream_id, headers, ended=ended)
+                elif (call := self._served.get(stream_id)) is not None:
+                    call.received(b"", ended=ended)
+                else:
+                    self._answer_foreign(stream_id, ended=ended)
+            case StreamReset(stream_id):
+                self._foreign.discard(stream_id)
+                if (call := self._served.get(stream_id)) is not None:
+                    call.left()
+            case _:
+                pass
+
+    def on_closed(self, why: str) -> None:
+        self.calls.links.pop(self, None)
+        for call in list(self._served.values()):
+            call.left()
+
+    def forget(self, stream_id: int) -> None:
+        if self._served.pop(stream_id, None) is not None:
+            self.calls.ended()
+
+    def _begin(self, stream_id: int, headers: Headers, *, ended: bool) -> None:
+        said = dict(headers)
+        if said[":method"] != "POST" or not said.get("content-type", "").startswith(
+            framing.CONTENT_TYPE
+        ):
+            self._foreign.add(stream_id)
+            self._answer_foreign(stream_id, ended=ended)
+            return
+        handler = self.calls.methods.get(said[":path"])
+        if handler is None:
+            self._refuse(stream_id, grpc.StatusCode.UNIMPLEMENTED, "no such method")
+        elif self.calls.count >= CALLS_MAX:
+            why = f"{CALLS_MAX} calls are in progress"
+            self._refuse(stream_id, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+        else:
+            try:
+                call = ServedCall(self, stream_id, handler, headers, said)
+            except FramingError as error:
+                self._refuse(stream_id, error.code, str(error))
+                return
+            self._served[stream_id] = call
+            self.calls.began()
+            call.begin(ended=ended)
+
+    def _answer_foreign(self, stream_id: int, *, ended: bool) -> None:
+        if ended and stream_id in self._foreign:
+            self._foreign.discard(stream_id)
+            self.connection.send_headers(stream_id, _NOT_GRPC)
+            self.connection.send_data(stream_id, _NOT_GRPC_BODY)
+            self.connection.send_trailers(stream_id, _NO_TRAILERS)
+
+    def _refuse(self, stream_id: int, code: grpc.StatusCode, why: str) -> None:
+        block = framing.trailers(code, why, alone=True)
+        self.connection.send_trailers(stream_id, block)
+
+
+class ServedCall(Base):
+    """One call, and what its handler is given as `context`."""
+
+    def __init__(
+        self,
+        link: ServerLink,
+        stream_id: int,
+        handler: Handler,
+        headers: Headers,
+        said: Mapping[str, str],
+    ) -> None:
+        """
+        Raises:
+            FramingError: The headers are no gRPC call's.
+        """
+        self._link = link
+        self._stream_id = stream_id
+        self._handler = handler
+        self._headers = headers
+        self._reader = MessageReader(MESSAGE_BYTES_MAX, said.get("grpc-encoding", "identity"))
+        self._inbox: deque[bytes] = deque()
+        self._held_bytes = 0
+        """In the inbox."""
+        self._kept_back = 0
+        """Bytes that the peer's window is not given back while the inbox is full."""
+        self._counted_bytes = 0
+        self._ended = False
+        """The caller sends no more."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._answering = False
+        """Response headers went out."""
+        self._over = False
+        self._code = grpc.StatusCode.OK
+        self._details = ""
+        self._trailing: Metadata = ()
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline_s: float | None = None
+        timeout = said.get("grpc-timeout")
+        if timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._deadline_s = loop.time() + framing.timeout_s(timeout)
+            self._timer = loop.call_at(self._deadline_s, self._out_of_time)
+
+    # ── what the link tells ──────────────────────────────────────────────────────────────────
+
+    def begin(self, *, ended: bool) -> None:
+        self._ended = ended
+        if self._handler.request_streaming:
+            self._start(None)
+        elif ended:
+            self._finish(grpc.StatusCode.INTERNAL, "a call without its request")
+
+    def received(self, data: bytes, *, ended: bool) -> None:
+        try:
+            messages = self._reader.read(data)
+        except FramingError as error:
+            self._finish(error.code, str(error))
+            return
+        self._count(self._reader.rest_bytes)
+        if self._over:
+            return
+        self._inbox.extend(messages)
+        self._held_bytes += sum(map(len, messages))
+        self._kept_back += len(data)
+        self._give_back()
+        self._ended = ended
+        if ended and self._reader.rest_bytes:
+            self._finish(grpc.StatusCode.INTERNAL, "a message is cut short")
+        elif self._handler.request_streaming:
+            self._wake()
+        elif ended:
+            if len(self._inbox) != 1:
+                self._finish(grpc.StatusCode.INTERNAL, f"{len(self._inbox)} requests in one call")
+            else:
+                self._start(self._take())
+
+    def left(self) -> None:
+        """The caller is gone, or does not want it any more."""
+        if self._over:
+            return
+        self._close()
+        if self._task is not None:
+            self._task.cancel()
+
+    # ── grpc.aio.ServicerContext ─────────────────────────────────────────────────────────────
+
+    async def read(self) -> Any:
+        """The caller's next message; `grpc.aio.EOF` once there are no more."""
+        while not self._inbox:
+            if self._ended or self._over:
+                return grpc.aio.EOF
+            assert self._waiter is None, "two read at once"
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return await self._parsed(self._take())
+
+    async def write(self, message: Any) -> None:
+        """Send a message; returns once it has gone to the socket."""
+        if self._over:
+            return
+        self._send(message)
+        self._link.flush()
+        await self._link.drained(self._stream_id)
+
+    async def abort(
+        self,
+        code: grpc.StatusCode,
+        details: str = "",
+        trailing_metadata: Any = (),
+    ) -> Never:
+        self._trailing = tuple(trailing_metadata) or self._trailing
+        self._finish(code, details)
+        raise grpc.aio.AbortError(details)
+
+    async def abort_with_status(self, status: grpc.Status) -> Never:
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        if not self._answering and not self._over:
+            self._answering = True
+            block = framing.RESPONSE + framing.metadata_block(tuple(initial_metadata))
+            self._link.connection.send_headers(self._stream_id, block)
+            self._link.flush()
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        self._trailing = tuple(trailing_metadata)
+
+    def invocation_metadata(self) -> Any:
+        return framing.metadata(self._headers)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        self._details = details
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Answers go uncompressed; a server may choose."""
+
+    def disable_next_message_compression(self) -> None:
+        """As it is anyway."""
+
+    def peer(self) -> str:
+        return self._link.peer()
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        return None
+
+    def peer_identity_key(self) -> str | None:
+        return None
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        return {}
+
+    def time_remaining(self) -> float:
+        if self._deadline_s is None:
+            return float("inf")
+        return max(self._deadline_s - asyncio.get_running_loop().time(), 0.0)
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing
+
+    def cancelled(self) -> bool:
+        return self._over and not self._answering
+
+    def done(self) -> bool:
+        return self._over
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(callback)
+
+    # ── the handler ──────────────────────────────────────────────────────────────────────────
+
+    def _start(self, request: bytes | None) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(request))
+        self._link.calls.running[self._task] = None
+        self._task.add_done_callback(self._link.calls.running.pop)
+
+    async def _run(self, request: bytes | None) -> None:
+        handler = self._handler
+        try:
+            asked = self._requests() if request is None else await self._parsed(request)
+            if handler.response_streaming:
+                run = handler.stream_stream if request is None else handler.unary_stream
+                await self._stream(run, asked)
+            else:
+                answer = handler.stream_unary if request is None else handler.unary_unary
+                assert answer is not None
+                # The stubs know handlers of the synchronous API only.
+                self._send(await cast("Any", answer)(asked, self))
+            self._finish(self._code, self._details)
+        except grpc.aio.AbortError:
+            pass
+        except asyncio.CancelledError:
+            self._finish(grpc.StatusCode.UNAVAILABLE, "the server stops")
+            raise
+        except Exception as error:
+            _log.error("a call failed, which is a bug", exc_info=error)
+            self._finish(grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}")
+
+    async def _stream(self, run: Any, asked: Any) -> None:
+        """Handlers either yield their answers, or are coroutines that write them."""
+        answers = run(asked, self)
+        if not hasattr(answers, "__aiter__"):
+            await answers
+            return
+        async with aclosing(answers):
+            async for answer in answers:
+                await self.write(answer)
+
+    async def _requests(self) -> Any:
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    async def _parsed(self, data: bytes) -> Any:
+        parse = self._handler.request_deserializer
+        try:
+            return data if parse is None else parse(data)
+        except DecodeError as error:
+            # The caller's fault, and no bug of the server.
+            refusal = BadRequestError({"request": f"is no message: {error}"})
+            wire = rpc_status.to_status(to_status(refusal))
+            return await self.abort(wire.code, wire.details, wire.trailing_metadata)
+
+    # ── how ──────────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, message: Any) -> None:
+        if self._over:
+            return
+        serialize = self._handler.response_serializer
+        data = message if serialize is None else serialize(message)
+        connection = self._link.connection
+        if not self._answering:
+            self._answering = True
+            connection.send_headers(self._stream_id, framing.RESPONSE)
+        connection.send_data(self._stream_id, framing.prefixed(data))
+
+    def _finish(self, code: grpc.StatusCode, details: str) -> None:
+        if self._over:
+            return
+        self._code, self._details = code, details
+        if code is grpc.StatusCode.OK and self._answering and not (details or self._trailing):
+            block = framing.OK_TRAILERS
+        else:
+            block = framing.trailers(code, details, self._trailing, alone=not self._answering)
+        self._link.connection.send_trailers(self._stream_id, block)
+        self._close()
+        self._link.flush()
+
+    def _close(self) -> None:
+        self._over = True
+        self._ended = True
+        self._inbox.clear()
+        self._count(0)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._link.forget(self._stream_id)
+        self._link.wake_writers(self._stream_id)
+        self._wake()
+        for callback in self._callbacks:
+            callback(self)
+
+    def _out_of_time(self) -> None:
+        if self._over:
+            return
+        self._finish(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller's time is over")
+        if self._task is not None:
+            self._task.cancel()
+
+    def _take(self) -> bytes:
+        message = self._inbox.popleft()
+        self._held_bytes -= len(message)
+        if self._kept_back:
+            self._give_back()
+            self._link.flush()
+        return message
+
+    def _give_back(self) -> None:
+        if self._held_bytes < STREAM_WINDOW_BYTES:
+            self._link.connection.consumed(self._stream_id, self._kept_back)
+            self._kept_back = 0
+
+    def _count(self, rest_bytes: int) -> None:
+        calls = self._link.calls
+        calls.unread_bytes += rest_bytes - self._counted_bytes
+        self._counted_bytes = rest_bytes
+        if rest_bytes and calls.unread_bytes > UNREAD_BYTES_MAX and not self._over:
+            self._finish(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{UNREAD_BYTES_MAX} bytes of requests are on their way",
+            )
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
