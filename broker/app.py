@@ -149,6 +149,7 @@ class Broker:
             on_standing=metrics.BROKER_FENCED.set,
         )
         session.ready()
+        self._run("controllers", self._client.controllers.keep_learning())
         self._run("metadata follower", self._follower.run())
         self._run("replicas", self._replicas.run())
         self._run("isr proposals", self._isr.run())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from klamm.cli import target, voters
+from klamm.cli import growth, target, voters
 from klamm.cli.options import ControllerOption
 from klamm.cli.outside import Controllers, Outside, outside
 from klamm.config.controller import ControllerConfig
@@ -261,7 +261,7 @@ def _admit(
     request = admin.ChangeVotersRequest(readmit=readmit)
     (request.replace if replace else request.add).CopyFrom(voter)
     try:
-        answer = voters.ask(world, quorum, request, timeout_s)
+        answer = growth.ask(world, quorum, request, timeout_s)
     except ApiError as error:
         if error.code is ErrorCode.DUPLICATE_VOTER and "another disk" not in error.message:
             return  # It is one already: this is another start of the same node.

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from klamm.cli import output, target
+from klamm.cli import growth, output, target
+from klamm.cli.growth import ask
 from klamm.cli.options import (
     BootstrapOption,
     ControllerOption,
@@ -14,7 +15,7 @@ from klamm.cli.options import (
     OutputOption,
     TimeoutOption,
 )
-from klamm.cli.outside import Controllers, Outside, outside
+from klamm.cli.outside import outside
 from klamm.config.listeners import parse_addresses
 
 if TYPE_CHECKING:
@@ -41,7 +42,12 @@ def add_to(app: typer.Typer) -> None:
 
 def add(
     context: typer.Context,
-    id_: IdOption,
+    id_: Annotated[
+        int | None,
+        typer.Option(
+            "--id", min=0, help="The controller's node.id. [default: a new one, started here]"
+        ),
+    ] = None,
     readmit: Annotated[
         bool, typer.Option("--readmit", help="Even if this disk was removed before.")
     ] = False,
@@ -52,16 +58,23 @@ def add(
     timeout: TimeoutOption = CHANGE_S,
     format_: OutputOption = Output.TABLE,
 ) -> None:
-    """Let a controller that follows the quorum vote, once it has caught up.
+    """Start one controller more in a cluster of `klamm up`, and let it vote once it has caught up.
 
-    Its disk and its address are what it has told the leader itself. `klamm join` formats and
+    With --id: let a controller vote that follows the quorum already. Its disk and its address are
+    what it has told the leader itself. Elsewhere than beside `klamm up`, `klamm join` formats and
     starts such a controller, and adds it.
 
     \b
+    klamm quorum add
     klamm quorum add --id 4
     klamm quorum add --id 4 --dry-run
     """
     where = target.find(directory, controller, bootstrap_server)
+    if id_ is None:
+        if where.directory is None or dry_run:
+            raise typer.BadParameter("--id is required, but for one more of a `klamm up` cluster")
+        growth.add(outside(context), where.directory, timeout, _writer(format_))
+        return
     _run(context, where, timeout, format_, lambda: _request("add", id_, dry_run, readmit=readmit))
 
 
@@ -77,13 +90,17 @@ def remove(
 ) -> None:
     """Take a controller's vote. It goes on to follow until it is stopped, and stays out.
 
-    The leader may be removed too: it hands over once that is committed.
+    One that `klamm up` started is stopped as well, and does not come again with the cluster. The
+    leader may be removed too: it hands over once that is committed.
 
     \b
     klamm quorum remove --id 4
     klamm quorum remove --id 4 --dry-run -o json | jq .after
     """
     where = target.find(directory, controller, bootstrap_server)
+    if where.directory is not None and not dry_run and growth.keeps(where.directory, id_):
+        growth.remove(outside(context), where, id_, timeout, _writer(format_))
+        return
     _run(context, where, timeout, format_, lambda: _request("remove", id_, dry_run))
 
 
@@ -141,26 +158,6 @@ def update(
     )
 
 
-def ask(
-    world: Outside,
-    where: target.Target,
-    request: "admin.ChangeVotersRequest",
-    timeout_s: float,
-) -> "admin.ChangeVotersResponse":
-    """Have the leader change the voters. Raises what `target.ask` does, and the refusal."""
-
-    async def question(controllers: Controllers) -> "admin.ChangeVotersResponse":
-        timeout_ms = round(timeout_s * 1_000)
-        request.timeout_ms = max(1, timeout_ms)
-        return await controllers.change_voters(request, timeout_ms=timeout_ms + MARGIN_MS)
-
-    return target.ask(world, where, question, timeout_s + MARGIN_MS / 1_000)
-
-
-MARGIN_MS = 2_000
-"""For the leader's own refusal at the end of the time to arrive."""
-
-
 def _request(
     change: str, node_id: int, dry_run: bool, *, readmit: bool = False, endpoint: str | None = None
 ) -> "admin.ChangeVotersRequest":
@@ -196,10 +193,21 @@ def _run(
 ) -> None:
     asked = request()
     answer = ask(outside(context), where, asked, timeout_s)
-    if format_ is Output.JSON:
-        output.write_json(output.message_json(answer))
-        return
-    typer.echo(told(answer, dry_run=asked.dry_run))
+    _writer(format_, dry_run=asked.dry_run)(answer)
+
+
+def _writer(
+    format_: Output, *, dry_run: bool = False
+) -> "Callable[[admin.ChangeVotersResponse], None]":
+    """What is done with an answer."""
+
+    def write(answer: "admin.ChangeVotersResponse") -> None:
+        if format_ is Output.JSON:
+            output.write_json(output.message_json(answer))
+        else:
+            typer.echo(told(answer, dry_run=dry_run))
+
+    return write
 
 
 def told(answer: "admin.ChangeVotersResponse", *, dry_run: bool) -> str:

@@ -3,6 +3,9 @@
 unknown ──search──▶ Leader(id, epoch, address)
    ▲                        │ its connection broke, or it refused without naming another
    └────────────────────────┘ (the next search asks for a later epoch than `lost`)
+
+Controllers come and go: who runs for long asks now and then where they all are (`keep_learning`),
+or might know nobody when the last of those that it was told of at its start has gone.
 """
 
 import asyncio
@@ -17,10 +20,15 @@ from klamm.client.node import Node
 from klamm.errors import NotControllerError, UnreachableError
 from klamm.ids import NO_EPOCH, NO_NODE, Epoch, NodeId
 from klamm.rpc.status import HintedNotControllerError
+from klamm.telemetry import logs
 from klamm.v1 import metadata_pb2 as pb
 
+_log = logs.logger("klamm.client")
+
 NODES_MAX = 64
-"""Addresses remembered; a quorum is three or five."""
+"""Addresses remembered; a quorum is three or five. One that was learned makes room."""
+
+LEARN_INTERVAL_S = 5.0
 
 ASK_WAIT_MS = 1_000
 """A controller may hold its answer so long; then it is asked again."""
@@ -48,7 +56,9 @@ class Controllers:
     def __init__(self, addresses: Sequence[str]) -> None:
         """`addresses` are `host:port`, one at least; others are learned from the answers."""
         assert addresses, "a client needs the address of one controller"
+        self._told = frozenset(addresses[:NODES_MAX])
         self._nodes = {address: Node(address) for address in addresses[:NODES_MAX]}
+        self._closing: set[asyncio.Task[None]] = set()
         self._leader: Leader | None = None
         self._by_id: dict[NodeId, str] = {}
         self._changed = asyncio.Event()
@@ -144,10 +154,28 @@ class Controllers:
                 f"no active controller within {timeout_ms} ms; asked {tried}"
             ) from None
 
+    async def keep_learning(self) -> None:
+        """Learn, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(LEARN_INTERVAL_S)
+            await self.learn()
+
+    async def learn(self) -> None:
+        """Ask one where all of them are. If it does not answer, another is asked the next time."""
+        node = self.any() if self._leader is None else self.node(self._leader.address)
+        self.try_another()
+        request = pb.FindControllerRequest(after_epoch=NO_EPOCH)
+        try:
+            response = await node.metadata.FindController(request, timeout=ASK_WAIT_MS / 1_000)
+        except grpc.aio.AioRpcError:
+            return
+        for controller in response.controllers:
+            self._add(controller.grpc, NodeId(controller.node_id))
+
     async def close(self) -> None:
         if self._search is not None:
             self._search.cancel()
-        await asyncio.gather(*(node.close() for node in list(self._nodes.values())))
+        await asyncio.gather(*self._closing, *(each.close() for each in self._nodes.values()))
 
     async def _run_search(self) -> Leader:
         leader = await self._in_rounds(None)
@@ -200,5 +228,19 @@ class Controllers:
 
     def _add(self, address: str, node_id: NodeId) -> None:
         self._by_id[node_id] = address
-        if address not in self._nodes and len(self._nodes) < NODES_MAX:
-            self._nodes[address] = Node(address)
+        if address in self._nodes:
+            return
+        if len(self._nodes) >= NODES_MAX:
+            self._forget_one()
+        self._nodes[address] = Node(address)
+        _log.info("another controller is known", node=node_id, address=address)
+
+    def _forget_one(self) -> None:
+        """The one that was learned first; whom this client was told of at its start, only then."""
+        kept = {self._leader.address} if self._leader is not None else set()
+        others = [each for each in self._nodes if each not in kept]
+        learned = (each for each in others if each not in self._told)
+        node = self._nodes.pop(next(learned, others[0]))
+        closing = asyncio.create_task(node.close(), name=f"forget {node.address}")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

@@ -24,6 +24,7 @@ from klamm.cluster.layout import (
     CONTROLLERS_MAX,
     ClusterLayout,
     NodeKind,
+    NodeLayout,
     layout_from_json,
     new_layout,
 )
@@ -59,9 +60,8 @@ class LocalCluster:
         self.layout = layout
         self._lock = lock
         self._port_locks = port_locks
-        self.nodes: Mapping[str, NodeProcess] = {
-            each.name: NodeProcess(each, layout, command, self._write_file) for each in layout.nodes
-        }
+        self._command = command
+        self._nodes = {each.name: self._process(each) for each in layout.nodes}
 
     @classmethod
     def open(
@@ -93,12 +93,17 @@ class LocalCluster:
         try:
             layout = _layout(directory, controllers, brokers, base_port, overrides or {}, locks)
             _check_overrides(layout)
-            _write_layout(layout)
+            _write_layout(layout, {})
         except BaseException:
             locks.close()
             os.close(lock)
             raise
         return cls(layout, lock, locks, command)
+
+    @property
+    def nodes(self) -> Mapping[str, NodeProcess]:
+        """By name."""
+        return self._nodes
 
     @property
     def bootstrap_servers(self) -> str:
@@ -112,7 +117,7 @@ class LocalCluster:
 
     def node(self, name: str) -> NodeProcess:
         """A node by name. Raises: StartError: There is none of that name."""
-        if name not in self.nodes:
+        if name not in self._nodes:
             raise StartError(f"There is no {name} here; there are {', '.join(self.nodes)}.")
         return self.nodes[name]
 
@@ -141,6 +146,47 @@ class LocalCluster:
         node = self.node(name)
         await node.start()
         await node.wait_ready(timeout_s)
+
+    async def add_controller(self, node_id: int, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start one controller more, which follows the quorum without a vote.
+
+        Raises:
+            StartError: It does not come up, and is gone again; or there may be no other.
+        """
+        _check_counts(len(self.layout.controllers) + 1, len(self.layout.brokers))
+        former = self.layout
+        near = max(each.port for each in former.nodes) + 1
+        try:
+            port, http_port = ports.choose_ports(near, 1, self._port_locks)
+        except StartError:
+            port, http_port = ports.choose_ports(0, 1, self._port_locks)
+        self.layout = former.with_controller(node_id, port, http_port)
+        new = next(each for each in self.layout.controllers if each.node_id == node_id)
+        where = self.layout.properties_file(new).parent
+        if new.name in self._nodes or where.exists():
+            self.layout = former
+            raise StartError(f"{where} is there already: a controller that comes has a new id.")
+        self._nodes[new.name] = self._process(new)
+        try:
+            _write_layout(self.layout, self._pids())
+            await self.start_node(new.name, timeout_s)
+        except BaseException:
+            await self.remove_controller(new.name)
+            raise
+
+    async def remove_controller(self, name: str) -> None:
+        """Stop a controller and forget it; its directory is kept.
+
+        Raises:
+            StartError: There is none of that name, or no other.
+        """
+        node = self.node(name)
+        if node.layout.kind is not NodeKind.CONTROLLER or len(self.layout.controllers) == 1:
+            raise StartError(f"{name} is not one controller of several.")
+        await node.close()
+        self.layout = self.layout.without_controller(name)
+        del self._nodes[name]
+        _write_layout(self.layout, self._pids())
 
     async def kill(self, name: str) -> None:
         """`kill -9`, and wait until it is gone."""
@@ -200,9 +246,14 @@ class LocalCluster:
     ) -> None:
         await self.close()
 
+    def _process(self, node: NodeLayout) -> NodeProcess:
+        return NodeProcess(node, self.layout, self._command, self._write_file)
+
+    def _pids(self) -> dict[str, int | None]:
+        return {name: node.pid for name, node in self._nodes.items()}
+
     def _write_file(self) -> None:
-        pids = {name: node.pid for name, node in self.nodes.items()}
-        cluster_file.write(self.layout, pids)
+        cluster_file.write(self.layout, self._pids())
 
 
 def _first_start_error(errors: ExceptionGroup) -> Exception:
@@ -351,14 +402,14 @@ def _check_overrides(layout: ClusterLayout) -> None:
             BrokerConfig.of(given)
 
 
-def _write_layout(layout: ClusterLayout) -> None:
+def _write_layout(layout: ClusterLayout, pids: Mapping[str, int | None]) -> None:
     try:
         for node in layout.nodes:
             path = layout.properties_file(node)
             path.parent.mkdir(parents=True, exist_ok=True)
             cluster_file.replace_file(path, layout.properties(node))
         cluster_file.replace_file(layout.directory / LAYOUT_NAME, layout.to_json() + "\n")
-        cluster_file.write(layout, {})
+        cluster_file.write(layout, pids)
     except OSError as error:
         raise StartError(
             f"Cannot write to {layout.directory}: {error.strerror} ({error.filename})."

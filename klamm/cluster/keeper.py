@@ -154,6 +154,24 @@ def tell(directory: Path, command: str, node: str) -> None:
         os.kill(row.pid, _SIGNALS[command])
 
 
+def keeps(directory: Path) -> bool:
+    """Whether somebody keeps the cluster there, and can be told."""
+    try:
+        ask(directory, "look")
+    except NoSupervisorError:
+        return False
+    return True
+
+
+def change(directory: Path, command: str, node: str) -> None:
+    """Add or remove a controller's process; its vote is another matter.
+
+    Raises:
+        StartError: It did not work.
+    """
+    ask(directory, command, node)
+
+
 def stop(directory: Path) -> bool:
     """Stop the cluster and wait until it is down. False: it was not running.
 

@@ -1,7 +1,8 @@
 """What a local cluster looks like: its nodes' names, ports, directories and configuration. Pure.
 
 DIR/cluster.json            addresses and pids, kept true while the cluster runs
-    layout.json             what stays the same over restarts: ids, ports
+    layout.json             what stays the same over restarts: ids, ports; controllers come and go
+                            by `klamm quorum add` and `remove`
     logs/broker-1.log
     broker-1/server.properties
     broker-1/data/          the node's own directory
@@ -12,7 +13,7 @@ ports from a base of 9092:  broker-1 9092, controller-1 9093, broker-2 9094, con
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class ClusterLayout:
     brokers: tuple[NodeLayout, ...]
     overrides: Mapping[str, str] = field(default_factory=dict)
     """Config keys for every node, over what the layout itself says."""
+    grown: bool = False
+    """Controllers came or went since the first start: the log alone says who votes."""
 
     @property
     def nodes(self) -> tuple[NodeLayout, ...]:
@@ -90,14 +93,13 @@ class ClusterLayout:
 
     def _keys(self, node: NodeLayout) -> dict[str, str]:
         listener = "CONTROLLER" if node.kind is NodeKind.CONTROLLER else "PLAINTEXT"
-        voters = ",".join(f"{each.node_id}@{each.address}" for each in self.controllers)
         keys = {
             "process.roles": node.kind.value,
             "node.id": str(node.node_id),
             "cluster.id": self.cluster_id,
             "listeners": f"{listener}://{node.address}",
             "controller.listener.names": "CONTROLLER",
-            "controller.quorum.voters": voters,
+            **self._quorum_keys(node),
             "log.dirs": str(self.directory / node.name / "data"),
             "klamm.http.host": HOST,
             "klamm.http.port": str(node.http_port),
@@ -108,11 +110,33 @@ class ClusterLayout:
             keys["broker.rack"] = node.rack
         return keys
 
+    def _quorum_keys(self, node: NodeLayout) -> dict[str, str]:
+        """Who votes at the first start; later only where to ask: a list of voters would be wrong,
+        and a node whose disk is gone must not believe one.
+        """
+        others = [each.address for each in self.controllers if each != node]
+        if self.grown and others:
+            return {"controller.quorum.bootstrap.servers": ",".join(others)}
+        voters = ",".join(f"{each.node_id}@{each.address}" for each in self.controllers)
+        return {"controller.quorum.voters": voters}
+
+    def with_controller(self, node_id: int, port: int, http_port: int) -> "ClusterLayout":
+        """The layout with one controller more."""
+        new = NodeLayout(kind=NodeKind.CONTROLLER, node_id=node_id, port=port, http_port=http_port)
+        controllers = sorted((*self.controllers, new), key=lambda each: each.node_id)
+        return replace(self, controllers=tuple(controllers), grown=True)
+
+    def without_controller(self, name: str) -> "ClusterLayout":
+        """The layout with one controller less."""
+        left = tuple(each for each in self.controllers if each.name != name)
+        return replace(self, controllers=left, grown=True)
+
     def to_json(self) -> str:
         """What `layout_from_json` reads back, but for overrides: those are given at each start."""
         return json.dumps(
             {
                 "cluster_id": self.cluster_id,
+                "grown": self.grown,
                 "controllers": [_node_json(each) for each in self.controllers],
                 "brokers": [_node_json(each) for each in self.brokers],
             },
@@ -136,6 +160,7 @@ def layout_from_json(
             controllers=tuple(_node(NodeKind.CONTROLLER, each) for each in data["controllers"]),
             brokers=tuple(_node(NodeKind.BROKER, each) for each in data["brokers"]),
             overrides=overrides or {},
+            grown=bool(data.get("grown", False)),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no layout of a cluster: {error!r}") from error

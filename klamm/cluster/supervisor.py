@@ -20,6 +20,7 @@ from pathlib import Path
 
 from klamm.cluster.cluster import LocalCluster, OnReady
 from klamm.cluster.cluster_file import replace_file
+from klamm.cluster.layout import NodeKind
 from klamm.errors import KlammError, StartError
 
 DOOR_NAME = "supervisor.json"
@@ -120,10 +121,23 @@ class Supervisor:
                 self.cluster.resume(node)
             case "start":
                 await self.cluster.start_node(node)
+            case "add":
+                await self.cluster.add_controller(_id_of_controller(node))
+            case "remove":
+                await self.cluster.remove_controller(node)
+            case "look":
+                pass
             case "down":
                 self.stop()
             case _:
                 raise StartError(f"There is no command {command!r}.")
+
+
+def _id_of_controller(name: str) -> int:
+    kind, _, number = name.partition("-")
+    if kind != NodeKind.CONTROLLER.value or not number.isdecimal() or not number.isascii():
+        raise StartError(f"{name} is no name of a controller.")
+    return int(number)
 
 
 def _socket_path(directory: Path) -> Path:

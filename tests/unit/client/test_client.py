@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from klamm.client.client import ControllerClient
+from klamm.client.controllers import NODES_MAX
 from klamm.errors import (
     ApiError,
     CommitUnknownError,
@@ -53,6 +54,34 @@ async def test_one_address_is_enough(world: World) -> None:
     assert (await client.create_topics(CreateTopicsRequest(), 2_000)).committed_offset == 7
     assert set(client.controllers.addresses) == {each.address for each in controllers.values()}
     await client.close()
+
+
+async def test_controllers_that_came_later_are_known_when_the_leader_dies(world: World) -> None:
+    quorum, controllers, _ = world
+    later = {node: quorum.controllers.pop(NodeId(node)) for node in (2, 3)}
+    quorum.elect(1)
+    client = ControllerClient([controllers[1].address])
+    await client.create_topics(CreateTopicsRequest(), 2_000)
+    assert client.controllers.addresses == (controllers[1].address,)
+    quorum.controllers.update({NodeId(node): each for node, each in later.items()})
+    await client.controllers.learn()
+    await controllers[1].server.stop(grace_ms=0)
+    await client.controllers.learn()  # In vain, and no harm.
+    quorum.elect(3)
+    assert (await client.create_topics(CreateTopicsRequest(), 5_000)).committed_offset == 7
+    await client.close()
+
+
+async def test_addresses_that_come_and_go_for_years_make_room_for_others(world: World) -> None:
+    quorum, controllers, client = world
+    quorum.elect(2)
+    await client.create_topics(CreateTopicsRequest(), 2_000)
+    for port in range(1, 3 * NODES_MAX):
+        client.controllers._add(f"127.0.0.1:{port}", NodeId(4))
+    addresses = client.controllers.addresses
+    assert len(addresses) == NODES_MAX
+    assert {each.address for each in controllers.values()} <= set(addresses)
+    assert addresses[-1] == f"127.0.0.1:{3 * NODES_MAX - 1}"
 
 
 async def test_a_hint_is_followed(world: World) -> None:

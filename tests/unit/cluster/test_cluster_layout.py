@@ -61,6 +61,32 @@ def test_a_layout_comes_back_but_for_overrides(directory: Path) -> None:
         layout_from_json("{}", directory)
 
 
+def test_a_controller_that_comes_is_told_whom_to_ask_and_not_who_votes(directory: Path) -> None:
+    """A list of voters would be believed by one whose disk is gone."""
+    made = layout(directory).with_controller(4, 9098, 9650).without_controller("controller-2")
+    assert [each.name for each in made.controllers] == [f"controller-{each}" for each in (1, 3, 4)]
+    for node in made.controllers:
+        config = ControllerConfig.of(from_file("f", made.properties(node)))
+        others = [each.address for each in made.controllers if each != node]
+        assert list(config.controller_quorum_bootstrap_servers) == others
+        assert not config.controller_quorum_voters
+    broker = BrokerConfig.of(from_file("f", made.properties(made.brokers[0])))
+    assert [each.rpartition(":")[2] for each in broker.controller_quorum_bootstrap_servers] == [
+        "9093",
+        "9097",
+        "9098",
+    ]
+    again = layout_from_json(made.to_json(), directory)
+    assert again.grown
+    assert again.controllers == made.controllers
+
+
+def test_the_last_controller_that_is_left_is_a_quorum_by_itself(directory: Path) -> None:
+    made = layout(directory, controllers=2).without_controller("controller-1")
+    config = ControllerConfig.of(from_file("f", made.properties(made.controllers[0])))
+    assert [each.voter_id for each in config.controller_quorum_voters] == [2]
+
+
 def test_cluster_json_is_as_the_issue_says(directory: Path) -> None:
     directory.mkdir()
     cluster_file.write(layout(directory, 1, 1), {"broker-1": 4711})

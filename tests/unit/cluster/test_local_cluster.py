@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from klamm.cluster.cluster import LocalCluster
 from klamm.cluster.health import not_ready
+from klamm.cluster.layout import NodeLayout
 from klamm.cluster.node_process import NodeCommand, NodeProcess
 from klamm.errors import StartError
 
@@ -108,6 +110,57 @@ async def test_the_same_directory_is_the_same_cluster(directory: Path, fake: Nod
     for asked in ({"controllers": 3}, {"brokers": 2}, {"base_port": 1}):
         with pytest.raises(StartError, match="holds a cluster"):
             LocalCluster.open(directory, command=fake, **asked)  # type: ignore[arg-type]
+
+
+async def test_controllers_come_and_go_and_stay_so(directory: Path, fake: NodeCommand) -> None:
+    async with LocalCluster.open(
+        directory, controllers=1, brokers=2, base_port=0, command=fake
+    ) as cluster:
+        await cluster.start()
+        before = pids(directory)
+        await cluster.add_controller(4)
+        came = pids(directory)
+        assert is_alive(came.pop("controller-4"))
+        assert came == before, "the others go on"
+        assert "bootstrap.servers" in (directory / "controller-1/server.properties").read_text()
+        assert len(set(cluster.controller_addresses)) == 2
+        await cluster.remove_controller("controller-1")
+        assert set(pids(directory)) == {"controller-4", "broker-1", "broker-2"}
+        assert not is_alive(before["controller-1"])
+        assert (directory / "controller-1").exists(), "what it had is kept"
+    async with LocalCluster.open(directory, command=fake) as again:
+        assert [each.name for each in again.layout.controllers] == ["controller-4"]
+        assert again.layout.nodes == cluster.layout.nodes
+
+
+async def test_controllers_that_cannot_come_or_go(cluster: LocalCluster, directory: Path) -> None:
+    with pytest.raises(StartError, match="controller-1 is not one controller of several"):
+        await cluster.remove_controller("controller-1")
+    await cluster.add_controller(2)
+    for name in ("broker-1", "controller-7"):
+        with pytest.raises(StartError, match=r"is not one controller of several|There is no"):
+            await cluster.remove_controller(name)
+    await cluster.remove_controller("controller-2")
+    with pytest.raises(StartError, match=r"controller-2 is there already"):
+        await cluster.add_controller(2)
+    assert set(pids(directory)) == set(cluster.nodes)
+
+
+async def test_a_controller_that_does_not_come_up_is_gone_again(
+    directory: Path, fake: NodeCommand
+) -> None:
+    def some(node: NodeLayout, properties: Path) -> Sequence[str]:
+        if node.name == "controller-2":
+            return (sys.executable, "-c", "raise SystemExit('no room')")
+        return fake(node, properties)
+
+    async with LocalCluster.open(
+        directory, controllers=1, brokers=1, base_port=0, command=some
+    ) as cluster:
+        await cluster.start()
+        with pytest.raises(StartError, match=r"(?s)controller-2 ended as it started.*no room"):
+            await cluster.add_controller(2)
+        assert set(pids(directory)) == set(cluster.nodes) == {"controller-1", "broker-1"}
 
 
 async def test_nodes_whose_owner_died_are_told_of(directory: Path, fake: NodeCommand) -> None:

@@ -45,6 +45,11 @@ async def test_what_can_be_asked(supervisor: Supervisor, directory: Path) -> Non
     await asked(directory, "resume", "broker-1")
     await asked(directory, "stop", "broker-1")
     assert not node.running
+    assert await asyncio.to_thread(keeper.keeps, directory)
+    await asyncio.to_thread(keeper.change, directory, "add", "controller-2")
+    assert supervisor.cluster.node("controller-2").running
+    await asyncio.to_thread(keeper.change, directory, "remove", "controller-2")
+    assert "controller-2" not in supervisor.cluster.nodes
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,8 @@ async def test_what_can_be_asked(supervisor: Supervisor, directory: Path) -> Non
     [
         ("kill", "broker-9", "There is no broker-9 here; there are controller-1, broker-1."),
         ("explode", "broker-1", "There is no command 'explode'."),
+        ("add", "broker-2", "broker-2 is no name of a controller."),
+        ("add", "controller-²", "controller-² is no name of a controller."),
     ],
 )
 async def test_what_cannot(
@@ -77,6 +84,7 @@ async def test_down_ends_it_all(supervisor: Supervisor, directory: Path) -> None
     assert [each.pid for each in cluster_file.read(directory).nodes] == [None, None]
     assert not (directory / DOOR_NAME).exists()
     assert not await asyncio.to_thread(keeper.stop, directory)
+    assert not await asyncio.to_thread(keeper.keeps, directory)
     with pytest.raises(NoSupervisorError, match="No cluster is running"):
         await asked(directory, "kill", "broker-1")
 
