@@ -10,6 +10,8 @@ same node with a new disk is a stranger to the quorum (KIP-853).
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -106,6 +108,29 @@ class DataDirectory:
             os.close(lock_fd)
 
 
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Nobody begins to use the directory within the block; nothing in it is made or changed.
+
+    False where there is no lock to hold, since no process ever used it: one may begin to.
+
+    Raises:
+        StartError: Somebody uses it, or it cannot be read.
+    """
+    try:
+        lock_fd = os.open(path / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    except OSError as error:
+        raise StartError(f"{path / LOCK} cannot be read: {_reason(error)}.") from error
+    _take(path, lock_fd)
+    try:
+        yield True
+    finally:
+        os.close(lock_fd)
+
+
 def _lock(path: Path) -> int:
     try:
         lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -114,6 +139,12 @@ def _lock(path: Path) -> int:
             f"The data directory {path} cannot be written: {_reason(error)}. Let the user that "
             "runs the node write there, or choose another."
         ) from error
+    _take(path, lock_fd)
+    return lock_fd
+
+
+def _take(path: Path, lock_fd: int) -> None:
+    """Close it and say so, if another process has it."""
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -122,7 +153,6 @@ def _lock(path: Path) -> int:
             f"The data directory {path} is in use by another process. Two nodes cannot share "
             "one: stop the other, or choose another directory."
         ) from error
-    return lock_fd
 
 
 def _load(

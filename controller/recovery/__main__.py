@@ -14,7 +14,7 @@ from controller.recovery.generation import begin, tail
 from controller.recovery.restore import Restored, restore
 from controller.recovery.survey import Survivor, locate, read_meta, records_from, survey
 from klamm.clock import SystemClock
-from klamm.directory import DataDirectory
+from klamm.directory import DataDirectory, held
 from klamm.errors import KlammError, StartError
 from klamm.ids import format_uuid
 from klamm.log.files import SystemFiles
@@ -51,19 +51,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _recover(options: argparse.Namespace, locks: ExitStack) -> None:
     files = SystemFiles()
-    survivors = []
-    for path in map(locate, options.dir):
-        meta = read_meta(files, path)
-        directory = DataDirectory.open(path, meta.cluster_id, meta.node_id)
-        locks.callback(directory.close)
-        survivors.append(survey(files, path))
-    compared = compare(survivors, options.voter)
+    paths = list(map(locate, options.dir))
+    if len({each.resolve() for each in paths}) < len(paths):
+        raise StartError("A directory is named twice.")
+    locked = {each: locks.enter_context(held(each)) for each in paths}
+    compared = compare([survey(files, each) for each in paths], options.voter)
     told = describe(files, compared)
     if options.output == "table":
         _say(_text(told))
     account = None
     if not options.dry_run:
         _confirm(compared, sure=options.yes)
+        chosen = compared.chosen
+        if not locked[chosen.path]:
+            meta = chosen.meta
+            directory = DataDirectory.open(chosen.path, meta.cluster_id, meta.node_id)
+            locks.callback(directory.close)
         account = asyncio.run(begin(files, compared, SystemClock(), getpass.getuser()))
     if options.output == "json":
         _say(json.dumps({**told, "account": None if account is None else str(account)}, indent=2))

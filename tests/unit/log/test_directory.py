@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from klamm.directory import LOCK, META_PROPERTIES, DataDirectory
+from klamm.directory import LOCK, META_PROPERTIES, DataDirectory, held
 from klamm.errors import StartError
 from klamm.ids import NodeId, format_uuid
 
@@ -159,3 +159,22 @@ def test_no_byte_changes_unseen(tmp_path: Path) -> None:
             path.write_bytes(damaged)
             refusal(tmp_path)
             assert path.read_bytes() == damaged
+
+
+def test_held_nobody_begins_to_use_it_and_nothing_in_it_changes(tmp_path: Path) -> None:
+    open_directory(tmp_path).close()
+    before = sorted((each.name, each.stat().st_mtime_ns) for each in tmp_path.iterdir())
+    with held(tmp_path) as locked:
+        assert locked
+        assert "in use by another process" in refusal(tmp_path)
+    assert sorted((each.name, each.stat().st_mtime_ns) for each in tmp_path.iterdir()) == before
+    used = open_directory(tmp_path)
+    with pytest.raises(StartError, match="in use by another process"), held(tmp_path):
+        pass
+    used.close()
+
+
+def test_held_where_nobody_ever_was_no_lock_is_made(tmp_path: Path) -> None:
+    with held(tmp_path) as locked:
+        assert not locked
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,13 @@
 """kraft.md 7.2: one survivor becomes a new generation, whole or not at all; the rest is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from uuid import UUID
 
 import pytest
 
+from controller.quorum.control import snapshot_pieces
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendRecords, AppendVoters, SaveQuorumState
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
@@ -15,13 +17,16 @@ from controller.recovery.survey import Survivor, records_from, survey
 from klamm.clock import SystemClock
 from klamm.directory import META_PROPERTIES, MetaProperties
 from klamm.errors import StartError
-from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset
+from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.checkpoint import write_atomically
+from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
+from klamm.metadata.image import EMPTY
 from tests.sim.disk import PowerCutError, SimFiles
 
 CLUSTER = "a-cluster"
+ROOT = Path("/")
 VOTERS = VoterSet(
     tuple(
         Voter(node_id=NodeId(each), directory_id=DirectoryId(UUID(int=each))) for each in (1, 2, 3)
@@ -29,24 +34,36 @@ VOTERS = VoterSet(
 )
 
 
-def path(node: int) -> Path:
-    return Path(f"/node-{node}")
+def path(node: int, root: Path = ROOT) -> Path:
+    return root / f"node-{node}"
 
 
 async def node(
-    files: SimFiles, id_: int, epochs: tuple[tuple[int, int], ...], cluster: str = CLUSTER
+    files: Files,
+    id_: int,
+    epochs: tuple[tuple[int, int], ...],
+    cluster: str = CLUSTER,
+    root: Path = ROOT,
+    snapshot: OffsetAndEpoch | None = None,
 ) -> Survivor:
-    """A directory whose log has Voters, and then so many records of each epoch."""
+    """A directory whose log has Voters, or begins at a snapshot, and then so many records of each
+    epoch.
+    """
+    where = path(id_, root)
     meta = MetaProperties(
         cluster_id=cluster, node_id=NodeId(id_), directory_id=DirectoryId(UUID(int=id_))
     )
-    files.make_directory(path(id_))
-    write_atomically(files, path(id_) / META_PROPERTIES, meta.encode())
-    store = LogStore.open(files, path(id_), SystemClock(), LogConfig(), has_peers=True)
+    files.make_directory(where)
+    write_atomically(files, where / META_PROPERTIES, meta.encode())
+    if snapshot is not None:
+        await _install(files, where, snapshot)
+    store = LogStore.open(files, where, SystemClock(), LogConfig(), has_peers=True)
     first = Epoch(epochs[0][0])
     await store.save(SaveQuorumState(epoch=first, voted_for=None, leader=NO_NODE))
-    store.append_control(AppendVoters(base_offset=Offset(0), epoch=first, voters=VOTERS))
-    end = Offset(1)
+    end = Offset(0 if snapshot is None else snapshot.offset)
+    if snapshot is None:
+        store.append_control(AppendVoters(base_offset=end, epoch=first, voters=VOTERS))
+        end = Offset(1)
     for epoch, count in epochs:
         saved = SaveQuorumState(epoch=Epoch(epoch), voted_for=None, leader=NO_NODE)
         await store.save(saved)
@@ -57,7 +74,19 @@ async def node(
             end = Offset(end + 1)
     await store.flush()
     store.close()
-    return survey(files, path(id_))
+    return survey(files, where)
+
+
+async def _install(files: Files, where: Path, end: OffsetAndEpoch) -> None:
+    """A snapshot, and no log: the next start begins one there."""
+    store = LogStore.open(files, where, SystemClock(), LogConfig(), has_peers=True)
+    await store.save(SaveQuorumState(epoch=end.epoch, voted_for=None, leader=NO_NODE))
+    part = store.snapshots.create(end)
+    image = replace(EMPTY, provenance=end)
+    for data, _ in snapshot_pieces(image, VOTERS, last_timestamp_ms=0, timestamp_ms=0):
+        part.append(data)
+    part.finish()
+    store.close()
 
 
 async def test_the_best_log_is_chosen_and_the_others_part_from_it() -> None:
@@ -87,6 +116,40 @@ async def test_what_does_not_belong_together_is_refused_by_name() -> None:
         compare((one, two), 1)
     with pytest.raises(StartError, match="None of the directories is of node 7"):
         compare((one, two), 7)
+
+
+SNAPSHOT = OffsetAndEpoch(epoch=Epoch(1), offset=Offset(40))
+
+
+async def test_a_log_that_begins_at_a_snapshot_is_compared_and_goes_on() -> None:
+    files = SimFiles()
+    one = await node(files, 1, ((1, 39), (2, 3)))
+    two = await node(files, 2, ((2, 5),), snapshot=SNAPSHOT)
+    older = await node(files, 3, ((1, 20),))
+    assert (two.start, two.end_offset, two.voters) == (40, 45, VOTERS)
+    compared = compare((one, two, older), None)
+    assert compared.chosen is two
+    assert compared.common_ends == {1: 43, 3: 21}
+    assert compare((older, replace(one, path=one.path)), None).common_ends == {3: 21}
+    alone = compare((two,), None)
+    assert not alone.has_majority
+    await begin(files, alone, SystemClock(), "somebody")
+    store = LogStore.open(files, path(2), SystemClock(), LogConfig(), has_peers=False)
+    loaded = store.load()
+    store.close()
+    assert (loaded.log.start_offset, loaded.log.end_offset) == (40, 46)
+    assert loaded.voters[-1] == (Offset(45), alone.new_voters)
+    assert [each.snapshot_id for each in loaded.snapshots] == [SNAPSHOT]
+
+
+async def test_a_snapshot_alone_is_a_log_that_ends_there() -> None:
+    files = SimFiles()
+    one = await node(files, 1, ((1, 30),))
+    two = await node(files, 2, ((1, 0),), snapshot=SNAPSHOT)
+    assert (two.start, two.end_offset, two.last_epoch) == (40, 40, 1)
+    compared = compare((one, two), None)
+    assert compared.chosen is two
+    assert compared.common_ends == {1: 31}
 
 
 async def test_damage_is_told_and_not_counted() -> None:
