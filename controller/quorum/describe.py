@@ -2,6 +2,8 @@
 
 from controller.quorum.control import voter_to_wire
 from controller.quorum.observers import Observer
+from controller.raft import membership
+from controller.raft.events import Moment
 from controller.raft.state import Leader, Learner, Progress, RaftState
 from klamm.clock import Clock
 from klamm.ids import NodeId
@@ -15,9 +17,8 @@ def describe(
     role = state.role
     behind_ms = clock.wall_ms() - clock.monotonic_ms()
     progress: dict[NodeId, Progress] = {}
-    learners: tuple[Learner, ...] = ()
+    learners = membership.learners(state, Moment(now_ms=clock.monotonic_ms(), draw=0.0))
     if isinstance(role, Leader):
-        learners = role.learners
         progress = {each.node_id: each for each in role.progress}
     return pb.DescribeQuorumResponse(
         cluster_id=cluster_id,

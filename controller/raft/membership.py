@@ -315,16 +315,23 @@ def _learner(state: RaftState, key: ReplicaKey) -> Progress | None:
     return next((each.progress for each in role.learners if each.key == key), None)
 
 
+def learners(state: RaftState, moment: Moment) -> tuple[Learner, ...]:
+    """Controllers without a vote that this leader heard of late (row 85)."""
+    return _of_late(state.role, moment) if isinstance(state.role, Leader) else ()
+
+
+def _of_late(role: Leader, moment: Moment) -> tuple[Learner, ...]:
+    oldest_ms = moment.now_ms - LEARNER_FORGOTTEN_MS
+    return tuple(each for each in role.learners if each.progress.fetched_ms >= oldest_ms)
+
+
 def learner_heard(
     role: Leader, key: ReplicaKey, noted: Callable[[Progress], Progress], moment: Moment
 ) -> Leader:
     """A controller without a vote has fetched. Who is silent for long makes room."""
     fresh = Progress(node_id=key.node_id, fetched_ms=moment.now_ms, begin_ms=0)
     before = next((each.progress for each in role.learners if each.key == key), fresh)
-    oldest_ms = moment.now_ms - LEARNER_FORGOTTEN_MS
-    others = tuple(
-        each for each in role.learners if each.key != key and each.progress.fetched_ms >= oldest_ms
-    )
+    others = tuple(each for each in _of_late(role, moment) if each.key != key)
     if len(others) >= LEARNERS_MAX:
         return replace(role, learners=others)
     learner = Learner(key=key, progress=noted(before))
