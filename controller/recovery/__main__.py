@@ -116,6 +116,11 @@ def _confirm(compared: Comparison, *, sure: bool) -> None:
             "A majority of the voters is among these directories: start them, and they elect a "
             "leader with nothing lost. Nothing was changed."
         )
+    if not compared.chosen.whole:
+        raise StartError(
+            "Every surviving log is damaged, and no node can start on one. Nothing was changed. "
+            "Begin with a backup, or with a snapshot that is whole: klamm metadata restore."
+        )
     if sure:
         return
     sys.stderr.write("Type the cluster's id to go on: ")
@@ -155,6 +160,7 @@ def _survivor(files: SystemFiles, compared: Comparison, each: Survivor) -> dict[
         "log_start_offset": each.start,
         **({} if each is compared.chosen else tail(compared, each.meta.node_id)),
         "end_offset": each.end_offset,
+        "whole": each.whole,
         "notices": list(each.notices),
         "records_after_common_end": shown,
     }

@@ -2,7 +2,8 @@
 
 A log is better with a later last epoch, then with a later end: as for votes (Raft, 5.4.1). What is
 committed is on a majority of the voters. Survivors are a minority, so what only lost voters had
-may have been committed, and nobody can say: unknown from the best survivor's end on.
+may have been committed, and nobody can say: unknown from the best survivor's end on. A log that is
+damaged before its end is not chosen while there is a whole one: no node could start on it.
 """
 
 from collections.abc import Sequence
@@ -82,12 +83,16 @@ def compare(survivors: Sequence[Survivor], voter: int | None) -> Comparison:
     ids = [each.meta.node_id for each in survivors]
     if len(set(ids)) < len(ids):
         raise StartError(f"Two directories are of one node: {', '.join(map(str, sorted(ids)))}.")
-    best = max(survivors, key=_rank)
+    best = max([each for each in survivors if each.whole] or survivors, key=_rank)
     chosen = best
     if voter is not None:
         if voter not in ids:
             raise StartError(f"None of the directories is of node {voter}.")
         chosen = next(each for each in survivors if each.meta.node_id == voter)
+        if best.whole and not chosen.whole:
+            raise StartError(
+                f"The log of node {voter} is damaged; node {best.meta.node_id}'s is whole."
+            )
         if _rank(chosen)[:2] < _rank(best)[:2]:
             raise StartError(
                 f"Node {voter} ends at offset {chosen.end_offset} of epoch {chosen.last_epoch}; "

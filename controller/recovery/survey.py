@@ -56,6 +56,8 @@ class Survivor:
     """What is damaged, torn or not trusted, in words."""
     trusted: bool
     """It has a vote: its log has not lost what it had acknowledged."""
+    whole: bool
+    """A node can start on it: nothing in it is damaged or missing but a torn end."""
 
     @property
     def end_offset(self) -> Offset:
@@ -109,6 +111,7 @@ class _Survey:
         self._notices: list[str] = []
         self._voters: VoterSet | None = None
         self._trusted = True
+        self._whole = True
 
     def run(self) -> Survivor:
         meta = read_meta(self._files, self._path)
@@ -119,7 +122,12 @@ class _Survey:
         if batches and batches[-1].next_offset < start:
             batches = ()  # The snapshot stands for all of it: its log was to be removed.
         first = batches[0] if batches else None
-        if first is not None and first.base_offset < start:
+        if first is not None and first.base_offset > start:
+            self._damage(
+                f"the log begins at offset {first.base_offset}, and no sound snapshot says what "
+                "was before"
+            )
+        if first is not None and first.base_offset != start:
             start, start_epoch = first.base_offset, Epoch(-1)
         epoch = max(self._known_epoch(), start_epoch, batches[-1].epoch if batches else Epoch(-1))
         return Survivor(
@@ -132,6 +140,7 @@ class _Survey:
             batches=batches,
             notices=tuple(self._notices),
             trusted=self._trusted,
+            whole=self._whole,
         )
 
     def _known_epoch(self) -> Epoch:
@@ -151,6 +160,10 @@ class _Survey:
         except (CorruptCheckpointError, ValueError) as error:
             self._doubt(f"quorum-bounds is of no use: {error}")
         return epoch
+
+    def _damage(self, what: str) -> None:
+        self._whole = False
+        self._doubt(what)
 
     def _doubt(self, what: str) -> None:
         self._trusted = False
@@ -176,7 +189,7 @@ class _Survey:
             data = self._read(name)
             begin = Offset(int(name.removesuffix(".log")))
             if found and found[-1].next_offset != begin:
-                self._doubt(f"{name} does not begin where the segment before it ends")
+                self._damage(f"{name} does not begin where the segment before it ends")
                 break
             damage = find_damage(data, begin, epochs_sealed=True)
             sound = data if damage is None else data[: damage[0]]
@@ -187,7 +200,7 @@ class _Survey:
                 if torn:
                     self._notices.append(f"a torn end, not counted: {where}")
                 else:
-                    self._doubt(f"damaged, and not counted from there on: {where}: {damage[1]}")
+                    self._damage(f"damaged, and not counted from there on: {where}: {damage[1]}")
                 break
         return tuple(found)
 

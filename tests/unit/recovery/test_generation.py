@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from controller.quorum.control import snapshot_pieces
+from controller.quorum.opening import METADATA_LOG
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendRecords, AppendVoters, SaveQuorumState
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
@@ -22,6 +23,7 @@ from klamm.log.checkpoint import write_atomically
 from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
+from klamm.log.snapshot import format_name
 from klamm.metadata.image import EMPTY
 from tests.sim.disk import PowerCutError, SimFiles
 
@@ -165,10 +167,32 @@ async def test_damage_is_told_and_not_counted() -> None:
     after = survey(files, path(1))
     assert after.end_offset == 3
     assert not after.trusted
+    assert not after.whole
     assert any(f"byte {batch.position}" in notice for notice in after.notices)
     compared = compare((after,), None)
     with pytest.raises(StartError):
         await begin(files, compared, SystemClock(), "somebody")
+
+
+async def test_a_whole_log_is_chosen_before_a_damaged_one_that_is_longer() -> None:
+    """No node can start on the damaged one, so that nobody could go on at all."""
+    files = SimFiles()
+    short = await node(files, 1, ((1, 5),))
+    await node(files, 2, ((2, 5),), snapshot=SNAPSHOT)
+    snapshot = path(2) / METADATA_LOG / format_name(SNAPSHOT)
+    files.replace_content(snapshot, bytes(100))
+    damaged = survey(files, path(2))
+    assert (damaged.start, damaged.end_offset) == (40, 45)
+    assert any("no sound snapshot says what was before" in each for each in damaged.notices)
+    assert compare((short, damaged), None).chosen is short
+    with pytest.raises(StartError, match="log of node 2 is damaged; node 1's is whole"):
+        compare((short, damaged), 2)
+    compared = compare((damaged,), None)
+    assert compared.chosen is damaged
+    with pytest.raises(StartError):
+        await begin(files, compared, SystemClock(), "somebody")
+    assert not files.exists(snapshot), "it is set aside"
+    assert not survey(files, path(2)).whole
 
 
 async def test_a_crash_at_every_operation_leaves_the_old_or_the_new() -> None:

@@ -97,3 +97,16 @@ def test_a_directory_in_use_is_refused(three: dict[int, Path], capsys: Told) -> 
     assert "in use by another process" in capsys.readouterr().err
     assert main([*words(three, 1, 1), "--dry-run"]) == 1
     assert "A directory is named twice" in capsys.readouterr().err
+
+
+def test_where_all_is_damaged_a_backup_is_the_way(three: dict[int, Path], capsys: Told) -> None:
+    (log,) = three[3].glob("*/*.log")
+    data = bytearray(log.read_bytes())
+    data[80] ^= 1
+    log.write_bytes(data)
+    before = everything(three)
+    assert main([*words(three, 3), "--yes"]) == 1
+    told = capsys.readouterr()
+    assert "! damaged, and not counted from there on" in told.out
+    assert "klamm metadata restore" in told.err
+    assert everything(three) == before
