@@ -9,11 +9,12 @@ backup does.
 from dataclasses import dataclass
 from pathlib import Path
 
+from klamm.config.node import CLUSTER_ID
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.files import Files
-from klamm.log.record_batch import iter_batches
+from klamm.log.record_batch import OFFSET_MAX, iter_batches
 from klamm.log.records import CorruptBatchError
-from klamm.log.snapshot import CorruptSnapshotError, parse_name, verify_file
+from klamm.log.snapshot import EPOCH_MAX, CorruptSnapshotError, parse_name, verify_file
 from klamm.metadata.codec import UnknownRecordError
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.snapshot_batches import SnapshotReader, read_header
@@ -108,6 +109,10 @@ def _origin(data: bytes) -> Origin | None:
     if not header.HasField("backup"):
         return None
     said = header.backup
+    if not CLUSTER_ID.fullmatch(said.cluster_id):
+        raise CorruptSnapshotError(f"{said.cluster_id[:80]!r} is no cluster's id")
+    if not (0 <= said.end_offset <= OFFSET_MAX and 0 <= said.epoch <= EPOCH_MAX):
+        raise CorruptSnapshotError(f"no log ends at offset {said.end_offset} of epoch {said.epoch}")
     return Origin(
         cluster_id=said.cluster_id,
         end=OffsetAndEpoch(Epoch(said.epoch), Offset(said.end_offset)),

@@ -21,11 +21,13 @@ PATH = FOLDER / "monday.klamm"
 VOTERS = VoterSet((Voter(node_id=NodeId(1)), Voter(node_id=NodeId(2))))
 
 
-def backup_of(image: MetadataImage, *, named: bool = True, **other: int) -> bytes:
+def backup_of(
+    image: MetadataImage, *, named: bool = True, cluster_id: str = "orders", **other: int
+) -> bytes:
     """All bytes of one; `other` has its header say something else."""
     end = image.provenance
     said = {"end_offset": end.offset, "epoch": end.epoch, **other}
-    origin = pb.BackupOrigin(cluster_id="orders", taken_timestamp_ms=9, taken_by=2, **said)
+    origin = pb.BackupOrigin(cluster_id=cluster_id, taken_timestamp_ms=9, taken_by=2, **said)
     pieces = snapshot_pieces(
         image, VOTERS, last_timestamp_ms=5, timestamp_ms=9, backup=origin if named else None
     )
@@ -96,6 +98,18 @@ def test_it_says_what_it_holds() -> None:
         read_bytes(backup_of(image, end_offset=61))
     with pytest.raises(CorruptSnapshotError, match="of another epoch"):
         read_bytes(backup_of(image, epoch=4))
+
+
+def test_it_says_nothing_that_cannot_be() -> None:
+    """An epoch or an id is used to name files, and to write a configuration."""
+    image = small()
+    with pytest.raises(CorruptSnapshotError, match="no log ends at offset -1"):
+        read_bytes(backup_of(image, end_offset=-1))
+    with pytest.raises(CorruptSnapshotError, match="of epoch -1"):
+        read_bytes(backup_of(image, epoch=-1))
+    for cluster_id in ("", "a\nlog.dirs=/", "x" * 65, "../up"):
+        with pytest.raises(CorruptSnapshotError, match="is no cluster's id"):
+            read_bytes(backup_of(image, cluster_id=cluster_id))
 
 
 def test_the_name_of_another_snapshot_is_refused() -> None:

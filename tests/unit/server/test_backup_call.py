@@ -15,13 +15,13 @@ from controller.server.freshness import Freshness
 from controller.server.metadata_service import NAME, MetadataService
 from klamm.clock import SystemClock
 from klamm.errors import KlammError, OverloadedError, UnreachableError
-from klamm.ids import Offset
+from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.files import SystemFiles
 from klamm.metadata import snapshot_batches
 from klamm.metadata.backup import Backup, read
 from klamm.metadata.delta import MetadataDelta, Statement
 from klamm.metadata.image import EMPTY, MetadataImage
-from klamm.metadata.records import StateChecksumRecord
+from klamm.metadata.records import ConfigRecord, StateChecksumRecord
 from klamm.rpc.status import from_call
 from klamm.v1 import metadata_pb2 as pb
 from klamm.v1.metadata_pb2_grpc import MetadataServiceStub, add_MetadataServiceServicer_to_server
@@ -171,3 +171,34 @@ async def test_a_caller_that_stops_reading_is_left(world: World) -> None:
     done, _ = await asyncio.wait(callers, timeout=30)
     assert len(done) == BACKUPS_MAX
     assert all(each.cancelled() for each in done)
+
+
+async def test_over_the_wire_a_caller_that_stops_reading_is_left(world: World) -> None:
+    delta = MetadataDelta(EMPTY)
+    for at in range(400):
+        record = ConfigRecord(resource_type=4, resource_name="1", key=f"k{at}", value="v" * 30_000)
+        delta.replay(record, Offset(at))
+    world.commit(delta.apply(OffsetAndEpoch(epoch=Epoch(1), offset=Offset(400))))
+    world.service._backups = backups(world, stall_ms=50)
+    async with world.served() as stub:
+        stalled = [stub.Backup(pb.BackupRequest()) for _ in range(BACKUPS_MAX)]
+        for each in stalled:
+            assert isinstance(await each.read(), pb.BackupResponse)
+        async with asyncio.timeout(60):
+            while not await _is_taken(stub):
+                pass
+        for each in stalled:
+            each.cancel()
+
+
+async def _is_taken(stub: MetadataServiceStub) -> bool:
+    """Whether there is room for one more."""
+    call = stub.Backup(pb.BackupRequest())
+    try:
+        return isinstance(await call.read(), pb.BackupResponse)
+    except grpc.aio.AioRpcError as error:
+        if not isinstance(from_call(error), OverloadedError):
+            raise
+        return False
+    finally:
+        call.cancel()
