@@ -43,7 +43,6 @@ def reconcile(snapshots: SnapshotFiles, log: Log) -> Found:
         StartError: The log begins above 0, and no sound snapshot says what was before.
         StorageError, OSError: The disk failed.
     """
-    snapshots.clean()
     notes: list[str] = []
     sound: list[OffsetAndEpoch] = []
     for each in snapshots.list():
@@ -61,6 +60,7 @@ def reconcile(snapshots: SnapshotFiles, log: Log) -> Found:
             "is beside it. Restore one, or empty the directory, so that the node fetches "
             "everything anew and stays without a vote until it is admitted again."
         )
+    snapshots.clean()  # Not sooner: where none is sound, somebody may want what was on its way out.
     if sound and not _contains(log.epochs, sound[-1]):
         latest = sound[-1]
         if log.end_offset > 0:

@@ -128,6 +128,7 @@ def test_a_full_index_begins_a_segment() -> None:
     ],
 )
 def test_what_does_not_come_next_is_refused_and_nothing_is_written(bad: bytes, reason: str) -> None:
+    """Row 94: an append anywhere else than at the end, and what else is no next batch."""
     log = open_log(SimFiles())
     batches = fill(log, [1, 2], epoch=2)
     with pytest.raises(CorruptBatchError, match=reason):

@@ -276,6 +276,8 @@ def test_a_log_that_begins_in_the_middle_needs_a_snapshot(what: str) -> None:
         put(files, at(1))
     with pytest.raises(StartError, match=r"begins at offset .* no sound snapshot"):
         load(files)
+    if what == "deleted":
+        assert names(files) == [format_name(at(8)) + ".deleted"], "it does not count, and stays"
     if what == "damaged":
         assert names(files) == [format_name(at(8)) + ".damaged"], "kept for somebody to look at"
 

@@ -303,6 +303,7 @@ async def test_damage_under_a_running_node_ends_it_and_is_never_served(
 
 
 async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:
+    """Row 7: another leader is elected, nothing is lost, the node has it all again."""
     async with members(tmp_path) as group:
         first = await group.active()
         await group.write(first, b"kept")

@@ -428,7 +428,7 @@ def test_row_58_check_quorum_counts_the_voters_of_the_latest_set() -> None:
     assert quorum_until_ms(alone, replace(role, progress=())) == NEVER_MS
 
 
-def test_row_90_the_high_watermark_rises_when_a_laggard_is_removed() -> None:
+def test_row_90_the_high_watermark_never_falls_with_who_leaves() -> None:
     state = leading(1, 2, 3, silent=())
     assert isinstance(state.role, Leader)
     lagging = replace(state.role, progress=(progress(2), progress(3, 2)))

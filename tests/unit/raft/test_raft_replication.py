@@ -208,6 +208,7 @@ def test_an_fsync_from_before_a_truncation_proves_nothing() -> None:
     ],
 )
 def test_batches_that_do_not_follow_on_are_not_appended(batches: tuple[FetchedBatch, ...]) -> None:
+    """Row 94, of a follower."""
     state, effects = fetched(following(), batches=batches)
     assert state.log == LOG
     assert not effects
@@ -254,6 +255,7 @@ def test_the_claim_comes_with_the_commit_of_the_epochs_own_record() -> None:
 
 
 def test_a_proposal_is_appended_sent_and_accepted_at_exactly_its_place() -> None:
+    """Row 94, of a leader: anywhere else it is refused, and nothing is appended."""
     state, _ = ask(leader(), 2, fetch(at(6, 5), high_watermark=6))
     state, effects = proposal(state, 6, count=3)
     assert [type(each) for each in effects] == [AppendRecords, SendRecords, AcceptProposal]
