@@ -16,6 +16,8 @@ FORGOTTEN_AFTER_MS = 300_000
 class Observer:
     key: ReplicaKey
     end_offset: Offset
+    fetched_ms: int
+    """Of the monotonic clock, by which it is forgotten."""
     fetched_wall_ms: int
     caught_up_wall_ms: int
 
@@ -41,6 +43,7 @@ class Observers:
         self._seen[key] = Observer(
             key=key,
             end_offset=end_offset,
+            fetched_ms=self._clock.monotonic_ms(),
             fetched_wall_ms=now_ms,
             caught_up_wall_ms=caught_up_ms,
         )
@@ -51,7 +54,5 @@ class Observers:
         return tuple(sorted(self._seen.values(), key=lambda each: each.key.node_id))
 
     def _forget(self) -> None:
-        oldest_ms = self._clock.wall_ms() - FORGOTTEN_AFTER_MS
-        self._seen = {
-            key: each for key, each in self._seen.items() if each.fetched_wall_ms >= oldest_ms
-        }
+        oldest_ms = self._clock.monotonic_ms() - FORGOTTEN_AFTER_MS
+        self._seen = {key: each for key, each in self._seen.items() if each.fetched_ms >= oldest_ms}

@@ -1,0 +1,64 @@
+"""What is committed is delivered, in order, and not only to who leads (row 83)."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from controller.quorum.applier import Applier
+from controller.raft.effects import Claim, Commit, Renounce
+from klamm.errors import CommitUnknownError
+from klamm.ids import Epoch, Offset
+from klamm.log.record_batch import build_batch
+from klamm.log.records import NewRecord
+from tests.unit.quorum.nodes import Machine
+
+BATCHES = [
+    build_batch(
+        [NewRecord(value=b"%d" % at)],
+        base_offset=Offset(at),
+        leader_epoch=Epoch(1),
+        timestamp_ms=1,
+        base_sequence=1,
+    )
+    for at in range(4)
+]
+
+
+def read(start: Offset, max_bytes: int, up_to: Offset) -> bytes:
+    return b"".join(BATCHES[start:up_to])
+
+
+@asynccontextmanager
+async def applying() -> AsyncIterator[tuple[Applier, Machine]]:
+    applier, machine = Applier(read, lambda *_: b"", Offset(0)), Machine()
+    task = asyncio.create_task(applier.run(machine))
+    try:
+        yield applier, machine
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_row_83_what_is_committed_is_delivered_whoever_leads() -> None:
+    async with applying() as (applier, machine):
+        applier.tell(Commit(Offset(2)))
+        await machine.until(lambda: machine.end == 2)
+        assert (machine.values, machine.turns) == ([b"0", b"1"], [])
+
+
+async def test_rows_80_and_81_each_batch_once_and_the_claim_when_all_is_delivered() -> None:
+    """Machine holds it against what it has seen; told to claim too early, it would not."""
+    async with applying() as (applier, machine):
+        for each in (Commit(Offset(1)), Commit(Offset(3)), Claim(Epoch(2), Offset(3))):
+            applier.tell(each)
+        await machine.until(lambda: machine.epoch == 2)
+        assert machine.values == [b"0", b"1", b"2"]
+        wait = asyncio.create_task(applier.wait(Epoch(2), Offset(4)))
+        applier.tell(Renounce(Epoch(2)))
+        applier.tell(Commit(Offset(4)))
+        await machine.until(lambda: machine.end == 4)
+        assert machine.turns == ["claim 2", "renounce 2"]
+        with pytest.raises(CommitUnknownError):
+            await wait
