@@ -224,6 +224,8 @@ class Broker:
             reasons.append("the broker is fenced by the controllers")
         elif not self._serving:
             reasons.append("the listeners do not serve yet")
+        if self._follower.parted:
+            reasons.append(self._follower.parted)
         if self._follower.lag > 0:
             reasons.append(f"the metadata is {self._follower.lag} records behind")
         return reasons

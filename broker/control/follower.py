@@ -8,7 +8,8 @@ A controller whose log begins later, or that has a snapshot for who begins, name
 it is downloaded, published as one delta, and followed from its end (see snapshots.py beside this).
 
 Nothing is kept on this broker's disk, but an image in memory: it is small, and any controller has
-it. Observers get committed records, so nothing is ever taken back.
+it. Observers get committed records, so nothing is ever taken back: a log that is another one by now
+was restored or recovered (docs/protocol.md), and only a new process reads it from its start.
 """
 
 import asyncio
@@ -76,6 +77,8 @@ class MetadataFollower:
         self.high_watermark = LOG_START
         """As the controllers last said; the loader's end is below it while it catches up."""
         self.connected = False
+        self.parted = ""
+        """Why the controllers' log cannot be followed any more, in words; empty if it can."""
         self._caught_up = asyncio.Event()
 
     @property
@@ -155,6 +158,7 @@ class MetadataFollower:
         """Another image, all at once. What was before holds until then, and if this fails."""
         snapshot_id = OffsetAndEpoch(Epoch(told.epoch), Offset(told.offset))
         if snapshot_id.offset <= self._loader.end.offset:
+            self._part(node.address)  # An older log would not need to name it.
             raise ConnectionLostError(f"its snapshot {snapshot_id} is older than this image")
         try:
             reader = await download(node, self._caller(node.address), self._epoch, snapshot_id)
@@ -175,10 +179,26 @@ class MetadataFollower:
         if response.error != pb.QUORUM_ERROR_UNSPECIFIED:
             raise ConnectionLostError(f"refused: {pb.QuorumError.Name(response.error)}")
         if response.HasField("diverging"):
+            self._part(address)
             raise ConnectionLostError("its log does not continue this broker's image")
+        if response.high_watermark >= self._loader.end.offset and not response.HasField(
+            "snapshot_id"
+        ):
+            self.parted = ""  # It has all that is here, and agrees.
         self.connected = True
         self.high_watermark = max(self.high_watermark, Offset(response.high_watermark))
         if response.batches:
             self._loader.load(response.batches, self.high_watermark)
         if self.lag == 0 and self.high_watermark > LOG_START:
             self._caught_up.set()
+
+    def _part(self, address: str) -> None:
+        """What is committed there is not what was committed here. One controller may be wrong, so
+        that this broker goes on asking.
+        """
+        if not self.parted:
+            _log.error("the metadata here is not that of the controllers", controller=address)
+        self.parted = (
+            f"the controllers' log is not the one that this broker has followed up to offset "
+            f"{self._loader.end.offset}: if it was restored or recovered, start the broker again"
+        )

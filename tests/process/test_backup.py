@@ -202,3 +202,26 @@ def _the_old_one_stays_out(whole: Whole, root: Path) -> None:
     assert [each["id"] for each in described["current_voters"]] == [1]
     assert "removed" in whole.change("add", 3, fails=True)
     whole.kill(3)
+
+
+@pytest.mark.timeout(600)
+def test_a_broker_that_knows_of_later_metadata_says_so_and_is_whole_after_a_restart(
+    whole: Whole, tmp_path: Path
+) -> None:
+    whole.wait(lambda: whole.leader() == 1, "the only controller to lead")
+    whole.start_broker()
+    path = tmp_path / "monday.klamm"
+    taken = whole.back_up(path, node=1)
+    asyncio.run(register(whole, *range(LATER, LATER + 9)))
+    whole.kill(1)
+    shutil.rmtree(tmp_path / "1")
+    _restore(whole, path, tmp_path / "1", taken)
+    log = tmp_path / "broker" / "broker.log"
+    parted = "the metadata here is not that of the controllers"
+    whole.wait(lambda: parted in log.read_text(), "the broker to find out")
+    whole.stop_broker()
+    whole.start_broker()
+    whole.ask("topics", "create", TOPIC, "-p", "1", "-r", "1")
+    whole.klamm("produce", TOPIC, "--bootstrap-server", whole.bootstrap, typed=LINES)
+    assert whole.lines() == sorted(LINES.splitlines())
+    assert log.read_text().count(parted) == 1

@@ -54,6 +54,8 @@ class FakeController(QuorumServiceServicer):
         self.requests: list[pb.FetchRequest] = []
         self.error = pb.QUORUM_ERROR_UNSPECIFIED
         self.silent = False
+        self.another = False
+        """Its log is another one from offset 0 on."""
         self.snapshot = b""
         """Told to who is below `snapshot_end`."""
         self.snapshot_end = 0
@@ -76,6 +78,10 @@ class FakeController(QuorumServiceServicer):
     async def Fetch(self, requests: Any, context: Any) -> Any:
         async for request in requests:
             self.requests.append(request)
+            if self.another and request.log_end.offset > 0:
+                told = pb.OffsetAndEpoch(offset=0, epoch=0)
+                yield pb.FetchResponse(epoch=9, leader_id=1, diverging=told)
+                continue
             if request.log_end.offset < self.snapshot_end:
                 told = pb.OffsetAndEpoch(offset=self.snapshot_end, epoch=1)
                 yield pb.FetchResponse(epoch=4, leader_id=1, snapshot_id=told)
@@ -212,6 +218,26 @@ async def test_the_epoch_of_the_controllers_is_taken_over() -> None:
         await it.loader.reached(2)
         assert it.feeding().requests[0].epoch == 0
         assert it.feeding().requests[1].epoch == 4
+
+
+async def test_a_log_that_was_restored_needs_a_new_process_and_that_is_told() -> None:
+    async with world() as it:
+        it.log.commit(2)
+        await it.loader.reached(2)
+        assert it.follower.parted == ""
+        for each in it.controllers:
+            each.another = True
+        it.log.commit()
+        async with asyncio.timeout(30):
+            while not it.follower.parted:
+                await asyncio.sleep(0)
+        assert "followed up to offset 2" in it.follower.parted
+        assert "start the broker again" in it.follower.parted
+        assert it.loader.end.offset == 2, "nothing of it is taken"
+        it.controllers[0].another = False  # It was one controller that was wrong.
+        it.controllers[1].another = False
+        await it.loader.reached(3)
+        assert it.follower.parted == ""
 
 
 async def test_another_cluster_ends_the_broker() -> None:
