@@ -13,7 +13,8 @@ from uuid import uuid4
 from controller.active import ActiveController
 from controller.members import Members
 from controller.quorum.node import SERVICE as QUORUM
-from controller.quorum.node import QuorumConfig, QuorumNode
+from controller.quorum.node import QuorumNode
+from controller.quorum.quorum_config import QuorumConfig
 from controller.relocations import Relocations
 from controller.server.admin_service import NAME as ADMIN
 from controller.server.admin_service import AdminService

@@ -15,12 +15,14 @@ from aiofiles.os import wrap
 from controller.quorum.control import describe_batches
 from controller.raft.state import HeldSnapshot
 from controller.raft.voters import VoterSet
-from klamm.errors import StartError, StorageError
-from klamm.ids import NO_EPOCH, Offset, OffsetAndEpoch
+from klamm.errors import StorageError
+from klamm.ids import LOG_START, NO_EPOCH, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
 from klamm.log.log import Log
 from klamm.log.records import CorruptBatchError
 from klamm.log.snapshot import CorruptSnapshotError, PartFile, SnapshotFiles, format_name
+
+_NO_BASE = "and no sound snapshot of what was before is beside it"
 
 HEADER_BYTES_MAX = 1024 * 1024
 """Of a snapshot's first batch: voters and versions."""
@@ -36,48 +38,68 @@ class Found:
     """Damaged snapshots, and where the log was cut for a sound one; in words."""
 
 
-def reconcile(snapshots: SnapshotFiles, log: Log) -> Found:
+def reconcile(snapshots: SnapshotFiles, log: Log, lose: Callable[[str], None]) -> Found:
     """Have log and snapshots fit each other, and forget what is of no use.
 
+    A log that begins above 0, at a snapshot that is damaged or gone, is of no use either: nobody
+    knows the state that its records change. An older snapshot takes its place, or nothing does.
+
+    Args:
+        snapshots: All that stand beside the log.
+        log: May be cut, or begun anew.
+        lose: Told in words what is lost, before anything is moved or cut; writes it down, or
+            refuses.
+
     Raises:
-        StartError: The log begins above 0, and no sound snapshot says what was before.
+        StartError: As `lose` does.
         StorageError, OSError: The disk failed.
     """
-    notes: list[str] = []
-    sound: list[OffsetAndEpoch] = []
-    for each in snapshots.list():
-        try:
-            snapshots.verify(each)
-            sound.append(each)
-        except CorruptSnapshotError as error:
-            snapshots.set_aside(each)
-            notes.append(str(error))
+    sound, damaged = _look_at(snapshots)
+    notes = [str(each) for each in damaged.values()]
     base = log.log_start_offset
-    sound = [each for each in sound if each.offset >= base]
-    if base > 0 and not sound:
-        raise StartError(
-            f"the metadata log begins at offset {base}, and no sound snapshot of what was before "
-            "is beside it. Restore one, or empty the directory, so that the node fetches "
-            "everything anew and stays without a vote until it is admitted again."
-        )
+    useful = [each for each in sound if each.offset >= base]
+    if base > 0 and not useful:
+        lose("; ".join((f"the metadata log begins at offset {base}, {_NO_BASE}", *notes)))
+        useful = sound
+        log.truncate_fully_and_start_at(LOG_START)
     snapshots.clean()  # Not sooner: where none is sound, somebody may want what was on its way out.
-    if sound and not _contains(log.epochs, sound[-1]):
-        latest = sound[-1]
+    for each in damaged:
+        snapshots.set_aside(each)
+    if useful and not _contains(log.epochs, useful[-1]):
+        latest = useful[-1]
         if log.end_offset > 0:
             notes.append(f"the log, which ended at {log.end_offset}, gave way to {latest}")
         log.truncate_fully_and_start_at(latest.offset, latest.epoch)
         log.flush()
     chain = log.epochs
-    sound = [each for each in sound if _contains(chain, each)]
+    useful = [each for each in useful if _contains(chain, each)]
     if chain.start_offset > 0:
-        first = sound[0]
+        first = useful[0]
         at_start = first.offset == chain.start_offset
         chain = _begun_at(chain, first) if at_start else chain.start_at(first)
     for each in snapshots.list():
-        if each not in sound:
+        if each not in useful:
             snapshots.delete(each)
-    held = tuple(HeldSnapshot(snapshot_id=each, size_bytes=snapshots.size(each)) for each in sound)
-    return Found(log=chain, held=held, notices=tuple(notes))
+    return Found(log=chain, held=_held(snapshots, useful), notices=tuple(notes))
+
+
+def _look_at(
+    snapshots: SnapshotFiles,
+) -> tuple[list[OffsetAndEpoch], dict[OffsetAndEpoch, CorruptSnapshotError]]:
+    """The sound ones, by offset, and what is wrong with the others."""
+    sound: list[OffsetAndEpoch] = []
+    damaged: dict[OffsetAndEpoch, CorruptSnapshotError] = {}
+    for each in snapshots.list():
+        try:
+            snapshots.verify(each)
+            sound.append(each)
+        except CorruptSnapshotError as error:
+            damaged[each] = error
+    return sound, damaged
+
+
+def _held(snapshots: SnapshotFiles, ids: list[OffsetAndEpoch]) -> tuple[HeldSnapshot, ...]:
+    return tuple(HeldSnapshot(snapshot_id=each, size_bytes=snapshots.size(each)) for each in ids)
 
 
 def _contains(chain: EpochChain, snapshot_id: OffsetAndEpoch) -> bool:

@@ -9,8 +9,6 @@ await node.resign(…); …; await node.close()                 a stop in order
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import grpc.aio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
@@ -19,7 +17,7 @@ from controller.quorum.describe import describe
 from controller.quorum.driver import QuorumDriver
 from controller.quorum.introductions import Introductions
 from controller.quorum.observers import Observers
-from controller.quorum.peers import FIRST_BOOTSTRAP, Connect, GrpcPeers
+from controller.quorum.peers import Connect, GrpcPeers
 from controller.quorum.port import (
     PROPOSAL_BYTES_MAX,
     PROPOSAL_RECORDS_MAX,
@@ -28,16 +26,16 @@ from controller.quorum.port import (
     StateMachine,
     Transferred,
 )
+from controller.quorum.quorum_config import QuorumConfig
 from controller.quorum.service import QuorumService
 from controller.quorum.store import LogStore
 from controller.raft import membership
 from controller.raft.effects import TransferRefusal
 from controller.raft.events import Moment, ResignRequested, SnapshotWritten, TrimRequested
 from controller.raft.snapshots import Creation, may_create
-from controller.raft.state import HeldSnapshot, RaftConfig, restore
-from controller.raft.voters import ReplicaKey, Voter, VoterChange, VoterSet, voters_at
+from controller.raft.state import HeldSnapshot, restore
+from controller.raft.voters import ReplicaKey, VoterChange, VoterSet, voters_at
 from klamm.clock import Clock
-from klamm.config.controller import ControllerConfig
 from klamm.config.listeners import format_address
 from klamm.errors import (
     ApiError,
@@ -49,12 +47,11 @@ from klamm.errors import (
     OverloadedError,
     UnreachableError,
 )
-from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
-from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
 from klamm.telemetry import logs, metrics
@@ -63,62 +60,10 @@ from klamm.v1 import quorum_pb2_grpc as pb_grpc
 
 SERVICE = "klamm.v1.QuorumService"
 
-FETCH_BYTES_MAX = 1024 * 1024
-"""Between voters, at a time; one batch always gets through."""
-
 READ_RETRY_S = (0.002, 0.05)
 """Between two tries to have a read index confirmed: up to the first, doubled up to the second."""
 
 _log = logs.logger("controller.quorum")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuorumConfig:
-    """What of a controller's configuration concerns the quorum."""
-
-    raft: RaftConfig
-    cluster_id: str
-    metadata_log_dir: Path
-    segment_bytes: int
-    request_timeout_ms: int
-    bootstrap: tuple[str, ...] = ()
-    """`host:port` of controllers, for one that is no voter to begin with."""
-
-    @staticmethod
-    def of(config: ControllerConfig, directory_id: DirectoryId) -> "QuorumConfig":
-        """Args: `directory_id` is that of the metadata log's directory."""
-        voters = (
-            Voter(
-                node_id=each.voter_id,
-                endpoint=Endpoint(name=config.listener.name, host=each.host, port=each.port),
-            )
-            for each in config.controller_quorum_voters
-        )
-        voter_set = VoterSet(tuple(voters))
-        me, told = voter_set.find(config.node_id), config.advertised
-        servers = config.controller_quorum_bootstrap_servers
-        raft = RaftConfig(
-            me=config.node_id,
-            directory_id=directory_id,
-            voters=voter_set,
-            endpoint=Endpoint(name=told.name, host=told.host, port=told.port)
-            if me is None or config.settings.members("advertised.listeners")
-            else me.endpoint,
-            bootstrap=tuple(NodeId(FIRST_BOOTSTRAP - place) for place, _ in enumerate(servers)),
-            election_timeout_ms=config.controller_quorum_election_timeout_ms,
-            fetch_timeout_ms=config.controller_quorum_fetch_timeout_ms,
-            election_backoff_max_ms=config.controller_quorum_election_backoff_max_ms,
-            retry_backoff_ms=max(1, config.controller_quorum_retry_backoff_ms),
-            fetch_bytes_max=FETCH_BYTES_MAX,
-        )
-        return QuorumConfig(
-            raft=raft,
-            cluster_id=config.cluster_id,
-            metadata_log_dir=Path(config.metadata_log_dir),
-            segment_bytes=config.metadata_log_segment_bytes,
-            request_timeout_ms=config.controller_quorum_request_timeout_ms,
-            bootstrap=servers,
-        )
 
 
 class QuorumNode:
@@ -168,9 +113,8 @@ class QuorumNode:
             StartError: The log or the vote is damaged, lost or unreadable.
         """
         log_config = LogConfig(segment_bytes=config.segment_bytes)
-        has_peers = len(config.raft.voters.voters) > 1 or bool(config.bootstrap)
         store = LogStore.open(
-            files, config.metadata_log_dir, clock, log_config, has_peers=has_peers
+            files, config.metadata_log_dir, clock, log_config, has_peers=config.has_peers
         )
         for notice in store.notices:
             _log.warning("found on the disk", what=notice)

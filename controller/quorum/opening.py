@@ -15,10 +15,12 @@ durable, and the small files are written again before they are believed (fsyncga
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from controller.quorum.bounds import QUORUM_BOUNDS, Bounds, BoundsFile, read_bounds
 from controller.quorum.installs import Found, reconcile
+from controller.quorum.known_voters import HasPeers, latest_voters
 from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
 from controller.raft.state import SavedState
 from klamm.errors import CorruptLogError, StartError, StorageError
@@ -71,7 +73,7 @@ def refuse_half_restored(files: Files, metadata_log_dir: Path) -> None:
 
 
 def open_disk(
-    files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: bool
+    files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: HasPeers
 ) -> Opened:
     """Recover log and vote.
 
@@ -79,7 +81,7 @@ def open_disk(
         files: The disk.
         metadata_log_dir: Holds quorum-bounds, and the log's own directory.
         config: Of the log; damage and epochs are seen to here.
-        has_peers: There is somebody to fetch from.
+        has_peers: Is there somebody to fetch from? Asked only if something is lost.
 
     Raises:
         StartError: Something is lost that nobody can give back, or the disk fails.
@@ -89,13 +91,13 @@ def open_disk(
 
 class _Opening:
     def __init__(
-        self, files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: bool
+        self, files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: HasPeers
     ) -> None:
         self._files = files
         self._root = metadata_log_dir
         self._directory = metadata_log_dir / METADATA_LOG
         self._config = replace(config, on_corruption=OnCorruption.REFUSE, epochs_sealed=True)
-        self._has_peers = has_peers
+        self._ask_peers = has_peers
         self._notices: list[str] = []
         self._damaged = False
         self._known: Bounds | None = None
@@ -134,17 +136,22 @@ class _Opening:
             return Bounds(distrust=damage if self._has_peers else "")
         return self._known or Bounds()
 
+    @cached_property
+    def _has_peers(self) -> bool:
+        """By the latest voters that are known here, before anything is cut."""
+        return self._ask_peers(latest_voters(self._files, self._directory))
+
     def _open_log(self) -> Log:
         try:
             log = Log.open(self._files, self._directory, self._config)
         except CorruptLogError as error:
             log = self._open_damaged(error)
-            self._found = reconcile(self._snapshots, log)
+            self._found = reconcile(self._snapshots, log, self._lose)
             self._notices += self._found.notices
             return log
         self._notices += (f"the metadata log's torn end was cut off: {each}" for each in _cuts(log))
         # A snapshot may stand for what the log has not, or no more: that is not lost.
-        self._found = reconcile(self._snapshots, log)
+        self._found = reconcile(self._snapshots, log, self._lose)
         self._notices += self._found.notices
         known = self._file.bounds.end_offset
         if log.end_offset < known:
@@ -167,13 +174,17 @@ class _Opening:
         """Durably, before anything is cut: a crash on the way must not make the log look whole."""
         if not self._has_peers:
             raise StartError(
-                f"{what}. No other voter can give it back: restore {self._directory} from a copy. "
+                f"{what}. No other voter can give it back: restore {self._directory} from a copy, "
+                "or give a new directory the latest sound snapshot with `klamm metadata restore`. "
                 f"To go on without what is lost, remove {self._root / QUORUM_BOUNDS} and what "
                 "stands behind the damage."
             )
+        first = not self._damaged
         self._damaged = True
         self._notices.append(f"{what}; this voter has no say until it has fetched it again")
-        self._file.write_now(replace(self._file.bounds, distrust=what))
+        if first:
+            known = self._file.bounds
+            self._file.write_now(replace(known, distrust=known.distrust or what))
 
     def _read_vote(self, chain: EpochChain) -> SavedState:
         path = self._directory / QUORUM_STATE

@@ -23,6 +23,7 @@ from aiofiles.os import wrap
 
 from controller.quorum.control import build_control_batch, describe_batches
 from controller.quorum.installs import Installs, voter_entry, voters_of
+from controller.quorum.known_voters import HasPeers
 from controller.quorum.opening import Opened, open_disk, refuse_half_restored
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
 from controller.raft.effects import (
@@ -90,7 +91,7 @@ class LogStore:
         clock: Clock,
         config: LogConfig,
         *,
-        has_peers: bool,
+        has_peers: HasPeers,
     ) -> "LogStore":
         """Recover log and vote; see `open_disk`."""
         refuse_half_restored(files, metadata_log_dir)

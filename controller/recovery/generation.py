@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from controller.quorum.known_voters import nobody
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendVoters, SaveQuorumState
 from controller.recovery.compare import Comparison
@@ -32,7 +33,7 @@ async def begin(files: Files, compared: Comparison, clock: Clock, who: str) -> P
     """
     chosen, epoch = compared.chosen, compared.new_epoch
     # No peers: what is damaged cannot be fetched again, and must not be cut.
-    store = LogStore.open(files, chosen.path, clock, LogConfig(), has_peers=False)
+    store = LogStore.open(files, chosen.path, clock, LogConfig(), has_peers=nobody)
     try:
         account = chosen.path / f"quorum-recovery-{epoch:010d}.json"
         text = json.dumps(_account(compared, clock.wall_ms(), who), indent=2)

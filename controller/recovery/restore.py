@@ -12,6 +12,7 @@ from pathlib import Path
 from controller.quorum.bounds import QUORUM_BOUNDS
 from controller.quorum.control import build_snapshot_header
 from controller.quorum.installs import voters_of
+from controller.quorum.known_voters import nobody
 from controller.quorum.opening import METADATA_LOG, RESTORING, open_disk
 from controller.quorum.store import LogStore
 from controller.raft.effects import SaveQuorumState
@@ -60,7 +61,7 @@ async def restore(files: Files, source: Path, directory: Path, clock: Clock) -> 
             timestamp_ms=clock.wall_ms(),
         )
         write_atomically(files, directory / RESTORING, source.name.encode())
-        disk = open_disk(files, directory, LogConfig(), has_peers=False)
+        disk = open_disk(files, directory, LogConfig(), has_peers=nobody)
         with closing(LogStore(files, disk, clock)) as store:
             part = store.snapshots.create(backup.end)
             part.append(header)

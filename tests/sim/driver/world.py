@@ -10,8 +10,9 @@ from uuid import UUID
 import grpc.aio
 
 from controller.quorum.bounds import QUORUM_BOUNDS, Bounds
-from controller.quorum.node import QuorumConfig, QuorumNode
+from controller.quorum.node import QuorumNode
 from controller.quorum.opening import METADATA_LOG
+from controller.quorum.quorum_config import QuorumConfig
 from controller.quorum.quorum_state import QUORUM_STATE
 from controller.raft.state import RaftConfig
 from controller.raft.voters import Voter, VoterSet

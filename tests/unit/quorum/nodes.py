@@ -8,8 +8,9 @@ from pathlib import Path
 from uuid import UUID
 
 from controller.quorum.control import build_snapshot_footer, build_snapshot_header
-from controller.quorum.node import SERVICE, QuorumConfig, QuorumNode
+from controller.quorum.node import SERVICE, QuorumNode
 from controller.quorum.port import SnapshotPoint
+from controller.quorum.quorum_config import QuorumConfig
 from controller.raft.state import RaftConfig
 from controller.raft.voters import Voter, VoterSet
 from klamm.clock import SystemClock

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from controller.quorum.bounds import QUORUM_BOUNDS, Bounds
+from controller.quorum.known_voters import HasPeers, nobody, others_than
 from controller.quorum.opening import METADATA_LOG
 from controller.quorum.port import SnapshotPoint
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
@@ -38,6 +39,7 @@ VOTERS = VoterSet(
         Voter(node_id=NodeId(each), directory_id=DirectoryId(UUID(int=each))) for each in (1, 2, 3)
     )
 )
+OTHERS = others_than(NodeId(1), configured=True)
 
 
 def at(offset: int, epoch: int = 7) -> OffsetAndEpoch:
@@ -49,8 +51,8 @@ def data_of(snapshot_id: OffsetAndEpoch) -> bytes:
     return snapshot_bytes(SnapshotPoint(snapshot_id=snapshot_id, voters=VOTERS), values)
 
 
-def opened(files: SimFiles) -> LogStore:
-    return LogStore.open(files, ROOT, SystemClock(), SMALL, has_peers=True)
+def opened(files: SimFiles, has_peers: HasPeers = OTHERS) -> LogStore:
+    return LogStore.open(files, ROOT, SystemClock(), SMALL, has_peers=has_peers)
 
 
 def load(files: SimFiles) -> Loaded:
@@ -256,9 +258,8 @@ def test_a_snapshot_of_other_records_than_the_logs_wins() -> None:
     assert load(files).log == EpochChain().begin_at(WITHIN)
 
 
-@pytest.mark.parametrize("what", ["none", "below", "deleted", "damaged"])
-def test_a_log_that_begins_in_the_middle_needs_a_snapshot(what: str) -> None:
-    """Row 98 (KAFKA-14240)."""
+def without_base(what: str) -> SimFiles:
+    """A log that begins at 8, or a little lower, and nothing sound to begin with."""
     files = disk()
     put(files, at(8))
     store = opened(files)
@@ -274,12 +275,64 @@ def test_a_log_that_begins_in_the_middle_needs_a_snapshot(what: str) -> None:
             files.remove(path)
     if what == "below":
         put(files, at(1))
-    with pytest.raises(StartError, match=r"begins at offset .* no sound snapshot"):
-        load(files)
-    if what == "deleted":
-        assert names(files) == [format_name(at(8)) + ".deleted"], "it does not count, and stays"
-    if what == "damaged":
-        assert names(files) == [format_name(at(8)) + ".damaged"], "kept for somebody to look at"
+    files.sync_directory(DIRECTORY)
+    return files
+
+
+WITHOUT_BASE = pytest.mark.parametrize("what", ["none", "below", "deleted", "damaged"])
+
+
+@WITHOUT_BASE
+def test_a_log_that_begins_in_the_middle_needs_a_snapshot(what: str) -> None:
+    """Row 98 (KAFKA-14240): alone, no start; and nothing is moved."""
+    files = without_base(what)
+    before = names(files)
+    with pytest.raises(StartError, match=r"begins at offset .* no sound snapshot.*No other voter"):
+        opened(files, nobody)
+    assert names(files) == before, "not what was on its way out either"
+    assert "restore" in told_alone(files)
+
+
+def told_alone(files: SimFiles) -> str:
+    with pytest.raises(StartError) as refused:
+        opened(files, nobody)
+    return str(refused.value)
+
+
+@WITHOUT_BASE
+def test_peers_give_back_what_a_log_begins_with(what: str) -> None:
+    """Scenarios 29, 62: it is said, set aside, and fetched anew by a voter without a vote."""
+    files = without_base(what)
+    store = opened(files)
+    found = store.load()
+    assert "no sound snapshot" in (found.distrust or "")
+    assert store.damaged
+    assert [each for each in store.notices if "no say until it has fetched it again" in each]
+    start = EpochChain() if what != "below" else EpochChain().begin_at(at(1))
+    assert found.log == start
+    assert held(found) == ([at(1)] if what == "below" else [])
+    kept = {"below": [format_name(at(1))], "damaged": [format_name(at(8)) + ".damaged"]}
+    assert names(files) == kept.get(what, [])
+    store.close()
+    again = load(files)
+    assert (again.distrust, again.log) == (found.distrust, found.log), "until it is whole"
+
+
+@WITHOUT_BASE
+def test_it_distrusts_itself_before_anything_is_moved(what: str) -> None:
+    """Scenario 38: a crash at any operation, and it never comes to look whole or new."""
+    before = without_base(what)
+    for operation in range(200):
+        files = before.clone()
+        files.crash_at_operation = files.operations + operation
+        try:
+            opened(files)
+        except PowerCutError:
+            files.crash(Random(operation))
+            assert "no sound snapshot" in (load(files).distrust or ""), operation
+        else:
+            break
+    assert operation > 10
 
 
 def test_a_damaged_snapshot_that_nothing_rests_on_is_set_aside() -> None:

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from controller.quorum.bounds import EPOCH_STRIDE, QUORUM_BOUNDS, Bounds
+from controller.quorum.known_voters import HasPeers, nobody, others_than
 from controller.quorum.opening import METADATA_LOG, Opened, open_disk
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
 from controller.raft.state import SavedState
@@ -29,9 +30,10 @@ SMALL = LogConfig(segment_bytes=250)
 VOTED = SavedState(epoch=Epoch(7), voted_for=ReplicaKey(node_id=NodeId(2)))
 CEILING = Epoch(7 + EPOCH_STRIDE)
 RECORDS = 10
+OTHERS = others_than(NodeId(1), configured=True)
 
 
-def opened(files: SimFiles, *, has_peers: bool = True) -> Opened:
+def opened(files: SimFiles, *, has_peers: HasPeers = OTHERS) -> Opened:
     return open_disk(files, ROOT, SMALL, has_peers=has_peers)
 
 
@@ -289,7 +291,7 @@ def test_nobody_to_fetch_from() -> None:
     for damaged in (files, short):
         before = damaged.snapshot()
         with pytest.raises(StartError, match="No other voter can give it back"):
-            opened(damaged, has_peers=False)
+            opened(damaged, has_peers=nobody)
         assert {path: damaged.content(path) for path in before if path.suffix == ".log"} == {
             path: data for path, data in before.items() if path.suffix == ".log"
         }

@@ -16,7 +16,7 @@ from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1 import quorum_pb2_grpc as pb_grpc
-from tests.unit.quorum.nodes import CLUSTER, Member, Members, members
+from tests.unit.quorum.nodes import CLUSTER, DEADLINE_S, Member, Members, members
 
 
 async def filled(group: Members, active: Member, rounds: int = 4) -> None:
@@ -218,6 +218,36 @@ async def test_a_log_without_its_beginning_does_not_start(tmp_path: Path) -> Non
         path.rename(path.with_name(path.name + ".deleted"))
         with pytest.raises(StartError, match="no sound snapshot of what was before"):
             active.open(group.ports)
+
+
+async def test_peers_give_back_a_damaged_beginning(tmp_path: Path) -> None:
+    """Scenarios 29, 62: the snapshot that a log begins with, damaged while the node was down."""
+    async with members(tmp_path) as group:
+        small_segments(group)
+        active = await restart_all(group)
+        victim, other = (each for each in group.all if each is not active)
+        await filled(group, active)
+        await everywhere(group, active.machine.end)
+        snapshot_id = await victim.snapshot()
+        await victim.trim(snapshot_id)
+        await victim.kill()
+        (path,) = victim.directory.rglob(format_name(snapshot_id))
+        damaged = bytearray(path.read_bytes())
+        damaged[len(damaged) // 2] ^= 4
+        path.write_bytes(damaged)
+        await victim.restart(group.ports)
+        assert "no sound snapshot" in victim.node.recovering
+        assert path.with_name(path.name + ".damaged").exists()
+        active = await group.active()
+        await group.write(active, b"meanwhile")
+        await everywhere(group, active.machine.end)
+        assert victim.machine.values == active.machine.values
+        async with asyncio.timeout(DEADLINE_S):
+            while victim.node.recovering:
+                await asyncio.sleep(0)
+        # And it is a voter as any other: without it there is no majority now.
+        await other.kill()
+        await filled(group, await group.active(), 1)
 
 
 async def test_a_damaged_snapshot_is_not_handed_out(tmp_path: Path) -> None:

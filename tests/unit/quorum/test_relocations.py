@@ -10,8 +10,8 @@ import pytest
 
 from controller.members import Asked, Members
 from controller.quorum.introductions import INTRODUCTIONS_MAX, Introductions
-from controller.quorum.node import QuorumConfig
 from controller.quorum.port import VoterQuorum
+from controller.quorum.quorum_config import QuorumConfig
 from controller.raft.voters import ReplicaKey, UpdateVoter, Voter, VoterSet
 from controller.relocations import REST_MS, Relocations
 from klamm.clock import SystemClock

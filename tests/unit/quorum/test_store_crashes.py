@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from controller.quorum.known_voters import others_than
 from controller.quorum.opening import open_disk
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendRecords, SaveQuorumState
@@ -15,6 +16,7 @@ from klamm.log.records import NewRecord
 from tests.sim.disk import PowerCutError, SimFiles
 from tests.unit.quorum.test_opening import ROOT
 
+OTHERS = others_than(NodeId(1), configured=True)
 CONFIG = LogConfig(segment_bytes=300)
 """Rolls with every few batches."""
 
@@ -52,7 +54,7 @@ async def test_at_every_operation(seed: int) -> None:
     operation = 0
     while True:
         files, said = SimFiles(), Said()
-        store = LogStore.open(files, ROOT, SystemClock(), CONFIG, has_peers=True)
+        store = LogStore.open(files, ROOT, SystemClock(), CONFIG, has_peers=OTHERS)
         files.crash_at_operation = files.operations + operation
         try:
             await work(store, said)
@@ -60,7 +62,7 @@ async def test_at_every_operation(seed: int) -> None:
         except PowerCutError:
             ended = False
         files.crash(Random(1_000 * seed + operation))
-        found = open_disk(files, ROOT, CONFIG, has_peers=True)
+        found = open_disk(files, ROOT, CONFIG, has_peers=OTHERS)
         assert found.distrust is None, f"operation {operation}: {found.distrust}"
         assert found.saved.epoch in {said.epoch, said.saving}
         assert found.log.end_offset >= said.durable

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from controller.quorum.control import snapshot_pieces
+from controller.quorum.known_voters import nobody, others_than
 from controller.quorum.opening import METADATA_LOG
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendRecords, AppendVoters, SaveQuorumState
@@ -59,7 +60,8 @@ async def node(
     write_atomically(files, where / META_PROPERTIES, meta.encode())
     if snapshot is not None:
         await _install(files, where, snapshot)
-    store = LogStore.open(files, where, SystemClock(), LogConfig(), has_peers=True)
+    peers = others_than(NodeId(id_), configured=True)
+    store = LogStore.open(files, where, SystemClock(), LogConfig(), has_peers=peers)
     first = Epoch(epochs[0][0])
     await store.save(SaveQuorumState(epoch=first, voted_for=None, leader=NO_NODE))
     end = Offset(0 if snapshot is None else snapshot.offset)
@@ -81,7 +83,7 @@ async def node(
 
 async def _install(files: Files, where: Path, end: OffsetAndEpoch) -> None:
     """A snapshot, and no log: the next start begins one there."""
-    store = LogStore.open(files, where, SystemClock(), LogConfig(), has_peers=True)
+    store = LogStore.open(files, where, SystemClock(), LogConfig(), has_peers=nobody)
     await store.save(SaveQuorumState(epoch=end.epoch, voted_for=None, leader=NO_NODE))
     part = store.snapshots.create(end)
     image = replace(EMPTY, provenance=end)
@@ -136,7 +138,7 @@ async def test_a_log_that_begins_at_a_snapshot_is_compared_and_goes_on() -> None
     alone = compare((two,), None)
     assert not alone.has_majority
     await begin(files, alone, SystemClock(), "somebody")
-    store = LogStore.open(files, path(2), SystemClock(), LogConfig(), has_peers=False)
+    store = LogStore.open(files, path(2), SystemClock(), LogConfig(), has_peers=nobody)
     loaded = store.load()
     store.close()
     assert (loaded.log.start_offset, loaded.log.end_offset) == (40, 46)
@@ -191,7 +193,7 @@ async def test_a_whole_log_is_chosen_before_a_damaged_one_that_is_longer() -> No
     assert compared.chosen is damaged
     with pytest.raises(StartError):
         await begin(files, compared, SystemClock(), "somebody")
-    assert not files.exists(snapshot), "it is set aside"
+    assert files.exists(snapshot), "nobody can give it back: it stays where it is"
     assert not survey(files, path(2)).whole
 
 
@@ -208,7 +210,7 @@ async def test_a_crash_at_every_operation_leaves_the_old_or_the_new() -> None:
         except PowerCutError:
             ended = False
         files.crash(Random(operation))
-        store = LogStore.open(files, path(3), SystemClock(), LogConfig(), has_peers=False)
+        store = LogStore.open(files, path(3), SystemClock(), LogConfig(), has_peers=nobody)
         loaded = store.load()
         store.close()
         if loaded.log.end_offset == 7:

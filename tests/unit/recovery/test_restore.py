@@ -9,6 +9,7 @@ import pytest
 
 from controller.quorum.control import build_snapshot_footer, build_snapshot_header
 from controller.quorum.installs import voters_of
+from controller.quorum.known_voters import nobody
 from controller.quorum.opening import METADATA_LOG, RESTORING
 from controller.quorum.store import LogStore
 from controller.raft.voters import Voter, VoterSet
@@ -60,7 +61,7 @@ def prepare() -> tuple[SimFiles, bytes]:
 async def test_the_same_state_with_one_voter() -> None:
     files, data = prepare()
     await restore(files, SOURCE, NEW, SystemClock())
-    store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
+    store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=nobody)
     loaded = store.load()
     assert (loaded.log.end_offset, loaded.log.last_epoch) == (40, 7)
     assert loaded.saved.epoch == 7 + EPOCH_JUMP
@@ -105,10 +106,10 @@ async def test_a_crash_at_every_operation_leaves_nothing_or_the_whole() -> None:
         if files.exists(NEW / RESTORING):
             halves += 1
             with pytest.raises(StartError, match="did not finish"):
-                LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
+                LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=nobody)
         if files.exists(NEW / RESTORING) or not files.exists(NEW / METADATA_LOG):
             await restore(files, SOURCE, NEW, SystemClock())
-        store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
+        store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=nobody)
         assert store.load().log.end_offset == ID.offset, operation
         store.close()
     assert finished > 20
