@@ -1,6 +1,8 @@
 """`klamm metadata backup`: FILE is what it was, or the whole backup; nothing else is left."""
 
+import errno
 import json
+import os
 import random
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from fake_controllers import FakeControllers
 from typer.testing import CliRunner
 
 from klamm.cli.app import app, run
-from klamm.log.files import SystemFiles
+from klamm.log.files import SystemFile, SystemFiles
 from klamm.metadata.backup import read
 from tests.unit.metadata.histories import history
 from tests.unit.metadata.test_backup_file import backup_of
@@ -101,6 +103,22 @@ def test_where_it_cannot_be_written_it_says_so(
     assert "is a directory" in capsys.readouterr().err
     assert back_up(folder / "nowhere" / "it") == 1
     assert f"There is no directory {folder / 'nowhere'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fails", ["append", "sync"])
+def test_a_disk_that_is_full_leaves_what_was_there(
+    folder: Path, fails: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(SystemFile, fails, full)
+    path = folder / "monday.klamm"
+    path.write_bytes(b"precious")
+    assert back_up(path, "--force") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert path.read_bytes() == b"precious"
+    assert [each.name for each in folder.iterdir()] == ["monday.klamm"]
 
 
 def test_dump_reads_it_under_any_name(folder: Path) -> None:

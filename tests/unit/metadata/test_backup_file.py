@@ -22,14 +22,19 @@ VOTERS = VoterSet((Voter(node_id=NodeId(1)), Voter(node_id=NodeId(2))))
 
 
 def backup_of(
-    image: MetadataImage, *, named: bool = True, cluster_id: str = "orders", **other: int
+    image: MetadataImage,
+    *,
+    named: bool = True,
+    cluster_id: str = "orders",
+    voters: VoterSet = VOTERS,
+    **other: int,
 ) -> bytes:
     """All bytes of one; `other` has its header say something else."""
     end = image.provenance
     said = {"end_offset": end.offset, "epoch": end.epoch, **other}
     origin = pb.BackupOrigin(cluster_id=cluster_id, taken_timestamp_ms=9, taken_by=2, **said)
     pieces = snapshot_pieces(
-        image, VOTERS, last_timestamp_ms=5, timestamp_ms=9, backup=origin if named else None
+        image, voters, last_timestamp_ms=5, timestamp_ms=9, backup=origin if named else None
     )
     return b"".join(data for data, _ in pieces)
 

@@ -1,5 +1,6 @@
 """A snapshot's file is restored into a new directory, exactly; what is damaged is refused."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -12,8 +13,8 @@ from controller.quorum.installs import voters_of
 from controller.quorum.known_voters import nobody
 from controller.quorum.opening import METADATA_LOG, RESTORING
 from controller.quorum.store import LogStore
-from controller.raft.voters import Voter, VoterSet
-from controller.recovery.compare import EPOCH_JUMP
+from controller.raft.voters import ReplicaKey, Voter, VoterSet
+from controller.recovery.compare import EPOCH_JUMP, EPOCH_MAX
 from controller.recovery.restore import restore
 from klamm.clock import SystemClock
 from klamm.directory import META_PROPERTIES, MetaProperties
@@ -28,6 +29,8 @@ from klamm.metadata.image import EMPTY
 from klamm.metadata.records import ConfigRecord
 from klamm.metadata.snapshot_batches import SnapshotReader, image_batches
 from tests.sim.disk import PowerCutError, SimFiles
+from tests.unit.metadata.histories import history
+from tests.unit.metadata.test_backup_file import backup_of
 
 ID = OffsetAndEpoch(epoch=Epoch(7), offset=Offset(40))
 SOURCE = Path("/backup") / format_name(ID)
@@ -114,3 +117,57 @@ async def test_a_crash_at_every_operation_leaves_nothing_or_the_whole() -> None:
         store.close()
     assert finished > 20
     assert halves > 10
+
+
+BACKUP = Path("/backup/monday")
+DISKS = {each: DirectoryId(UUID(int=each)) for each in (1, 2, 9)}
+
+
+def a_backup() -> tuple[SimFiles, bytes]:
+    """As `prepare`, of three voters, one of which has the disk that is restored to."""
+    files, _ = prepare()
+    voters = VoterSet(
+        tuple(Voter(node_id=NodeId(each), directory_id=disk) for each, disk in DISKS.items()),
+        (ReplicaKey(node_id=NodeId(5), directory_id=DirectoryId(UUID(int=5))),),
+    )
+    data = backup_of(history(Random(6), 40)[1], voters=voters)
+    write_atomically(files, BACKUP, data)
+    return files, data
+
+
+async def test_a_backup_begins_a_generation_that_the_old_disks_have_no_vote_in() -> None:
+    files, _ = a_backup()
+    done = await restore(files, BACKUP, NEW, SystemClock())
+    assert done.backup.image == history(Random(6), 40)[1]
+    assert done.backup.origin is not None
+    assert done.epoch == done.backup.end.epoch + EPOCH_JUMP
+    store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
+    loaded = store.load()
+    voters = voters_of(partial(store.snapshots.read, done.backup.end))
+    store.close()
+    assert loaded.saved.epoch == done.epoch
+    assert loaded.log.end_offset == done.backup.end.offset
+    assert voters.ids == (9,)
+    assert {each.node_id for each in voters.removed} == {1, 2, 5}
+    assert voters.admits(ReplicaKey(node_id=NodeId(9), directory_id=DISKS[9]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_a_damaged_backup_is_refused_by_name_and_nothing_is_written(seed: int) -> None:
+    """Every cut and every bit: tests/unit/metadata/test_backup_file.py."""
+    random = Random(seed)
+    files, data = a_backup()
+    bad = bytearray(data)
+    bad[random.randrange(len(bad))] ^= 1 << random.randrange(8)
+    write_atomically(files, BACKUP, bytes(bad) if seed % 2 else data[: random.randrange(len(data))])
+    with pytest.raises(StartError, match="/backup/monday cannot be restored: /backup/monday is no"):
+        await restore(files, BACKUP, NEW, SystemClock())
+    assert set(files.list(NEW)) == {META_PROPERTIES}
+
+
+async def test_an_epoch_that_nothing_is_left_above_is_refused() -> None:
+    files, _ = a_backup()
+    last = OffsetAndEpoch(epoch=Epoch(EPOCH_MAX - EPOCH_JUMP + 1), offset=Offset(4))
+    write_atomically(files, BACKUP, backup_of(replace(EMPTY, provenance=last)))
+    with pytest.raises(StartError, match="no epoch is left above"):
+        await restore(files, BACKUP, NEW, SystemClock())
