@@ -161,12 +161,14 @@ class Snapshots:
             return
         known = {each.snapshot_id: await self._timestamp_ms(each.snapshot_id) for each in held}
         self._timestamps = known
+        damaged = self._quorum.damaged_snapshots
         begin = log_begins_at(
             [
                 Kept(
                     snapshot_id=each.snapshot_id,
                     size_bytes=each.size_bytes,
                     last_timestamp_ms=known[each.snapshot_id],
+                    damaged=each.snapshot_id in damaged,
                 )
                 for each in held
             ],
@@ -188,6 +190,9 @@ class Snapshots:
             self._seen_loaded = loader.snapshots_loaded
             self._begin_anew(loader.loaded_bytes)
         since_bytes = loader.loaded_bytes - self._since_bytes
+        latest = [each.snapshot_id for each in self._quorum.snapshots[-1:]]
+        if since_bytes > 0 and not self._quorum.damaged_snapshots.isdisjoint(latest):
+            return True
         return self._trigger.due(since_bytes, now_ms - self._since_ms)
 
     def _begin_anew(self, loaded_bytes: int) -> None:

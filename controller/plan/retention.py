@@ -41,6 +41,8 @@ class Kept:
     size_bytes: int
     last_timestamp_ms: int
     """Of the last record that it includes."""
+    damaged: bool = False
+    """Nobody can begin with it; it goes as soon as a later one is sound."""
 
 
 def log_begins_at(
@@ -54,7 +56,7 @@ def log_begins_at(
     """The snapshot at which the log may begin, with all older ones gone; None: nothing goes.
 
     Args:
-        kept: The oldest first.
+        kept: The oldest first. The log never comes to begin at a damaged one.
         log_bytes: Of the log without snapshots. What of it goes with them is not known here, so
             that too many may go, and the newest stays.
         now_ms: Wall clock.
@@ -71,4 +73,13 @@ def log_begins_at(
             break
         total -= oldest.size_bytes
         gone += 1
+    rotten = [place for place, each in enumerate(kept) if each.damaged]
+    if rotten:
+        gone = max(_first_sound(kept, gone), _first_sound(kept, rotten[0]))
     return kept[gone].snapshot_id if gone else None
+
+
+def _first_sound(kept: Sequence[Kept], place: int) -> int:
+    """From there on; else the last before it; else the oldest."""
+    sound = [at for at, each in enumerate(kept) if not each.damaged]
+    return next((at for at in sound if at >= place), sound[-1] if sound else 0)

@@ -30,6 +30,7 @@ class DiskWatch:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._store.keep_bounds())
                 tasks.create_task(self._scrub(has_peers))
+                tasks.create_task(self._store.scrub_snapshots(self._journal.snapshot_damaged))
                 tasks.create_task(self._until_broken())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None

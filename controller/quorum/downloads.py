@@ -56,6 +56,8 @@ class Downloads:
         self._checks = {key: each for key, each in self._checks.items() if key in held}
         if wanted not in held:
             return True
+        if wanted in quorum.damaged_snapshots:
+            return False
         if wanted not in self._checks:
             check = _check(quorum.snapshot_files, wanted)
             self._checks[wanted] = asyncio.get_running_loop().create_task(check)

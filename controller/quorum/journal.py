@@ -4,6 +4,7 @@ from controller.raft.state import Download, Follower, Leader, RaftState
 from klamm.clock import Clock
 from klamm.errors import CorruptLogError, NoSpaceError
 from klamm.ids import NO_NODE, OffsetAndEpoch
+from klamm.log.snapshot import CorruptSnapshotError
 from klamm.telemetry import logs, metrics
 
 _log = logs.logger("controller.quorum")
@@ -136,6 +137,11 @@ class Journal:
             position=error.position,
             reason=error.reason,
         )
+
+    def snapshot_damaged(self, error: CorruptSnapshotError) -> None:
+        """The state in memory is sound: another one is written."""
+        metrics.RAFT_LOG_DAMAGE.inc()
+        _log.error("a snapshot is damaged; it is replaced by a new one", why=str(error))
 
     def _tell_turn(self, before: RaftState, after: RaftState) -> None:
         # Campaigns that come to nothing are many when a quorum is down: not one line each.

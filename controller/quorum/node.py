@@ -215,6 +215,10 @@ class QuorumNode:
         return self._driver.state.snapshots
 
     @property
+    def damaged_snapshots(self) -> frozenset[OffsetAndEpoch]:
+        return self._store.snapshot_scrub.damaged
+
+    @property
     def snapshot_files(self) -> SnapshotFiles:
         return self._store.snapshots
 

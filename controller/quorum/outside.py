@@ -15,6 +15,7 @@ from controller.raft.events import Event
 from controller.raft.voters import VoterSet
 from klamm.ids import Offset, OffsetAndEpoch
 from klamm.log.files import Buffer
+from klamm.log.snapshot import CorruptSnapshotError
 
 
 class Store(Protocol):
@@ -37,6 +38,8 @@ class Store(Protocol):
     async def keep_bounds(self) -> None: ...
 
     async def scrub(self) -> None: ...
+
+    async def scrub_snapshots(self, found: Callable[[CorruptSnapshotError], None]) -> None: ...
 
     async def trust(self) -> None: ...
 

@@ -160,6 +160,11 @@ class Quorum(Protocol):
         ...
 
     @property
+    def damaged_snapshots(self) -> frozenset[OffsetAndEpoch]:
+        """Of those that are held: found not to be what was written. A later one is wanted."""
+        ...
+
+    @property
     def snapshot_files(self) -> SnapshotFiles:
         """Where to write one: `create`, batches from header to footer, `finish`; in a thread."""
         ...

@@ -13,7 +13,7 @@ so in another.
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from controller.quorum.installs import Installs, voter_entry, voters_of
 from controller.quorum.known_voters import HasPeers
 from controller.quorum.opening import Opened, open_disk, refuse_half_restored
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
+from controller.quorum.scrub import SCRUB_BYTES, SCRUB_EVERY_MS, SnapshotScrub
 from controller.raft.effects import (
     AppendChunk,
     AppendControl,
@@ -44,11 +45,7 @@ from klamm.log.files import Buffer, Files
 from klamm.log.log import LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
-from klamm.log.snapshot import format_name
-
-SCRUB_BYTES = 256 * 1024
-SCRUB_EVERY_MS = 1_000
-"""A quarter of a megabyte a second: a gigabyte in about an hour."""
+from klamm.log.snapshot import CorruptSnapshotError, format_name
 
 _SCAN_BYTES = 1024 * 1024
 
@@ -74,6 +71,7 @@ class LogStore:
         self._log = opened.log
         self.snapshots = opened.snapshots
         self._installs = Installs(opened.snapshots)
+        self.snapshot_scrub = SnapshotScrub(opened.snapshots)
         self._bounds = opened.bounds
         self._epoch = opened.saved.epoch
         self._path = opened.log.directory / QUORUM_STATE
@@ -175,6 +173,17 @@ class LogStore:
                 at = self._log.log_start_offset
             for header, _ in iter_batches(self._log.read_verified(at, SCRUB_BYTES, end)):
                 at = header.next_offset
+
+    async def scrub_snapshots(self, found: Callable[[CorruptSnapshotError], None]) -> None:
+        """As `scrub`, of the snapshots; `found` is told of each damaged one.
+
+        Raises:
+            StorageError: One cannot be read.
+        """
+        try:
+            await self.snapshot_scrub.run(found)
+        except OSError as error:
+            raise StorageError(f"cannot read {self._log.directory}: {error}") from error
 
     @property
     def size_bytes(self) -> int:

@@ -71,7 +71,8 @@ class PartFile:
         Raises:
             CorruptSnapshotError: It is not whole, or not sound.
         """
-        _verify(self._file, self._path)
+        for _ in _verifying(self._file, self._path):
+            pass
 
     def sync(self) -> None:
         """Durable once it returns, but under no name of a snapshot yet."""
@@ -151,6 +152,10 @@ class SnapshotFiles:
         """
         verify_file(self._files, self._directory / format_name(snapshot_id))
 
+    def verifying(self, snapshot_id: OffsetAndEpoch) -> Iterator[int]:
+        """As `verify`, batch by batch: how many bytes were looked at so far."""
+        return verifying_file(self._files, self._directory / format_name(snapshot_id))
+
     def set_aside(self, snapshot_id: OffsetAndEpoch) -> None:
         """A damaged one: kept for a person to look at, and a snapshot no more."""
         path = self._directory / format_name(snapshot_id)
@@ -179,11 +184,17 @@ def verify_file(files: Files, path: Path) -> None:
     Raises:
         CorruptSnapshotError: It is not there, not whole, or not sound.
     """
+    for _ in verifying_file(files, path):
+        pass
+
+
+def verifying_file(files: Files, path: Path) -> Iterator[int]:
+    """As `verify_file`, batch by batch: how many bytes were looked at so far."""
     if not files.exists(path):
         raise CorruptSnapshotError(f"{path} is not there")
     file = files.open(path)
     try:
-        _verify(file, path)
+        yield from _verifying(file, path)
     finally:
         file.close()
 
@@ -207,8 +218,9 @@ def _order(snapshot_id: OffsetAndEpoch) -> tuple[int, int]:
     return snapshot_id.offset, snapshot_id.epoch
 
 
-def _verify(file: File, path: Path) -> None:
+def _verifying(file: File, path: Path) -> Iterator[int]:
     offset: int = 0
+    looked = 0
     kind: int | None = None
     try:
         for header, batch in _batches(file):
@@ -222,6 +234,8 @@ def _verify(file: File, path: Path) -> None:
             if (kind == ControlType.SNAPSHOT_HEADER) != (offset == 0):
                 raise CorruptBatchError("a header is what a snapshot begins with")
             offset = header.next_offset
+            looked += header.size_bytes
+            yield looked
     except CorruptBatchError as error:
         raise CorruptSnapshotError(f"{path} is no snapshot: {error}") from error
     if kind != ControlType.SNAPSHOT_FOOTER:

@@ -68,3 +68,36 @@ def test_the_oldest_go_while_they_are_too_large_or_too_old(
     begin = log_begins_at(kept, log_bytes, now_ms=10**10, retention_bytes=100, retention_ms=1_000)
     assert (None if begin is None else begin.offset) == begins
     assert log_begins_at(kept, 10**9, now_ms=10**10, retention_bytes=-1, retention_ms=-1) is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "log_bytes", "begins"),
+    [
+        ("s", 0, None),
+        ("d", 0, None),
+        ("dd", 10**9, None),
+        ("ds", 0, 20),
+        ("sd", 0, None),
+        ("sd", 10**9, None),
+        ("sds", 0, 30),
+        ("dsds", 0, 20),
+        ("dsds", 10**9, 40),
+        ("ssd", 10**9, 20),
+        ("dss", 0, 20),
+    ],
+)
+def test_the_log_never_comes_to_begin_at_a_damaged_one(
+    kept: str, log_bytes: int, begins: int | None
+) -> None:
+    """And one that is damaged goes as soon as a later one is sound."""
+    found = [
+        Kept(
+            snapshot_id=OffsetAndEpoch(Epoch(1), Offset(10 * number)),
+            size_bytes=10,
+            last_timestamp_ms=10**10,
+            damaged=each == "d",
+        )
+        for number, each in enumerate(kept, 1)
+    ]
+    begin = log_begins_at(found, log_bytes, now_ms=10**10, retention_bytes=100, retention_ms=-1)
+    assert (None if begin is None else begin.offset) == begins

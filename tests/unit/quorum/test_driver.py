@@ -27,6 +27,7 @@ from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
+from klamm.log.snapshot import CorruptSnapshotError
 from tests.unit.quorum.nodes import Machine
 
 TWO = ReplicaKey(node_id=NodeId(2), directory_id=DirectoryId(UUID(int=2)))
@@ -76,6 +77,9 @@ class FakeStore:
         pass
 
     async def scrub(self) -> None:
+        pass
+
+    async def scrub_snapshots(self, found: Callable[[CorruptSnapshotError], None]) -> None:
         pass
 
     async def trust(self) -> None:

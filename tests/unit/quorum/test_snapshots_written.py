@@ -11,13 +11,16 @@ import pytest
 
 from controller.active import ActiveController
 from controller.plan.decision import Decision
+from controller.quorum import scrub
+from controller.quorum.downloads import Downloads
 from controller.snapshots import Snapshots
 from klamm.clock import SystemClock
 from klamm.config.controller import ControllerConfig
-from klamm.ids import Offset
-from klamm.log.snapshot import PartFile
+from klamm.ids import Offset, OffsetAndEpoch
+from klamm.log.snapshot import PartFile, format_name
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.records import Cause, MetadataRecord
+from klamm.telemetry import metrics
 from tests.unit.metadata.histories import history
 from tests.unit.quorum.nodes import DEADLINE_S, Member
 
@@ -130,6 +133,49 @@ async def test_triggers_and_retention(tmp_path: Path) -> None:
         before = it.image
     async with world(tmp_path, **keys) as it:
         assert it.image.topics == before.topics
+
+
+def flip(directory: Path, snapshot_id: OffsetAndEpoch) -> Path:
+    """One bit of it; its path."""
+    (path,) = directory.rglob(format_name(snapshot_id))
+    data = path.read_bytes()
+    path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    return path
+
+
+async def test_one_that_is_damaged_where_it_lies_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenario 29, of snapshots at rest: found, said, not handed out, and another one written."""
+    monkeypatch.setattr(scrub, "SCRUB_EVERY_MS", 5)
+    before = metrics.RAFT_LOG_DAMAGE._value.get()
+    async with world(tmp_path) as it:
+        await it.write(60)
+        first = await it.snapshots.write()
+        assert first is not None
+        await held(it, 1)
+        downloads = Downloads(SystemClock())
+        assert await downloads.is_sound(first, it.node)
+        path = flip(tmp_path, first)
+        async with asyncio.timeout(DEADLINE_S):
+            while it.node.damaged_snapshots != {first}:
+                await asyncio.sleep(0.001)
+        assert metrics.RAFT_LOG_DAMAGE._value.get() == before + 1, "once"
+        assert not await downloads.is_sound(first, it.node)
+        await it.snapshots.look()
+        assert len(it.node.snapshots) == 1, "nothing is new, so there is none to write"
+        await it.write(1)
+        await it.snapshots.look()
+        await held(it, 2)
+        await it.snapshots.clean()
+        async with asyncio.timeout(DEADLINE_S):
+            while it.node.damaged_snapshots:
+                await asyncio.sleep(0.001)
+        assert not path.exists()
+        assert it.node.log_start_offset == it.node.snapshots[0].snapshot_id.offset > first.offset
+        topics = it.image.topics
+    async with world(tmp_path) as it:
+        assert it.image.topics == topics
 
 
 async def test_a_full_disk_leaves_nothing_behind_and_it_is_tried_again(
