@@ -108,6 +108,11 @@ class DataDirectory:
             os.close(lock_fd)
 
 
+def is_formatted(path: Path) -> bool:
+    """Has it ever been anybody's?"""
+    return (path / META_PROPERTIES).exists()
+
+
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
     """Nobody begins to use the directory within the block; nothing in it is made or changed.

@@ -32,6 +32,7 @@ from klamm.cluster.node_process import NodeCommand, NodeProcess, python_module
 from klamm.config.broker import BrokerConfig
 from klamm.config.controller import ControllerConfig
 from klamm.config.sources import from_file
+from klamm.directory import DataDirectory
 from klamm.errors import StartError
 from klamm.ids import format_uuid
 
@@ -91,8 +92,11 @@ class LocalCluster:
         lock = _take_directory(directory)
         locks = ports.PortLocks()
         try:
+            is_new = not (directory / LAYOUT_NAME).exists()
             layout = _layout(directory, controllers, brokers, base_port, overrides or {}, locks)
             _check_overrides(layout)
+            if is_new:
+                _format(layout)
             _write_layout(layout, {})
         except BaseException:
             locks.close()
@@ -400,6 +404,15 @@ def _check_overrides(layout: ClusterLayout) -> None:
             ControllerConfig.of(given)
         else:
             BrokerConfig.of(given)
+
+
+def _format(layout: ClusterLayout) -> None:
+    """Controllers' directories; later starts find them, or somebody has taken them away."""
+    for node in layout.controllers:
+        given = from_file(str(layout.properties_file(node)), layout.properties(node))
+        config = ControllerConfig.of(given)
+        path = Path(config.metadata_log_dir)
+        DataDirectory.open(path, config.cluster_id, config.node_id).close()
 
 
 def _write_layout(layout: ClusterLayout, pids: Mapping[str, int | None]) -> None:

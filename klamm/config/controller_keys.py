@@ -31,6 +31,13 @@ CONTROLLER_KEYS: KeyTable = table(
         "arrives while a flush is under way.",
     ),
     _inert.flag("controller.quorum.auto.join.enable", False, "Join the voters unasked (KIP-853)."),
+    _controller.flag(
+        "klamm.quorum.begin.alone",
+        False,
+        "A node that is configured as the only voter, and finds its directory empty, begins a new "
+        "cluster. Without this only in a directory of `klamm format`: the disk of the first node "
+        "of a cluster that has grown may be gone.",
+    ),
     _controller.integer(
         "broker.session.timeout.ms",
         9_000,

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -217,6 +218,25 @@ def quorum(tmp_path: Path) -> Iterator[Quorum]:
         yield it
     finally:
         it.close()
+
+
+@pytest.mark.timeout(300)
+def test_a_founder_whose_disk_is_gone_is_no_cluster_by_itself(
+    quorum: Quorum, tmp_path: Path
+) -> None:
+    """Its configuration still names it as the only voter, as at its first start."""
+    quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    for node in (2, 3):
+        quorum.join(node, tmp_path / str(node))
+    quorum.kill(1)
+    shutil.rmtree(tmp_path / "1" / "data")
+    quorum.start(1, tmp_path / "1")
+    founder = quorum.processes.pop(1)
+    assert isinstance(founder, subprocess.Popen)
+    assert founder.wait(WAIT_S) == 1
+    assert "would be a new cluster by itself" in (tmp_path / "1" / "controller.log").read_text()
+    quorum.join(1, tmp_path / "1-new", "--replace")
+    assert quorum.voters() == [1, 2, 3]
 
 
 @pytest.mark.timeout(600)

@@ -30,6 +30,10 @@ def pids(directory: Path) -> dict[str, int | None]:
     return controllers | {f"broker-{each['id']}": each["pid"] for each in told["brokers"]}
 
 
+def formatted(directory: Path) -> list[Path]:
+    return list(directory.rglob("meta.properties"))
+
+
 def is_alive(pid: int | None) -> bool:
     assert pid is not None
     return Path(f"/proc/{pid}").exists()
@@ -110,6 +114,18 @@ async def test_the_same_directory_is_the_same_cluster(directory: Path, fake: Nod
     for asked in ({"controllers": 3}, {"brokers": 2}, {"base_port": 1}):
         with pytest.raises(StartError, match="holds a cluster"):
             LocalCluster.open(directory, command=fake, **asked)  # type: ignore[arg-type]
+
+
+async def test_a_new_clusters_controllers_are_formatted_and_an_old_ones_are_not(
+    directory: Path,
+) -> None:
+    """A node that was to begin alone, and finds nothing, has lost its disk."""
+    async with LocalCluster.open(directory, controllers=1, brokers=1, base_port=0):
+        (meta,) = formatted(directory)
+    assert meta.parent.parent.name == "controller-1"
+    meta.unlink()
+    async with LocalCluster.open(directory):
+        assert not formatted(directory)
 
 
 async def test_controllers_come_and_go_and_stay_so(directory: Path, fake: NodeCommand) -> None:
