@@ -1,29 +1,30 @@
 """The shell that drives the core: one task steps it, and carries out its effects in order.
 
-    requests ─┐                                       ┌─▶ Store   quorum-state before what follows;
-    answers  ─┤                                       │           appends at once, fsync beside
-    streams  ─┼─▶ inbox ─▶ step(state, event, moment) ┼─▶ Peers   never waited for
-    fsyncs   ─┤      ▲                                ├─▶ those that asked: a future each
-    calls    ─┘      │ a due timer goes first         └─▶ Applier ─▶ StateMachine
-
-Group commit without linger: an append while no fsync is out begins one at once; what is appended
-while one is out shares the next.
+requests ─┐                                       ┌─▶ Store   quorum-state before what follows;
+answers  ─┤                                       │           appends at once, fsync beside
+streams  ─┼─▶ inbox ─▶ step(state, event, moment) ┼─▶ Peers   never waited for
+fsyncs   ─┤      ▲                                ├─▶ those that asked: a future each
+calls    ─┘      │ a due timer goes first         └─▶ Applier ─▶ StateMachine
 """
 
 import asyncio
 import random
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, assert_never
 
 from controller.quorum.applier import Applier
 from controller.quorum.disk_watch import DiskWatch
+from controller.quorum.flusher import Flusher
 from controller.quorum.journal import Journal
 from controller.quorum.outside import Peers, Store
 from controller.quorum.port import StateMachine
+from controller.quorum.proposals import Group, Proposals
 from controller.quorum.refused import (
     change_refused,
     fail,
+    no_room,
     proposal_refused,
     refuse_for_room,
     resolve,
@@ -63,7 +64,6 @@ from controller.raft.effects import (
 )
 from controller.raft.events import (
     Event,
-    LogFlushed,
     Moment,
     NoRoomFound,
     ProposalMade,
@@ -135,19 +135,17 @@ class QuorumDriver:
             self._applier.tell(LoadSnapshot(state.snapshots[-1].snapshot_id))
         self._facts: deque[Event] = deque()
         """What has happened and cannot be refused; bounded by what is out."""
-        self._asked: deque[Event] = deque()
+        self._asked: deque[Event | Group] = deque()
         """What others want, at most INBOX_MAX."""
         self._sleeper: asyncio.Future[None] | None = None
         self._call = 0
         self._requests: dict[int, asyncio.Future[Response]] = {}
-        self._proposals: dict[int, asyncio.Future[Offset]] = {}
+        self._proposals = Proposals()
+        self._changes: dict[int, asyncio.Future[Offset]] = {}
         self._reads: dict[int, asyncio.Future[Offset]] = {}
         self._transfers: dict[int, asyncio.Future[NodeId | TransferRefusal]] = {}
         self._timed: deque[tuple[Offset, int]] = deque()
-        self._unflushed = False
-        self._flushing: asyncio.Task[None] | None = None
-        self._truncations = 0
-        """How many were carried out; the core counts what it orders."""
+        self._flusher = Flusher(store, self.post, self._wake)
         self._stopped = False
         peers.bind(self.post)
         peers.use(membership.reachable(state))
@@ -169,6 +167,8 @@ class QuorumDriver:
     async def _run(self, tasks: asyncio.TaskGroup) -> None:
         turn = 0
         while True:
+            if self._flusher.failure is not None:
+                raise self._flusher.failure
             event = self._next_event()
             if event is None:
                 turn = 0
@@ -206,28 +206,19 @@ class QuorumDriver:
         self, epoch: Epoch, base_offset: Offset, records: tuple[NewRecord, ...]
     ) -> Offset:
         """As `Quorum.propose`; the sizes are checked before."""
-        call, accepted = self._new_call(self._proposals)
-        event = ProposalMade(
-            call=call,
-            epoch=epoch,
-            base_offset=base_offset,
-            count=len(records),
-            records=records,
-        )
-        try:
-            self._ask(event)
-            return await accepted
-        finally:
-            del self._proposals[call]
+        accepted, group = self._proposals.add(epoch, base_offset, records, self._next_call)
+        if group is not None:
+            self._ask(group)
+        return await accepted
 
     async def change_voters(self, change: VoterChange) -> Offset:
         """As `Quorum.change_voters`."""
-        call, accepted = self._new_call(self._proposals)
+        call, accepted = self._new_call(self._changes)
         try:
             self._ask(VoterChangeAsked(call, change))
             return await accepted
         finally:
-            del self._proposals[call]
+            del self._changes[call]
 
     async def wait_committed(self, epoch: Epoch, end_offset: Offset) -> None:
         """As `Quorum.wait_committed`, without an end."""
@@ -276,9 +267,10 @@ class QuorumDriver:
             return TimePassed()  # Ahead of the inbox, which when busy would starve the timers.
         if self._facts:
             return self._facts.popleft()
-        if self._asked:
-            return self._asked.popleft()
-        return None
+        if not self._asked:
+            return None
+        asked = self._asked.popleft()
+        return self._proposals.take(asked) if isinstance(asked, Group) else asked
 
     async def _sleep(self) -> None:
         """Until something is posted, or the next deadline comes."""
@@ -313,11 +305,11 @@ class QuorumDriver:
                 raise
             self.state = before  # The event did not happen.
             self._journal.no_room(error)
-            refuse_for_room(event, error, self._proposals, self._requests)
+            if isinstance(event, ProposalMade):
+                self._proposals.refuse(event.call, partial(no_room, error))
+            refuse_for_room(event, error, self._changes, self._requests)
             await self._step(NoRoomFound(), tasks)
             return
-        if self._unflushed and self._flushing is None:
-            self._flushing = tasks.create_task(self._flush(tasks))
         if after is before:
             return
         if (after.voters, after.voters_committed) != (before.voters, before.voters_committed):
@@ -343,30 +335,30 @@ class QuorumDriver:
             case AppendRecords():
                 self._store.append_records(effect)
                 metrics.RAFT_APPEND_RECORDS.inc(self.state.log.end_offset - effect.base_offset)
-                self._unflushed = True
+                self._flusher.appended()
             case AppendFetched(base_offset=base_offset, data=data):
                 assert isinstance(data, bytes)
                 self._store.append_fetched(base_offset, data)
                 metrics.RAFT_FETCH_RECORDS.inc(self.state.log.end_offset - base_offset)
-                self._unflushed = True
+                self._flusher.appended()
             case AppendControl() | AppendVoters():
                 self._store.append_control(effect)
-                self._unflushed = True
+                self._flusher.appended()
             case SaveQuorumState():
                 await self._store.save(effect)
             case Truncate(to):
-                await self._flushed()
+                await self._flusher.idle()
                 await self._store.truncate(to)
-                self._truncations += 1
+                self._flusher.truncations += 1
             case LoadSnapshot():
                 self._applier.tell(effect)
             case Commit() | Claim() | Renounce():
                 self._applier.tell(effect)
                 self._measure(effect)
             case AcceptChange(call, end_offset):
-                resolve(self._proposals.get(call), end_offset)
+                resolve(self._changes.get(call), end_offset)
             case RefuseChange(call=call):
-                fail(self._proposals.get(call), change_refused(self.state, effect))
+                fail(self._changes.get(call), change_refused(self.state, effect))
             case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
                 self._tell_caller(effect)
             case RefuseTransfer(call, why):
@@ -386,11 +378,11 @@ class QuorumDriver:
             case VerifySnapshot(snapshot_id):
                 tasks.create_task(self._verify(snapshot_id))
             case InstallSnapshot(snapshot_id):
-                await self._flushed()
+                await self._flusher.idle()
                 await self._store.install(snapshot_id)
-                self._truncations += 1
+                self._flusher.truncations += 1
             case TrimLog(to):
-                await self._flushed()
+                await self._flusher.idle()
                 self._store.trim(to)
             case DeleteSnapshot(snapshot_id):
                 self._store.delete(snapshot_id)
@@ -404,11 +396,6 @@ class QuorumDriver:
             self.post(SnapshotDamaged(snapshot_id))
         else:
             self.post(SnapshotVerified(snapshot_id=snapshot_id, voters=voters))
-
-    async def _flushed(self) -> None:
-        """No fsync of the log is under way."""
-        while self._flushing is not None:
-            await asyncio.wait([self._flushing])
 
     def _answer(self, effect: SendRecords | SendResponse | SendChunk) -> None:
         future = self._requests.get(effect.call)
@@ -434,9 +421,9 @@ class QuorumDriver:
             case AcceptProposal(call, end_offset):
                 if len(self._timed) < PROPOSALS_TIMED_MAX:
                     self._timed.append((end_offset, self._clock.monotonic_ms()))
-                resolve(self._proposals.get(call), end_offset)
+                self._proposals.accept(call)
             case RefuseProposal(call):
-                fail(self._proposals.get(call), proposal_refused(self.state, effect))
+                self._proposals.refuse(call, lambda: proposal_refused(self.state, effect))
             case AnswerRead(call, index):
                 resolve(self._reads.get(call), index)
             case RefuseRead(call):
@@ -452,17 +439,6 @@ class QuorumDriver:
             _, since_ms = self._timed.popleft()
             metrics.RAFT_COMMIT_LATENCY.observe((now_ms - since_ms) / 1_000)
 
-    async def _flush(self, tasks: asyncio.TaskGroup) -> None:
-        """One fsync; and another one right after it, if there were appends meanwhile."""
-        self._unflushed = False
-        truncations = self._truncations
-        with metrics.RAFT_FSYNC.time():
-            end_offset = await self._store.flush()
-        self.post(LogFlushed(end_offset, truncations))
-        self._flushing = None
-        if self._unflushed and not self._stopped:
-            self._flushing = tasks.create_task(self._flush(tasks))
-
     # Those that wait.
 
     def _change(self) -> None:
@@ -470,28 +446,33 @@ class QuorumDriver:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def _new_call(self, calls: dict[int, asyncio.Future[_T]]) -> tuple[int, asyncio.Future[_T]]:
+    def _next_call(self) -> int:
         if self._stopped:
             raise OverloadedError("the node stops")
         if len(self._asked) >= INBOX_MAX:
             raise OverloadedError(f"{INBOX_MAX} requests wait for the quorum's core")
         self._call += 1
-        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        calls[self._call] = future
-        return self._call, future
+        return self._call
 
-    def _ask(self, event: Event) -> None:
+    def _new_call(self, calls: dict[int, asyncio.Future[_T]]) -> tuple[int, asyncio.Future[_T]]:
+        call = self._next_call()
+        calls[call] = future = asyncio.get_running_loop().create_future()
+        return call, future
+
+    def _ask(self, event: Event | Group) -> None:
         self._asked.append(event)
         self._wake()
 
     def _stop(self) -> None:
         self._stopped = True
+        self._flusher.stop()
         for request in self._requests.values():
             fail(request, OverloadedError("the node stops"))
         for read in self._reads.values():
             fail(read, NotControllerError(NO_NODE, self.state.epoch))
-        for proposal in self._proposals.values():
-            fail(proposal, CommitUnknownError("the node stops"))
+        self._proposals.refuse_all(lambda: CommitUnknownError("the node stops"))
+        for change in self._changes.values():
+            fail(change, CommitUnknownError("the node stops"))
         for transfer in self._transfers.values():
             fail(transfer, CommitUnknownError("the node stops"))
         self._applier.stop()

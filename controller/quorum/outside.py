@@ -1,6 +1,6 @@
 """What the driver asks of its disk and of the network."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from controller.raft.effects import (
@@ -33,7 +33,9 @@ class Store(Protocol):
 
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes: ...
 
-    async def flush(self) -> Offset: ...
+    def flush(self) -> Awaitable[Offset]:
+        """Begins at once. The end of what was there when it began, once that is durable."""
+        ...
 
     async def keep_bounds(self) -> None: ...
 

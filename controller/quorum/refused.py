@@ -11,7 +11,7 @@ from controller.raft.effects import (
     RefuseChange,
     RefuseProposal,
 )
-from controller.raft.events import Event, ProposalMade, RequestReceived, VoterChangeAsked
+from controller.raft.events import Event, RequestReceived, VoterChangeAsked
 from controller.raft.messages import Response
 from controller.raft.state import RaftState
 from klamm.errors import (
@@ -59,15 +59,19 @@ def fail(future: asyncio.Future[_T] | None, error: Exception) -> None:
         future.set_exception(error)
 
 
+def no_room(error: NoSpaceError) -> DefiniteError:
+    return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
+
+
 def refuse_for_room(
     event: Event,
     error: NoSpaceError,
-    proposals: Mapping[int, asyncio.Future[Offset]],
+    changes: Mapping[int, asyncio.Future[Offset]],
     requests: Mapping[int, asyncio.Future[Response]],
 ) -> None:
     """An event has found no room on the disk, and did not happen: tell who asked."""
     match event:
-        case ProposalMade(call=call) | VoterChangeAsked(call=call):
-            fail(proposals.get(call), ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)))
+        case VoterChangeAsked(call=call):
+            fail(changes.get(call), no_room(error))
         case RequestReceived(call=call):
             fail(requests.get(call), OverloadedError(str(error)))

@@ -46,6 +46,7 @@ from klamm.log.log import LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
 from klamm.log.snapshot import CorruptSnapshotError, format_name
+from klamm.log.tail import Tail
 
 _SCAN_BYTES = 1024 * 1024
 
@@ -76,10 +77,8 @@ class LogStore:
         self._epoch = opened.saved.epoch
         self._path = opened.log.directory / QUORUM_STATE
         self._clock = clock
-        self._flush = wrap(opened.log.flush)
         self._replace = wrap(_replace)
-        self._tail = (Offset(-1), b"")
-        """The last append, and where it begins: what followers fetch next."""
+        self._tail = Tail()
 
     @classmethod
     def open(
@@ -131,29 +130,27 @@ class LogStore:
             timestamp_ms=self._clock.wall_ms(),
             base_sequence=effect.epoch,
         )
-        self._append(effect.base_offset, batch)
+        self._append(batch)
 
     def append_control(self, effect: AppendControl | AppendVoters) -> None:
         """Write the batch that begins an epoch, or that changes the voters."""
-        self._append(effect.base_offset, build_control_batch(effect, self._clock.wall_ms()))
+        self._append(build_control_batch(effect, self._clock.wall_ms()))
 
     def append_fetched(self, base_offset: Offset, data: Buffer) -> None:
         """Write batches as the leader sent them."""
-        self._append(base_offset, data)
+        self._append(data)
 
     async def truncate(self, to: Offset) -> None:
         """Remove what stands at `to` and after it; durable once this returns."""
         await self._writing(self._bounds.lower(to), needed_bytes=1)
         end = self._log.truncate_to(to)
         assert end == to, f"asked to cut at {to}, which lies in the batch that begins at {end}"
-        self._tail = (Offset(-1), b"")
+        self._tail.clear()
 
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
         """Whole batches from `start` on, all below `up_to`; one at the least, if there is one."""
-        base_offset, tail = self._tail
-        if start == base_offset and up_to == self._log.end_offset:
-            return tail
-        return self._log.read_verified(start, max_bytes, up_to)
+        kept = self._tail.read(start, max_bytes, up_to)
+        return kept or self._log.read_verified(start, max_bytes, up_to)
 
     async def scrub(self) -> None:
         """Read all that is there again, slowly and for ever, until cancelled.
@@ -223,7 +220,7 @@ class LogStore:
             self._log.truncate_fully_and_start_at(snapshot_id.offset, snapshot_id.epoch)
             self._delete_before(snapshot_id)
         self._bounds.reached(snapshot_id.offset, self._epoch)
-        self._tail = (Offset(-1), b"")
+        self._tail.clear()
 
     def trim(self, to: OffsetAndEpoch) -> None:
         """Begin the log at a snapshot: older ones, and whole segments below it, go."""
@@ -245,11 +242,15 @@ class LogStore:
             if each.offset < snapshot_id.offset:
                 self.snapshots.delete(each)
 
-    async def flush(self) -> Offset:
-        """Make durable what was appended before the call; its end offset."""
-        end: Offset = await self._flush()
-        self._bounds.reached(end, self._epoch)
-        return end
+    def flush(self) -> asyncio.Future[Offset]:
+        """Make durable what was appended before the call; its end offset. Begins at once."""
+        future = asyncio.get_running_loop().run_in_executor(None, self._log.flush)
+        future.add_done_callback(self._flushed)
+        return future
+
+    def _flushed(self, flush: asyncio.Future[Offset]) -> None:
+        if not flush.cancelled() and flush.exception() is None:
+            self._bounds.reached(flush.result(), self._epoch)
 
     async def keep_bounds(self) -> None:
         """Write down now and then how far the log is durable, until cancelled."""
@@ -299,9 +300,9 @@ class LogStore:
                 raise NoSpaceError(str(self._log.directory), needed_bytes) from error
             raise StorageError(f"cannot write in {self._log.directory}: {error}") from error
 
-    def _append(self, base_offset: Offset, batches: Buffer) -> None:
+    def _append(self, batches: Buffer) -> None:
         self._log.append(batches)
-        self._tail = (base_offset, bytes(batches))
+        self._tail.append(batches)
 
     def _voters(self) -> VoterHistory:
         """Of the latest snapshot, and of the log behind it."""

@@ -82,8 +82,8 @@ class Clients:
             self._world.tell("unknown", values[0])
             return
         assert recorder.end >= end, "acknowledged before on_commit"
-        for value in values:
-            history.acknowledge(value, end)
+        for behind, value in enumerate(values, base + 1):
+            history.acknowledge(value, behind)
         self._did(values[-1], called, end - 1)
         self._world.tell("acknowledged", values[0], end)
 

@@ -6,12 +6,14 @@ The core below has its own (tests/sim/quorum/mutants); these are in what carries
 import asyncio
 from typing import Any
 
-from controller.quorum import store
+from controller.quorum import proposals, store
 from controller.quorum.applier import Applier
 from controller.quorum.driver import QuorumDriver
 from controller.quorum.node import QuorumNode
 from controller.quorum.opening import Opened, _Opening
 from controller.quorum.peers import _FetchStream
+from controller.quorum.proposals import Proposals
+from controller.quorum.refused import resolve
 from controller.quorum.store import LogStore
 from controller.raft.effects import Renounce, SaveQuorumState
 from controller.raft.state import SavedState
@@ -189,6 +191,24 @@ def _nothing_is_verified() -> list[Patch]:
     return [(Log, "read_verified", read_verified)]
 
 
+def _a_group_has_one_end() -> list[Patch]:
+    def accept(self: Any, call: int) -> None:
+        waiting = self._end(call)
+        for _, future in waiting:
+            resolve(future, waiting[-1][0])
+
+    return [(Proposals, "accept", accept)]
+
+
+def _anybody_joins_a_group() -> list[Patch]:
+    """Also who was made for another place in the log."""
+
+    def goes_on(group: Any, epoch: Any, *_: Any) -> bool:
+        return bool(epoch == group.epoch)
+
+    return [(proposals, "_goes_on", goes_on)]
+
+
 MUTANTS = (
     Mutant("no fsync", "an append counts before it is durable", _flush_nothing),
     Mutant(
@@ -233,6 +253,16 @@ MUTANTS = (
         "votes",
     ),
     Mutant("damage is read", "checksums are for the start", _nothing_is_verified, "rot"),
+    Mutant(
+        "a group has one end",
+        "what was appended together ends at one offset",
+        _a_group_has_one_end,
+    ),
+    Mutant(
+        "anybody joins a group",
+        "a proposal fits behind whatever waits",
+        _anybody_joins_a_group,
+    ),
     *snapshot_mutants.MUTANTS,
 )
 

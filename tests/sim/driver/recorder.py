@@ -33,7 +33,7 @@ class History:
         self.end = 0
         """The highest that any machine was told is committed."""
         self.place: dict[bytes, int] = {}
-        """Of each value that is committed: the end offset of its batch."""
+        """Of each value that is committed: the offset behind it."""
         self.claims: dict[int, str] = {}
         self.acknowledged: dict[bytes, int] = {}
         self.refused: set[bytes] = set()  # Membership only.
@@ -58,10 +58,10 @@ class History:
         assert base == self.end, f"{base} is committed, and {self.end} was the end"
         self.end = end
         assert self._on_majority(data), f"{base} is committed, and on less than half of the disks"
-        for value in values:
+        for behind, value in enumerate(values, base + 1):
             assert value not in self.place, f"{value!r} is committed twice"
             assert value not in self.refused, f"{value!r} was refused, and is committed"
-            self.place[value] = end
+            self.place[value] = behind
 
     def checksums(self, end: int) -> list[bytes]:
         """Of each committed batch below `end`, which is the end of one."""

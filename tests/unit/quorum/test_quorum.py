@@ -275,6 +275,7 @@ async def test_damage_under_a_running_node_ends_it_and_is_never_served(
     tmp_path: Path, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scenario 29: whoever reads it first; here the scrub, or an observer."""
+    monkeypatch.setattr("klamm.log.tail.TAIL_BATCHES_MAX", 1)  # Else memory answers, rightly.
     monkeypatch.setattr("controller.quorum.store.SCRUB_EVERY_MS", 10)
     async with members(tmp_path) as group:
         active = await group.active()

@@ -1,0 +1,135 @@
+"""Proposals on their way to the core: those that go on from one another are appended as one.
+
+    propose(base 10, 2 records) ─┐
+    propose(base 12, 1 record)  ─┼─▶ ProposalMade(base 10, 7 records) ─▶ one batch, one fsync
+    propose(base 13, 4 records) ─┘      accepted: each is told its own end; refused: all are
+
+Nobody waits for others: the first one is in the core's inbox at once, and whoever comes before the
+core has taken it out joins it. So an idle quorum appends each by itself, and a busy one so many
+together as have come meanwhile. Kafka's BatchAccumulator, without its linger.
+
+None is ever divided. What was decided together stands in one batch, with others or without.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from controller.quorum.refused import fail, resolve
+from controller.raft.events import ProposalMade
+from klamm.errors import OverloadedError
+from klamm.ids import Epoch, Offset
+from klamm.log.records import NewRecord
+
+GROUP_RECORDS_MAX = 10_000
+"""Of one append that has room for more proposals."""
+
+GROUP_BYTES_MAX = 512 * 1024
+"""Likewise: half of what followers fetch at a time."""
+
+PROPOSALS_MAX = 1_024
+"""Proposals that wait to be appended; more are refused."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """Stands in the inbox until the core takes it up."""
+
+    call: int
+    epoch: Epoch
+    base_offset: Offset
+    end_offset: Offset
+    records: list[NewRecord] = field(default_factory=list)
+    size_bytes: int = 0
+    waiting: list[tuple[Offset, asyncio.Future[Offset]]] = field(default_factory=list)
+    """Each proposal's own end, and who made it."""
+
+
+class Proposals:
+    """All that are not appended yet, and not refused."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, Group] = {}
+        self._open: Group | None = None
+        """Not taken up yet; who goes on from it may join."""
+        self._count = 0
+
+    def add(
+        self,
+        epoch: Epoch,
+        base_offset: Offset,
+        records: tuple[NewRecord, ...],
+        begin: Callable[[], int],
+    ) -> tuple[asyncio.Future[Offset], Group | None]:
+        """One more.
+
+        Args:
+            epoch: Of the leader that makes it.
+            base_offset: Where the log must end for it.
+            records: At least one.
+            begin: The call of a new group; raises if there is no room for it.
+
+        Returns:
+            Its end offset, once it is appended; and the group for the inbox, if it is a new one.
+
+        Raises:
+            OverloadedError: PROPOSALS_MAX.
+        """
+        if self._count >= PROPOSALS_MAX:
+            raise OverloadedError(f"{PROPOSALS_MAX} proposals wait to be appended")
+        size_bytes = sum(len(each.value or b"") + len(each.key or b"") for each in records)
+        group, new = self._open, None
+        if group is None or not _goes_on(group, epoch, base_offset, len(records), size_bytes):
+            call = begin()
+            new = group = self._open = self._groups[call] = Group(
+                call=call, epoch=epoch, base_offset=base_offset, end_offset=base_offset
+            )
+        group.records += records
+        group.size_bytes += size_bytes
+        group.end_offset = Offset(group.end_offset + len(records))
+        future: asyncio.Future[Offset] = asyncio.get_running_loop().create_future()
+        group.waiting.append((group.end_offset, future))
+        self._count += 1
+        return future, new
+
+    def take(self, group: Group) -> ProposalMade:
+        """The core's turn with it: nobody joins any more."""
+        if self._open is group:
+            self._open = None
+        return ProposalMade(
+            call=group.call,
+            epoch=group.epoch,
+            base_offset=group.base_offset,
+            count=len(group.records),
+            records=tuple(group.records),
+        )
+
+    def accept(self, call: int) -> None:
+        """It is appended: each proposal up to its own end."""
+        for end_offset, future in self._end(call):
+            resolve(future, end_offset)
+
+    def refuse(self, call: int, why: Callable[[], Exception]) -> None:
+        """Nothing of it was appended: each that waits gets an error of its own."""
+        for _, future in self._end(call):
+            fail(future, why())
+
+    def refuse_all(self, why: Callable[[], Exception]) -> None:
+        for call in list(self._groups):
+            self.refuse(call, why)
+
+    def _end(self, call: int) -> list[tuple[Offset, asyncio.Future[Offset]]]:
+        group = self._groups.pop(call)
+        if self._open is group:
+            self._open = None
+        self._count -= len(group.waiting)
+        return group.waiting
+
+
+def _goes_on(group: Group, epoch: Epoch, base_offset: Offset, count: int, size_bytes: int) -> bool:
+    return (
+        epoch == group.epoch
+        and base_offset == group.end_offset
+        and len(group.records) + count <= GROUP_RECORDS_MAX
+        and group.size_bytes + size_bytes <= GROUP_BYTES_MAX
+    )
