@@ -3,7 +3,8 @@
     survey      what stands in each surviving directory; changes nothing
     compare     whose log is the best, where the others part from it, what may be lost
     generation  one Voters record, in an epoch far above all: the moment that the new one begins
-    restore     a snapshot's file becomes the state of a new directory
+    restore     a backup, or a snapshot's file, becomes the state of a new directory
+    raised      the same state, with no number in it that may have been given out since
 
 Offline: the directories' locks are held, so no controller runs in them (kraft.md 7.2).
 """

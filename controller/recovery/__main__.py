@@ -92,7 +92,8 @@ def _restore(options: argparse.Namespace, locks: ExitStack) -> None:
     of = "" if origin is None else f" as it was in cluster {origin.cluster_id}"
     _say(
         f"Node {meta.node_id} begins with the metadata up to offset {end.offset}{of}. It is the "
-        f"only voter of {meta.cluster_id}, in epochs from {done.epoch + 1} on."
+        f"only voter of {meta.cluster_id}, in epochs from {done.epoch + 1} on, and its log goes on "
+        f"from offset {done.end.offset}."
     )
 
 
@@ -103,6 +104,7 @@ def _restored(done: Restored) -> dict[str, Any]:
         "node_id": done.meta.node_id,
         "offset": backup.end.offset,
         "epoch": backup.end.epoch,
+        "new_offset": done.end.offset,
         "new_epoch": done.epoch + 1,
         "checksum": f"{backup.image.checksum:032x}",
         "from_cluster_id": None if origin is None else origin.cluster_id,

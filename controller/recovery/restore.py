@@ -1,7 +1,8 @@
 """A backup, or a snapshot's file, becomes the state of a directory that was never started.
 
-The batches of the state are taken as they are; the header names the new node as the only voter, and
-the disks of the former ones as removed. The vote is of an epoch that none of those has reached.
+The log begins with one snapshot: of the same state for a new generation (`raised`), whose header
+names the new node as the only voter, and the disks of the former ones as removed. The vote is of
+an epoch that none of those has reached.
 While it goes on, a file says so: no node starts beside it, and another try begins from nothing.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.quorum.bounds import QUORUM_BOUNDS
-from controller.quorum.control import build_snapshot_header
+from controller.quorum.control import snapshot_pieces
 from controller.quorum.installs import voters_of
 from controller.quorum.known_voters import nobody
 from controller.quorum.opening import METADATA_LOG, RESTORING, open_disk
@@ -18,11 +19,12 @@ from controller.quorum.store import LogStore
 from controller.raft.effects import SaveQuorumState
 from controller.raft.voters import REMOVED_MAX, ReplicaKey, Voter, VoterSet
 from controller.recovery.compare import EPOCH_JUMP, EPOCH_MAX
+from controller.recovery.raised import raised
 from controller.recovery.survey import read_meta
 from klamm.clock import Clock
 from klamm.directory import MetaProperties
 from klamm.errors import StartError, StorageError
-from klamm.ids import NO_NODE, Epoch
+from klamm.ids import NO_NODE, Epoch, OffsetAndEpoch
 from klamm.log.checkpoint import write_atomically
 from klamm.log.files import Files
 from klamm.log.log import LogConfig
@@ -36,6 +38,8 @@ class Restored:
     meta: MetaProperties
     """Of the new directory."""
     backup: Backup
+    end: OffsetAndEpoch
+    """Where the new log begins."""
     epoch: Epoch
     """The latest that the new node knows: its first one comes after it."""
 
@@ -54,28 +58,29 @@ async def restore(files: Files, source: Path, directory: Path, clock: Clock) -> 
     try:
         backup = read(files, source)
         epoch = _epoch_above(backup)
-        header = build_snapshot_header(
+        image = raised(backup.image)
+        pieces = snapshot_pieces(
+            image,
             _voters(meta, backup),
-            epoch=backup.end.epoch,
             last_timestamp_ms=backup.last_timestamp_ms,
             timestamp_ms=clock.wall_ms(),
         )
         write_atomically(files, directory / RESTORING, source.name.encode())
         disk = open_disk(files, directory, LogConfig(), has_peers=nobody)
         with closing(LogStore(files, disk, clock)) as store:
-            part = store.snapshots.create(backup.end)
-            part.append(header)
-            part.append(memoryview(backup.data)[backup.header_bytes :])
+            part = store.snapshots.create(image.provenance)
+            for piece, _ in pieces:
+                part.append(piece)
             part.verify()
             await store.save(SaveQuorumState(epoch=epoch, voted_for=None, leader=NO_NODE))
             part.finish()
         files.remove(directory / RESTORING)
         files.sync_directory(directory)
-    except (CorruptSnapshotError, CorruptBatchError, ValueError) as error:
+    except (CorruptSnapshotError, CorruptBatchError, OverflowError, ValueError) as error:
         raise StartError(f"{source} cannot be restored: {error}.") from error
     except (OSError, StorageError) as error:
         raise StartError(f"{source} could not be restored: {error}.") from error
-    return Restored(meta=meta, backup=backup, epoch=epoch)
+    return Restored(meta=meta, backup=backup, end=image.provenance, epoch=epoch)
 
 
 def _epoch_above(backup: Backup) -> Epoch:

@@ -45,8 +45,6 @@ class Backup:
     """Of the last record of the log that is in it."""
     record_count: int
     data: bytes
-    header_bytes: int
-    """The first batch's; the state begins behind it."""
 
 
 def read(files: Files, path: Path) -> Backup:
@@ -77,10 +75,9 @@ def _read(name: str, data: bytes) -> Backup:
         )
     if named not in (None, end):
         raise CorruptSnapshotError(f"by its name it is of {_told(named)}, and says {_told(end)}")
-    reader, header_bytes, count = SnapshotReader(end), 0, 0
+    reader, count = SnapshotReader(end), 0
     for header, batch in iter_batches(data):
         reader.take(batch)
-        header_bytes = header_bytes or header.size_bytes
         count = header.next_offset
         if header.leader_epoch != end.epoch:
             raise CorruptSnapshotError(f"it is said to be of {_told(end)}, and is of another epoch")
@@ -96,7 +93,6 @@ def _read(name: str, data: bytes) -> Backup:
         last_timestamp_ms=reader.last_timestamp_ms,
         record_count=count,
         data=data,
-        header_bytes=header_bytes,
     )
 
 

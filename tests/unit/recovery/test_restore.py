@@ -15,6 +15,7 @@ from controller.quorum.opening import METADATA_LOG, RESTORING
 from controller.quorum.store import LogStore
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from controller.recovery.compare import EPOCH_JUMP, EPOCH_MAX
+from controller.recovery.raised import OFFSET_JUMP, raised
 from controller.recovery.restore import restore
 from klamm.clock import SystemClock
 from klamm.directory import META_PROPERTIES, MetaProperties
@@ -25,7 +26,7 @@ from klamm.log.log import LogConfig
 from klamm.log.record_batch import iter_batches
 from klamm.log.snapshot import format_name
 from klamm.metadata.delta import MetadataDelta
-from klamm.metadata.image import EMPTY
+from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import ConfigRecord
 from klamm.metadata.snapshot_batches import SnapshotReader, image_batches
 from tests.sim.disk import PowerCutError, SimFiles
@@ -33,6 +34,7 @@ from tests.unit.metadata.histories import history
 from tests.unit.metadata.test_backup_file import backup_of
 
 ID = OffsetAndEpoch(epoch=Epoch(7), offset=Offset(40))
+NEW_ID = OffsetAndEpoch(epoch=ID.epoch, offset=Offset(ID.offset + OFFSET_JUMP))
 SOURCE = Path("/backup") / format_name(ID)
 NEW = Path("/new")
 
@@ -66,12 +68,13 @@ async def test_the_same_state_with_one_voter() -> None:
     await restore(files, SOURCE, NEW, SystemClock())
     store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=nobody)
     loaded = store.load()
-    assert (loaded.log.end_offset, loaded.log.last_epoch) == (40, 7)
+    assert (loaded.log.end_offset, loaded.log.last_epoch) == (40 + OFFSET_JUMP, 7)
     assert loaded.saved.epoch == 7 + EPOCH_JUMP
-    assert voters_of(partial(store.snapshots.read, ID)).ids == (9,)
-    restored = store.snapshots.read(ID, 0, store.snapshots.size(ID))
+    assert voters_of(partial(store.snapshots.read, NEW_ID)).ids == (9,)
+    restored = store.snapshots.read(NEW_ID, 0, store.snapshots.size(NEW_ID))
     store.close()
-    assert _checksum(restored) == _checksum(data) != EMPTY.checksum
+    assert _image(restored, NEW_ID) == raised(_image(data, ID))
+    assert _image(restored, NEW_ID).configs == _image(data, ID).configs != EMPTY.configs
     with pytest.raises(StartError, match="already"):
         await restore(files, SOURCE, NEW, SystemClock())
 
@@ -86,11 +89,11 @@ async def test_a_damaged_file_is_refused_and_nothing_written() -> None:
     assert set(files.list(NEW)) == {META_PROPERTIES}
 
 
-def _checksum(data: bytes) -> int:
-    reader = SnapshotReader(ID)
+def _image(data: bytes, snapshot_id: OffsetAndEpoch) -> MetadataImage:
+    reader = SnapshotReader(snapshot_id)
     for _, batch in iter_batches(data):
         reader.take(batch)
-    return reader.finish().checksum
+    return reader.finish()
 
 
 async def test_a_crash_at_every_operation_leaves_nothing_or_the_whole() -> None:
@@ -113,7 +116,7 @@ async def test_a_crash_at_every_operation_leaves_nothing_or_the_whole() -> None:
         if files.exists(NEW / RESTORING) or not files.exists(NEW / METADATA_LOG):
             await restore(files, SOURCE, NEW, SystemClock())
         store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=nobody)
-        assert store.load().log.end_offset == ID.offset, operation
+        assert store.load().log.end_offset == NEW_ID.offset, operation
         store.close()
     assert finished > 20
     assert halves > 10
@@ -143,10 +146,10 @@ async def test_a_backup_begins_a_generation_that_the_old_disks_have_no_vote_in()
     assert done.epoch == done.backup.end.epoch + EPOCH_JUMP
     store = LogStore.open(files, NEW, SystemClock(), LogConfig(), has_peers=False)
     loaded = store.load()
-    voters = voters_of(partial(store.snapshots.read, done.backup.end))
+    voters = voters_of(partial(store.snapshots.read, done.end))
     store.close()
     assert loaded.saved.epoch == done.epoch
-    assert loaded.log.end_offset == done.backup.end.offset
+    assert loaded.log.end_offset == done.end.offset == done.backup.end.offset + OFFSET_JUMP
     assert voters.ids == (9,)
     assert {each.node_id for each in voters.removed} == {1, 2, 5}
     assert voters.admits(ReplicaKey(node_id=NodeId(9), directory_id=DISKS[9]))
