@@ -49,7 +49,11 @@ REPLACED_GRACE_MS = 200
 
 RETRY_PAUSE_MS = (5, 20)
 
-RETRIES_AT_ONCE = 2
+FIRST_PAUSE_MS = (1, 3)
+"""Before the first retry where somebody was overloaded: a leader is for a moment, when it hands
+over."""
+
+RETRIES_AT_ONCE = 3
 """So often who was sent elsewhere, or has lost the leader, goes on without a pause: the search for
 the next leader waits where there is news first."""
 
@@ -370,9 +374,12 @@ def _pause_s(attempts: RetryCallState) -> float:
     moved = isinstance(error, NotControllerError | UnreachableError | ConnectionLostError)
     if moved and attempts.attempt_number <= RETRIES_AT_ONCE:
         return 0
+    if isinstance(error, OverloadedError) and attempts.attempt_number == 1:
+        return _first_pause_s(attempts)
     return _usual_pause_s(attempts)
 
 
+_first_pause_s = wait_random(*(ms / 1_000 for ms in FIRST_PAUSE_MS))
 _usual_pause_s = wait_random(*(ms / 1_000 for ms in RETRY_PAUSE_MS))
 
 
