@@ -77,6 +77,7 @@ from controller.raft.events import (
     VoterChangeAsked,
 )
 from controller.raft.messages import Refusal, Request, Response
+from controller.raft.no_room import may_not_have_happened
 from controller.raft.state import NEVER_MS, RaftState
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterChange
@@ -301,7 +302,7 @@ class QuorumDriver:
             for effect in effects:
                 await self._carry_out(effect, tasks)
         except NoSpaceError as error:
-            if effect is not effects[0]:
+            if not may_not_have_happened(effects, effect):
                 raise
             self.state = before  # The event did not happen.
             self._journal.no_room(error)

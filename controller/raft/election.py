@@ -6,6 +6,25 @@
                  back to where it came from
 
 A round is over as soon as it cannot be won any more: refused and unreachable count alike.
+
+A candidate asks for the others' votes while its own is being saved: to ask is not to vote. A vote
+is given once it is durable, and only durable votes are counted. Another's is, since its answer
+waits for that. Our own is, since answers are counted in later steps than the one that asked, and no
+step begins before the effects of the one before it are done. So nobody leads an epoch without a
+majority of disks that say so, and each disk says so of one replica an epoch.
+
+    we crash between asking and the save    We come back in an epoch before, and may vote for
+                                            another in this one. The answers died with us; the votes
+                                            for us elect nobody: who has voted for another never
+                                            stands in that epoch.
+    the save finds no room                  The event did not happen, but that we asked. We may
+                                            stand in the same epoch later, and an answer to the
+                                            earlier question may come only then. It counts if it was
+                                            given to the log that we still have: that vote is
+                                            durable, and that log was held to be good enough.
+
+(etcd's raft does the same: its own vote counts once it is durable, and the others are asked
+meanwhile.)
 """
 
 from dataclasses import replace
@@ -74,7 +93,8 @@ def _count(
     state: RaftState, voter: NodeId, request: VoteRequest, moment: Moment, *, granted: bool
 ) -> Step:
     role = state.role
-    if request.epoch != state.epoch or voter not in state.others:
+    asked = request.epoch == state.epoch and request.log_end == state.log.end
+    if not asked or voter not in state.others:
         return state, ()
     if isinstance(role, Prospective) and request.pre_vote:
         role = _with(role, voter, granted=granted)
@@ -130,7 +150,7 @@ def _end_pre_vote(state: RaftState, moment: Moment) -> Step:
 
 
 def _become_candidate(state: RaftState, moment: Moment) -> Step:
-    """Enter the next epoch with a vote for ourselves, durable before anybody hears of it."""
+    """Enter the next epoch, with a vote for ourselves that is durable before anything counts."""
     assert state.may_stand, "only voters stand, and only with all that they acknowledged"
     timeout_ms = state.config.election_timeout_ms
     role = Candidate(
@@ -143,7 +163,7 @@ def _become_candidate(state: RaftState, moment: Moment) -> Step:
         return state_, (save(state), *effects)
     request = VoteRequest(epoch=state.epoch, log_end=state.log.end)
     votes = (SendRequest(voter, request) for voter in state.others)
-    return state, (save(state), *votes)
+    return state, (*votes, save(state))
 
 
 def _look_around(state: RaftState, moment: Moment) -> Step:

@@ -1,14 +1,15 @@
 """The disk has no room for what an event would write: the event did not happen, and this did.
 
-Any message may be lost, so to drop an event whose first write finds no room is always safe; the
-shell refuses whoever asked. What remains is not to go on as if nothing were wrong: a leader gives
-up to somebody with room, a follower asks again a little later, and who stands waits.
+Any message may be lost, so to drop an event whose first write finds no room is always safe, if
+nothing but questions went out before it; the shell refuses whoever asked. What remains is not to go
+on as if nothing were wrong: a leader gives up to somebody with room, a follower asks again a little
+later, and who stands waits.
 """
 
 from dataclasses import replace
 
 from controller.raft import resign
-from controller.raft.effects import Effects
+from controller.raft.effects import Effect, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.state import Follower, Leader, RaftState
 
@@ -19,6 +20,15 @@ NO_ROOM_RETRY_MS = (250, 500)
 """Until a follower that found no room fetches again."""
 
 Step = tuple[RaftState, Effects]
+
+
+def may_not_have_happened(effects: Effects, failed: Effect) -> bool:
+    """Can the event of these effects be dropped, if `failed` found no room?
+
+    Nothing was done before it but to ask: a question may be lost, and so may its answers.
+    """
+    done = effects[: effects.index(failed)]
+    return all(isinstance(each, SendRequest) for each in done)
 
 
 def on_found(state: RaftState, moment: Moment) -> Step:

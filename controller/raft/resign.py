@@ -109,7 +109,8 @@ def _succeed(
     known = NO_NODE if isinstance(role, Unattached) else role.leader
     if known not in (leader, NO_NODE):
         return state, ()
-    if state.may_stand and successors[:1] == (state.config.me,):
+    named = successors[:1] == (state.config.me,)
+    if named and state.may_stand and moment.now_ms >= state.no_room_until_ms:
         return election.stand(state, moment)
     deadline_ms = moment.now_ms + _turn_ms(state, successors)
     if known == NO_NODE:

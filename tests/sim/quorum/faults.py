@@ -29,6 +29,10 @@ class Faults:
     """Of each effect, to be the last that this incarnation begins."""
     crash_after_vote: float = 0.0
     """Of a granted vote, to be the last word of this incarnation."""
+    crash_after_asking: float = 0.0
+    """Of a request for a vote, to be the last word of this incarnation: before its own is saved."""
+    old_answers: bool = False
+    """Answers to requests for votes reach whoever has the asker's disk by then."""
     crash_after_append: float = 0.0
     """Of an append as leader, to be the last deed of this incarnation."""
     crash_after_commit: float = 0.0
@@ -117,6 +121,26 @@ def votes(rng: random.Random) -> Faults:
         proposal_every_ms=150.0,
         election_timeout_ms=150,
         fetch_timeout_ms=300,
+    )
+
+
+def candidates(rng: random.Random) -> Faults:
+    """Candidates that die while they ask, lose what they had not synced, and stand again."""
+    return Faults(
+        voters=rng.choice((3, 3, 5)),
+        delay_ms=(0.1, 4.0),
+        slow_delay_chance=0.2,
+        slow_delay_ms=400.0,
+        fsync_ms=(1.0, 60.0),
+        crash_after_asking=0.3,
+        old_answers=True,
+        downtime_ms=(0.5, 10.0),
+        misfortune_every_ms=300.0,
+        proposal_every_ms=60.0,
+        proposal_records=1,
+        election_timeout_ms=150,
+        fetch_timeout_ms=300,
+        cut=False,
     )
 
 
@@ -282,6 +306,7 @@ def strangers(rng: random.Random) -> Faults:
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
+    "candidates": candidates,
     "leaders": leaders,
     "disks": disks,
     "network": network,
@@ -297,6 +322,7 @@ ROTATION = (
     "laggards",
     "late",
     "votes",
+    "candidates",
     "leaders",
     "swarm",
     "disks",

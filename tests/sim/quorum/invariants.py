@@ -4,7 +4,8 @@
      2  a leader has all that was committed            5  what is committed stays, at its offset
      3  a committed record is durable at a majority    6  (offset, epoch) names one record for ever,
      7  a vote is on disk before it is given, and         and one epoch before it: logs match
-        one vote an epoch, over any crash              8  a follower acknowledges what is durable
+        one vote an epoch, over any crash; who         8  a follower acknowledges what is durable
+        leads has such votes of a majority
      9  committed records are never truncated         10  epochs and high watermarks never fall
     11  a claim comes when all that was committed is known, and the epoch's first batch with it
     12  a log begins at 0 or at the end of a snapshot that is held; none above a high watermark
@@ -16,7 +17,7 @@ What clients may see is in clients.py.
 from typing import TYPE_CHECKING
 
 from controller.raft.messages import FetchRequest, Request, VoteRequest
-from controller.raft.state import Leader, RaftState
+from controller.raft.state import Leader, RaftState, SavedState
 from controller.raft.voters import VoterSet, share_majority, voters_at
 from klamm.ids import NodeId, OffsetAndEpoch
 from tests.sim.quorum.disk import Batch
@@ -40,6 +41,9 @@ class Invariants:
         self.installs = 0
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
+        """(disk, epoch) → for whom."""
+        self.looked_at: set[tuple[int, int, OffsetAndEpoch]] = set()
+        """(disk, epoch, the log that the vote was given to)."""
         self.records: dict[tuple[int, int], tuple[int, str]] = {}
         self.applied: dict[int, int] = {}
         self.elections = 0
@@ -56,6 +60,23 @@ class Invariants:
             assert other == node.id, f"{other} and {node.id} lead epoch {state.epoch}"
             if isinstance(before.role, Leader) and before.epoch == state.epoch:
                 assert state.log.end_offset >= before.log.end_offset, "a leader's log shrank"
+
+    def counted(self, node: "Node", epoch: int, granting: tuple[NodeId, ...]) -> None:
+        """7. A majority of votes, each on a disk before now, and given to the log as it is."""
+        assert node.state is not None
+        if not node.world.look_at_votes:
+            return
+        log_end = node.disk.chain().end
+        assert len(granting) >= node.state.voters.majority, f"node {node.id} leads by {granting}"
+        for each in granting:
+            voter = node.world.nodes[each]
+            disk = voter.config.directory_id.int
+            if not voter.is_new_disk:
+                given = self.votes.get((disk, epoch))
+                assert given == node.id, f"node {node.id} counts {each}'s vote, which is {given}"
+                assert each == node.id or (disk, epoch, log_end) in self.looked_at, (
+                    f"node {node.id} counts {each}'s vote, which was given to another log"
+                )
 
     def elected(self, node: "Node", epoch: int) -> None:
         """2. Leader completeness: before it appends, its log has all that was committed before.
@@ -201,6 +222,11 @@ class Invariants:
     def crashed(self, node: "Node") -> None:
         self.applied.pop(node.id, None)
 
+    def saved(self, node: "Node", saved: SavedState) -> None:
+        """7. What is on the disk is a vote, whether anybody hears of it or not."""
+        if saved.voted_for is not None:
+            self._one_vote(node, saved.epoch, saved.voted_for.node_id)
+
     def voted(self, node: "Node", candidate: int, request: Request) -> None:
         """7. On the way out of a granted vote."""
         assert isinstance(request, VoteRequest)
@@ -208,6 +234,7 @@ class Invariants:
             return
         epoch = request.epoch
         self._one_vote(node, epoch, candidate)
+        self.looked_at.add((node.config.directory_id.int, epoch, request.log_end))
         if not node.world.look_at_votes:
             return
         saved = node.disk.saved
@@ -224,8 +251,6 @@ class Invariants:
 
     def requesting(self, node: "Node", request: Request) -> None:
         match request:
-            case VoteRequest(pre_vote=False, epoch=epoch):
-                self._one_vote(node, epoch, node.id)
             case FetchRequest(log_end=log_end):
                 assert log_end.offset <= node.disk.durable_end, (
                     f"node {node.id} acknowledges {log_end.offset}, "

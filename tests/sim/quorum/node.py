@@ -40,7 +40,14 @@ from controller.raft.events import (
     StreamLost,
     TimePassed,
 )
-from controller.raft.messages import FetchRequest, FetchResponse, Request, Response, VoteResponse
+from controller.raft.messages import (
+    FetchRequest,
+    FetchResponse,
+    Request,
+    Response,
+    VoteRequest,
+    VoteResponse,
+)
 from controller.raft.state import Leader, RaftConfig, RaftState, SavedState, restore
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
@@ -289,6 +296,7 @@ class Node:
                 assert isinstance(records, tuple)
                 batches = [Batch(base_offset=base_offset, epoch=epoch, payload=records)]
             case AppendControl(base_offset=base_offset, epoch=epoch, leader=leader, voters=voters):
+                self.world.invariants.counted(self, epoch, effect.granting_voters)
                 payload = (f"leader {leader}",) + (() if voters is None else ("voters",))
                 batches = [
                     Batch(base_offset=base_offset, epoch=epoch, payload=payload, voters=voters)
@@ -343,10 +351,11 @@ class Node:
         world.invariants.requesting(self, request)
         world.troubles.after_request(self, to, request)
         fetch = isinstance(request, FetchRequest)
+        outlives = world.faults.old_answers and isinstance(request, VoteRequest)
 
         def answered(response: Response) -> None:
             def deliver() -> None:
-                if self.incarnation == incarnation:
+                if self.incarnation == incarnation or outlives:
                     self.happen(ResponseReceived(NodeId(to), request, response))
 
             if fetch:

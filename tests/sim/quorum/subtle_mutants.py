@@ -6,8 +6,9 @@ Of replication, of reads and of elections; the plain ones are in mutants.py.
 from dataclasses import replace
 from typing import Any
 
-from controller.raft import follow, leadership, reads, replication, state, step, vote
+from controller.raft import election, follow, leadership, reads, replication, state, step, vote
 from controller.raft.effects import Claim, SaveQuorumState, SendRequest
+from controller.raft.epoch import save
 from controller.raft.messages import FetchRequest
 from controller.raft.state import NEVER_MS, Leader
 from klamm.ids import NO_NODE
@@ -119,7 +120,25 @@ def _an_id_is_a_voter() -> list[Patch]:
     return [(state.RaftState, "admits", admits)]
 
 
+def _own_vote_counts_unsaved() -> list[Patch]:
+    """A candidate saves its own vote when it has won, and not while it asks."""
+    honest_stand, honest_lead = election._become_candidate, leadership.become_leader
+
+    def stand(now: Any, moment: Any) -> Any:
+        after, effects = honest_stand(now, moment)
+        return after, tuple(each for each in effects if not isinstance(each, SaveQuorumState))
+
+    def lead(now: Any, granted: Any, moment: Any) -> Any:
+        after, effects = honest_lead(now, granted, moment)
+        return after, (*effects, save(now))
+
+    return [(election, "_become_candidate", stand), (leadership, "become_leader", lead)]
+
+
 MUTANTS = (
+    Mutant(
+        "own vote counts unsaved", "who wins can save it then", _own_vote_counts_unsaved, "votes"
+    ),
     Mutant("an id is a voter", "with whatever disk", _an_id_is_a_voter, "strangers"),
     Mutant(
         "reads before the first commit",

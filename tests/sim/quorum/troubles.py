@@ -14,11 +14,12 @@ from controller.raft.effects import (
     Effect,
     InstallSnapshot,
     LoadSnapshot,
+    SendRequest,
     SendResponse,
     TrimLog,
     VerifySnapshot,
 )
-from controller.raft.messages import Request, VoteResponse
+from controller.raft.messages import Request, VoteRequest, VoteResponse
 from klamm.ids import NodeId
 from tests.sim.quorum.faults import CALM
 
@@ -123,6 +124,8 @@ class Troubles:
         match effect:
             case SendResponse(response=VoteResponse(vote_granted=True)):
                 chance += self.faults.crash_after_vote
+            case SendRequest(request=VoteRequest(pre_vote=False)):
+                chance += self.faults.crash_after_asking
             case AppendRecords() | AppendControl() if node.leads:
                 chance += self.faults.crash_after_append
             case Commit() if node.leads:

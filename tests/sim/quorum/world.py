@@ -99,6 +99,7 @@ class World:
 
     def save(self, node: Node, saved: SavedState) -> None:
         node.disk.saved = saved
+        self.invariants.saved(node, saved)
 
     def flush(self, node: Node, end_offset: int) -> None:
         node.disk.flush(end_offset)

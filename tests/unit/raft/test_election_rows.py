@@ -134,7 +134,7 @@ def test_row_16_a_single_voter_that_led_leads_the_next_epoch() -> None:
 
 @pytest.mark.parametrize("leader_id", [ME, NO_NODE])
 def test_rows_17_18_19_who_led_or_may_have_led_is_resigned(leader_id: NodeId) -> None:
-    """It appends nothing, and stands in the next epoch, which it saves first.
+    """It appends nothing, and stands in the next epoch, which it saves before anything counts.
 
     Row 19 differs: Kafka goes on as a candidate of the epoch in which it had voted for itself.
     That epoch it may have won before it crashed, so here nobody leads an epoch in two lives.
@@ -151,7 +151,7 @@ def test_rows_17_18_19_who_led_or_may_have_led_is_resigned(leader_id: NodeId) ->
     ] * 2
     state, effects = voted(state, 3, granted=True, pre_vote=True)
     assert isinstance(state.role, Candidate)
-    assert effects[0] == SaveQuorumState(epoch=NEXT, voted_for=key(1), leader=NO_NODE)
+    assert effects[-1] == SaveQuorumState(epoch=NEXT, voted_for=key(1), leader=NO_NODE)
 
 
 @pytest.mark.parametrize("log", [EpochChain(), LOG], ids=["empty", "not empty"])

@@ -2,13 +2,13 @@
 
 import pytest
 
-from controller.raft.effects import Renounce, SaveQuorumState, SendRequest
-from controller.raft.events import Moment, NoRoomFound, TimePassed
+from controller.raft.effects import Renounce, SaveQuorumState, SendRequest, SendResponse
+from controller.raft.events import Moment, NoRoomFound, RequestReceived, TimePassed
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
-from controller.raft.no_room import NO_ROOM_MS
+from controller.raft.no_room import NO_ROOM_MS, may_not_have_happened
 from controller.raft.state import Follower, Resigned
 from controller.raft.step import step
-from tests.unit.raft.voter import EPOCH, FOLLOWER, NOW, ROLES, leader, voter
+from tests.unit.raft.voter import EPOCH, FOLLOWER, ME, NOW, ROLES, THREE, key, leader, voter
 
 
 def test_a_leader_gives_up() -> None:
@@ -30,6 +30,20 @@ def test_a_follower_asks_again_later_and_stays_one() -> None:
     _, (asked,) = step(state, TimePassed(), Moment(now_ms=role.retry_ms, draw=0.5))
     assert isinstance(asked, SendRequest)
     assert isinstance(asked.request, FetchRequest)
+
+
+def test_a_successor_without_room_asks_for_votes_once() -> None:
+    """To ask again with each goodbye would hold back everybody who votes for it."""
+    follower = voter(FOLLOWER)
+    goodbye = RequestReceived(7, key(2), EndQuorumEpochRequest(epoch=EPOCH, successors=(ME, THREE)))
+    _, effects = step(follower, goodbye, NOW)
+    *asked, save, answer = effects
+    assert isinstance(save, SaveQuorumState)
+    assert all(may_not_have_happened(effects, each) for each in (*asked, save))
+    assert not may_not_have_happened(effects, answer), "a vote is on the disk"
+    state, _ = step(follower, NoRoomFound(), NOW)
+    state, effects = step(state, goodbye, NOW)
+    assert [type(each) for each in effects] == [SendResponse]
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))

@@ -23,7 +23,7 @@ from controller.raft.state import (
     restore,
 )
 from controller.raft.step import Step, step
-from klamm.ids import NO_NODE, Epoch, NodeId, OffsetAndEpoch
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
 from tests.unit.raft.voter import (
     EPOCH,
@@ -144,14 +144,24 @@ def test_the_lower_id_yields_and_the_higher_one_asks_again() -> None:
     assert not state.role.refused
 
 
-def test_a_majority_of_pre_votes_makes_a_candidate_that_is_saved_first() -> None:
+def test_a_majority_of_pre_votes_makes_a_candidate() -> None:
+    """It asks while its own vote is being saved, and counts that one in a later step."""
     state, effects = answered(prospective(), 2, granted=True, pre_vote=True)
     assert isinstance(state.role, Candidate)
     assert state.epoch == EPOCH + 1
-    save, *votes = effects
+    *votes, save = effects
     assert isinstance(save, SaveQuorumState)
     assert save.voted_for == key(1)
     assert all(isinstance(each, SendRequest) for each in votes)
+
+
+@pytest.mark.parametrize("offset", [4, 99])
+def test_a_vote_for_another_log_than_ours_is_not_counted(offset: int) -> None:
+    """A full disk undid the campaign that asked; what we had then has been cut, or has grown."""
+    state, _ = answered(prospective(), 2, granted=True, pre_vote=True)
+    asked = VoteRequest(epoch=state.epoch, log_end=OffsetAndEpoch(EPOCH, Offset(offset)))
+    granted = VoteResponse(epoch=state.epoch, leader=NO_NODE, vote_granted=True)
+    assert step(state, ResponseReceived(TWO, asked, granted), NOW) == (state, ())
 
 
 def test_a_pre_vote_that_cannot_be_won_ends_at_once() -> None:
