@@ -11,7 +11,7 @@ does not wait for a handshake.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import grpc
 import grpc.aio
@@ -65,7 +65,16 @@ Post = Callable[[Event], None]
 Connect = Callable[[str], grpc.aio.Channel]
 Introduce = Callable[[NodeId, Endpoint], None]
 SnapshotCall = grpc.aio.StreamStreamCall[pb.FetchSnapshotRequest, pb.FetchSnapshotResponse]
-FetchCall = grpc.aio.StreamStreamCall[pb.FetchRequest, pb.FetchResponse]
+
+
+class FetchCall(Protocol):
+    """What is used of klamm/rpc's ClientCall."""
+
+    on_message: Callable[[pb.FetchResponse], None] | None
+
+    def send(self, message: pb.FetchRequest, /) -> None: ...
+    def cancel(self) -> bool: ...
+    def add_done_callback(self, callback: Callable[[object], None], /) -> None: ...
 
 
 class GrpcPeers:
@@ -168,7 +177,7 @@ class GrpcPeers:
             case FetchRequest() as request:
                 assert isinstance(wire, pb.FetchRequest)
                 timeout_ms = request.max_wait_ms + self._timeout_ms
-                peer.fetch(request, wire, timeout_ms / 1_000, self._spawn)
+                peer.fetch(request, wire, timeout_ms / 1_000)
             case FetchSnapshotRequest() as request:
                 assert isinstance(wire, pb.FetchSnapshotRequest)
                 self._spawn(peer.fetch_snapshot(request, wire, self._timeout_ms / 1_000))
@@ -287,23 +296,15 @@ class _Peer:
                 return await self.stub.EndQuorumEpoch(wire, timeout=timeout_s)
         raise AssertionError(f"{request} is no unary call")
 
-    def fetch(
-        self,
-        request: FetchRequest,
-        wire: pb.FetchRequest,
-        timeout_s: float,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
-    ) -> None:
+    def fetch(self, request: FetchRequest, wire: pb.FetchRequest, timeout_s: float) -> None:
         """Send it on the stream. A stream that is still busy with another is given up for it."""
         stream = self._stream
         if stream is None or stream.over or stream.busy:
             if stream is not None:
                 stream.abandon()
-            stream = self._stream = _FetchStream(
-                self.node_id, self.stub.Fetch(), self._post, self._introduce
-            )
-        stream.busy = True
-        spawn(stream.exchange(request, wire, timeout_s))
+            call = cast("FetchCall", self.stub.Fetch())
+            stream = self._stream = _FetchStream(self.node_id, call, self._post, self._introduce)
+        stream.send(request, wire, timeout_s)
 
     async def fetch_snapshot(
         self, request: FetchSnapshotRequest, wire: pb.FetchSnapshotRequest, timeout_s: float
@@ -373,44 +374,50 @@ class _FetchStream:
 
     def __init__(self, peer: NodeId, call: FetchCall, post: Post, introduce: Introduce) -> None:
         self._introduce = introduce
-        self.busy = False
         self.over = False
         self._peer = peer
         self._call = call
         self._post = post
+        self._asked: FetchRequest | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        call.on_message = self._on_answer
         call.add_done_callback(self._on_done)
 
-    async def exchange(
-        self, request: FetchRequest, wire: pb.FetchRequest, timeout_s: float
-    ) -> None:
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._call.write(wire)
-                answer = await self._call.read()
-            if not isinstance(answer, pb.FetchResponse):
-                self._end()
-                return
-            response = response_from_wire(answer)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-            self._end()
+    @property
+    def busy(self) -> bool:
+        """A fetch is on its way."""
+        return self._asked is not None
+
+    def send(self, request: FetchRequest, wire: pb.FetchRequest, timeout_s: float) -> None:
+        assert not self.busy, "one fetch at a time"
+        self._asked = request
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._end)
+        self._call.send(wire)
+
+    def _on_answer(self, answer: pb.FetchResponse) -> None:
+        request, self._asked = self._asked, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.over or request is None:
+            self._end()  # An answer to nothing.
             return
+        try:
+            response = response_from_wire(answer)
         except ValueError as error:
             _log.warning("a leader's answer makes no sense", peer=self._peer, error=error)
             self._end()
             return
-        self.busy = False
         if answer.HasField("leader_endpoint"):
             at = answer.leader_endpoint
             self._introduce(
                 NodeId(answer.leader_id), Endpoint(name=at.name, host=at.host, port=at.port)
             )
-        if not self.over:
-            self._post(ResponseReceived(self._peer, request, response))
+        self._post(ResponseReceived(self._peer, request, response))
 
     def abandon(self) -> None:
         """Close it, and say nothing: who closes it knows."""
         self.over = True
-        self._call.cancel()
+        self._give_up()
 
     def _on_done(self, _: object) -> None:
         self._end()
@@ -419,5 +426,10 @@ class _FetchStream:
         if self.over:
             return
         self.over = True
-        self._call.cancel()
+        self._give_up()
         self._post(StreamLost(self._peer))
+
+    def _give_up(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._call.cancel()

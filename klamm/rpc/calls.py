@@ -160,6 +160,9 @@ class ClientCall:
         self._details = ""
         self._trailing: Metadata = ()
         self._callbacks: list[Callable[[Any], None]] = []
+        self.on_message: Callable[[Any], None] | None = None
+        """Given each message in the moment it comes; nobody calls `read` then. A hop of the loop
+        and a task less, where a commit waits for it."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_s: float | None = None
         if timeout_s is not None:
@@ -212,6 +215,8 @@ class ClientCall:
         self._held_bytes += sum(map(len, messages))
         self._kept_back += len(data)
         self._give_back()
+        if self.on_message is not None:
+            self._push(self.on_message)
         if ended:
             self.end(grpc.StatusCode.INTERNAL, "an answer without its status")
         elif messages:
@@ -379,6 +384,14 @@ class ClientCall:
             self._give_back()
             self._link.flush()
         return self._parsed(data)
+
+    def _push(self, on_message: Callable[[Any], None]) -> None:
+        while self._inbox and self._code is None:
+            try:
+                message = self._take()
+            except grpc.aio.AioRpcError:
+                return  # It is no message; the call is over, and its callbacks tell.
+            on_message(message)
 
     def _parsed(self, data: bytes) -> Any:
         if self._parse is None:

@@ -141,8 +141,32 @@ class StreamCall(Conversation):
         self._done = False
         self._server_end: _ServerEnd | None = None
         self._out = Pipe(self, self.client, self.server, self._arrived)
-        self._back = Pipe(self, self.server, self.client, self._inbox.put)
+        self._on_message: Callable[[Any], None] | None = None
+        self._context = contextvars.copy_context()
+        self._back = Pipe(self, self.server, self.client, self._came)
         self._out.send(None)
+
+    def send(self, message: Any) -> None:
+        if not self._done:
+            self._out.send(self._coding["request_serializer"](message))
+
+    @property
+    def on_message(self) -> Callable[[Any], None] | None:
+        return self._on_message
+
+    @on_message.setter
+    def on_message(self, on_message: Callable[[Any], None]) -> None:
+        self._on_message = on_message
+        self._context = contextvars.copy_context()  # Its incarnation's: what it begins dies too.
+
+    def _came(self, data: bytes | None) -> None:
+        if self._on_message is None:
+            self._inbox.put(data)
+        elif data is None:
+            self._finish(rpc_error(grpc.StatusCode.UNAVAILABLE, "the server ended the call"))
+        elif not self._done:
+            message = self._coding["response_deserializer"](data)
+            self._context.run(self._on_message, message)
 
     def add_done_callback(self, callback: Callable[[object], None]) -> None:
         self._callbacks.append((callback, contextvars.copy_context()))
