@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from controller.active import ActiveController
+from controller.beginning import see_to_new_disk
 from controller.members import Members
 from controller.quorum.node import SERVICE as QUORUM
 from controller.quorum.node import QuorumNode
@@ -30,8 +31,7 @@ from controller.verification import Verification
 from klamm import node
 from klamm.clock import SystemClock
 from klamm.config.controller import ControllerConfig
-from klamm.directory import DataDirectory, is_formatted
-from klamm.errors import StartError
+from klamm.directory import DataDirectory
 from klamm.log.files import SystemFiles
 from klamm.rpc.server import GrpcServer
 from klamm.telemetry import metrics
@@ -54,7 +54,7 @@ async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
         StartError: It cannot start.
     """
     path = Path(config.metadata_log_dir)
-    _refuse_to_begin_alone(config, path)
+    see_to_new_disk(config, path, SystemFiles())
     directory = DataDirectory.open(path, config.cluster_id, config.node_id, uuid4())
     try:
         controller = Controller(config, directory)
@@ -66,23 +66,6 @@ async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
             await controller.close()
     finally:
         directory.close()
-
-
-def _refuse_to_begin_alone(config: ControllerConfig, path: Path) -> None:
-    """Only who asks for a new cluster gets one.
-
-    The founder of a quorum that has grown is still configured as its only voter. Were its disk
-    gone, it would lead a cluster by itself, under the same id: what it acknowledged would be lost,
-    and its first epoch would be written twice.
-    """
-    alone = [each.voter_id for each in config.controller_quorum_voters] == [config.node_id]
-    if alone and not is_formatted(path) and not config.settings.flag("klamm.quorum.begin.alone"):
-        raise StartError(
-            f"{path} is empty, and node {config.node_id} is configured as the only voter: it "
-            "would be a new cluster by itself. If one is wanted, `klamm format` makes its "
-            "directory, or set klamm.quorum.begin.alone=true for its first start. If the disk of a "
-            "node of an old one is gone, `klamm join --replace` brings it back in a new directory."
-        )
 
 
 class Controller:

@@ -33,7 +33,9 @@ LOCK = ".lock"
 _VERSION = "1"
 _NODE_ID_DIGITS_MAX = 10
 _KEYS = ("version", "cluster.id", "node.id", "directory.id")
-_NOT_OURS = frozenset({LOCK, META_PROPERTIES + TMP_SUFFIX, "lost+found"})
+DOUBT = "quorum-bounds"
+"""A controller with a new disk writes it first of all: see controller/beginning.py."""
+_NOT_OURS = frozenset({LOCK, META_PROPERTIES + TMP_SUFFIX, DOUBT, DOUBT + TMP_SUFFIX, "lost+found"})
 """What may stand in a directory that counts as empty."""
 
 
@@ -111,6 +113,11 @@ class DataDirectory:
 def is_formatted(path: Path) -> bool:
     """Has it ever been anybody's?"""
     return (path / META_PROPERTIES).exists()
+
+
+def is_new(files: Files, path: Path) -> bool:
+    """Not there, or nobody's, and nothing in it that was somebody's. May raise OSError."""
+    return not files.exists(path) or not {*files.list(path)} - _NOT_OURS
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Journal:
         )
         if state.recovering is not None:
             _log.error(
-                "this voter's log has lost what it had acknowledged: no vote until it is whole",
+                "this voter's log is not known to be whole: no vote until it is whole",
                 reason=state.recovering.reason,
             )
         self._show(state)

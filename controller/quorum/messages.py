@@ -164,6 +164,7 @@ def response_to_wire(response: Response) -> WireResponse:
                 leader_id=response.leader,
                 vote_granted=response.vote_granted,
                 directory_id=b"" if disk is None else disk.bytes,
+                log_is_empty=response.log_is_empty,
             )
         case BeginQuorumEpochResponse():
             return pb.BeginQuorumEpochResponse(
@@ -204,6 +205,7 @@ def response_from_wire(wire: WireResponse) -> Response:
                 leader=leader,
                 vote_granted=wire.vote_granted and refusal is Refusal.NONE,
                 directory_id=_directory(wire.directory_id),
+                log_is_empty=wire.log_is_empty,
             )
         case pb.BeginQuorumEpochResponse():
             return BeginQuorumEpochResponse(refusal=refusal, epoch=epoch, leader=leader)

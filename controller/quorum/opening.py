@@ -24,7 +24,7 @@ from controller.quorum.known_voters import HasPeers, latest_voters
 from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
 from controller.raft.state import SavedState
 from klamm.errors import CorruptLogError, StartError, StorageError
-from klamm.ids import Epoch, Offset
+from klamm.ids import LOG_START, Epoch, Offset
 from klamm.log.checkpoint import CorruptCheckpointError, read_whole, write_atomically
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Files
@@ -34,6 +34,12 @@ from klamm.log.snapshot import SnapshotFiles
 
 RESTORING = "restoring"
 """Beside meta.properties while a restore goes on: nobody starts on half a state."""
+
+NEW_DISK = (
+    "the disk is new, and may have taken the place of one that was wiped: it has no say until a "
+    "leader has filled it, or all other voters have answered that their logs are empty too"
+)
+NO_VOTE_YET = Epoch(0)
 
 METADATA_LOG = "__cluster_metadata-0"
 
@@ -70,6 +76,16 @@ def refuse_half_restored(files: Files, metadata_log_dir: Path) -> None:
             f"{metadata_log_dir / RESTORING} is there: a restore into this directory did not "
             "finish. Run it again."
         )
+
+
+def doubt_new_disk(files: Files, metadata_log_dir: Path) -> None:
+    """Before the directory becomes anybody's: a crash must not make it look like an old one.
+
+    Raises:
+        OSError: As the disk says.
+    """
+    files.make_directory(metadata_log_dir)
+    write_atomically(files, metadata_log_dir / QUORUM_BOUNDS, Bounds(distrust=NEW_DISK).encode())
 
 
 def open_disk(
@@ -191,8 +207,9 @@ class _Opening:
         bounds = self._file.bounds
         try:
             data = read_whole(self._files, path)
-            if data is None and self._known is None and chain.end_offset == 0:
-                return SavedState()  # Nobody has ever started here.
+            never_voted = self._known is None or self._known.epoch_ceiling == NO_VOTE_YET
+            if data is None and never_voted and chain.end_offset == LOG_START:
+                return SavedState()
             if data is None:
                 raise ValueError("it is not there, and once was")
             saved = parse_state(data)

@@ -30,7 +30,7 @@ meanwhile.)
 from dataclasses import replace
 from typing import TypeVar
 
-from controller.raft import follow, leadership
+from controller.raft import follow, leadership, trust
 from controller.raft.effects import Effects, SendRequest
 from controller.raft.epoch import save
 from controller.raft.events import Moment
@@ -79,7 +79,7 @@ def on_vote_response(
     state: RaftState, sender: NodeId, request: VoteRequest, response: VoteResponse, moment: Moment
 ) -> Step:
     disk = ReplicaKey(node_id=sender, directory_id=response.directory_id)
-    state = state.acquainted(disk)
+    state = trust.answered(state.acquainted(disk), disk, response, moment)
     # The vote of another disk than the voter's is nobody's vote.
     granted = response.vote_granted and state.admits(disk)
     return _count(state, sender, request, moment, granted=granted)
@@ -183,4 +183,5 @@ def _look_around(state: RaftState, moment: Moment) -> Step:
         max_bytes=state.config.fetch_bytes_max,
         max_wait_ms=0,
     )
-    return state, (SendRequest(known[int(moment.draw * len(known))], request),)
+    asked = SendRequest(known[int(moment.draw * len(known))], request)
+    return state, (asked, *trust.ask_all(state))

@@ -50,6 +50,8 @@ class VoteResponse:
     vote_granted: bool = False
     directory_id: DirectoryId | None = None
     """The responder's disk."""
+    log_is_empty: bool = False
+    """The responder's log holds nothing at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

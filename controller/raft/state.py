@@ -215,6 +215,8 @@ class Recovering:
     """Whose leader has named the target; NO_EPOCH if none has."""
     target: Offset = END_UNKNOWN
     """Everything below must be here, durably."""
+    empty: frozenset[NodeId] = frozenset()
+    """Who has said since that its log holds nothing. For membership only, never iterated."""
 
 
 Role = Unattached | Follower | Prospective | Candidate | Leader | Resigned

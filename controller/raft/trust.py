@@ -25,14 +25,32 @@ That the leader's own epoch has been committed is asked for on top: it shows tha
 follows that leader. Vote and epoch were never lost; where they are, see the store, which goes on in
 an epoch that this voter has never voted in.
 
+A voter whose log holds nothing may also have a new disk, in the place of one that was wiped: with
+configured voters nothing tells the two apart, and two such disks, or one and a voter that is far
+behind, could elect each other and begin a second history (KAFKA-14077). So it has no say either,
+until a leader has made it whole, or all others have answered that their logs hold nothing too:
+
+    no leader heard ──▶ asks all others ── every log is empty ──▶ the first start: as any other
+
+That is as safe. A record that was committed with this voter's help stands in the log of the leader
+that sent it, or in that of a later leader which replaced it: one of the others would have said so,
+unless it lost its disk as well. A vote that was given before the loss counts for nobody: with the
+question each of the others has met the new disk, and a vote of the old one is of a stranger.
+
 A majority that has lost records must wait for an administrator: it cannot know what was committed.
 """
 
 from dataclasses import replace
 
-from controller.raft.messages import FetchResponse
-from controller.raft.state import END_UNKNOWN, Follower, RaftState, Recovering
-from klamm.ids import Epoch, Offset
+from controller.raft.effects import Effects, SendRequest
+from controller.raft.events import Moment
+from controller.raft.messages import FetchResponse, VoteRequest, VoteResponse
+from controller.raft.state import END_UNKNOWN, Follower, RaftState, Recovering, Unattached
+from controller.raft.voters import ReplicaKey
+from klamm.ids import LOG_START, Epoch, Offset
+
+SOON_MS = (10, 30)
+"""Who starts for the first time waits for the others to find that out too."""
 
 
 def heard(state: RaftState, response: FetchResponse) -> RaftState:
@@ -71,6 +89,49 @@ def settle(state: RaftState) -> RaftState:
         and _has_committed(state, state.epoch)
     )
     return replace(state, recovering=None) if whole else state
+
+
+def ask_all(state: RaftState) -> Effects:
+    """Whether they have anything. A pre-vote, for it is answered by anybody and changes nothing."""
+    if not _has_nothing(state):
+        return ()
+    request = VoteRequest(epoch=state.epoch, log_end=state.log.end, pre_vote=True)
+    return tuple(SendRequest(voter, request) for voter in state.others)
+
+
+def hurry(state: RaftState, sender: ReplicaKey, request: VoteRequest, moment: Moment) -> RaftState:
+    """Somebody with an empty log has come: what it says we want to hear now."""
+    role = state.role
+    if not _has_nothing(state) or not isinstance(role, Unattached):
+        return state
+    assert state.recovering is not None
+    if request.log_end.offset > LOG_START or sender.node_id in state.recovering.empty:
+        return state
+    deadline_ms = min(role.deadline_ms, moment.within(*SOON_MS))
+    return replace(state, role=replace(role, deadline_ms=deadline_ms))
+
+
+def answered(
+    state: RaftState, disk: ReplicaKey, response: VoteResponse, moment: Moment
+) -> RaftState:
+    """Once all others have nothing, nothing is lost: a voter as any other."""
+    if not _has_nothing(state):
+        return state
+    assert state.recovering is not None
+    says_so = response.log_is_empty and state.admits(disk)
+    empty = state.recovering.empty - {disk.node_id}
+    empty |= {disk.node_id} if says_so else frozenset()
+    if not empty.issuperset(state.others):
+        return replace(state, recovering=replace(state.recovering, empty=empty))
+    role = state.role
+    if isinstance(role, Unattached):
+        role = replace(role, deadline_ms=moment.within(*SOON_MS))
+    return replace(state, recovering=None, role=role)
+
+
+def _has_nothing(state: RaftState) -> bool:
+    doubted = state.recovering is not None and state.is_voter
+    return doubted and state.log.end_offset == LOG_START
 
 
 def _has_committed(state: RaftState, epoch: Epoch) -> bool:

@@ -10,6 +10,7 @@ pre-vote   as often as asked, to a log as good as ours, unless we hear a leader,
 
 from dataclasses import replace
 
+from controller.raft import trust
 from controller.raft.effects import Effects, SendRequest, SendResponse
 from controller.raft.epoch import disturbs, save
 from controller.raft.events import Moment
@@ -24,7 +25,7 @@ from controller.raft.state import (
     Unattached,
 )
 from controller.raft.voters import ReplicaKey
-from klamm.ids import NO_NODE
+from klamm.ids import LOG_START, NO_NODE
 
 YIELD_MS = (20, 50)
 """Who has granted a pre-vote lets the other stand first, once."""
@@ -69,6 +70,7 @@ def _may_grant(state: RaftState, candidate: ReplicaKey, request: VoteRequest) ->
 def _on_pre_vote(
     state: RaftState, call: int, sender: ReplicaKey, request: VoteRequest, moment: Moment
 ) -> Step:
+    state = trust.hurry(state, sender, request, moment)
     role = state.role
     granted = _would_grant(state, sender, request)
     answer = SendResponse(call, _answer(state, granted=granted))
@@ -105,4 +107,5 @@ def _answer(
         leader=state.leader,
         vote_granted=granted,
         directory_id=state.config.directory_id,
+        log_is_empty=state.log.end_offset == LOG_START,
     )

@@ -195,6 +195,7 @@ class VoteResponse(_message.Message):
     LEADER_ID_FIELD_NUMBER: _builtins.int
     VOTE_GRANTED_FIELD_NUMBER: _builtins.int
     DIRECTORY_ID_FIELD_NUMBER: _builtins.int
+    LOG_IS_EMPTY_FIELD_NUMBER: _builtins.int
     error: Global___QuorumError.ValueType
     """Set if the request was refused unread."""
     epoch: _builtins.int
@@ -205,6 +206,10 @@ class VoteResponse(_message.Message):
     """Whether the vote is given."""
     directory_id: _builtins.bytes
     """The responder's formatted disk; 16 bytes. A vote of another disk than the voter's is none."""
+    log_is_empty: _builtins.bool
+    """Whether the responder's log holds nothing at all. Once all other voters have said so, a voter
+    with a new disk knows that nothing was lost with an older one.
+    """
     def __init__(
         self,
         *,
@@ -213,10 +218,11 @@ class VoteResponse(_message.Message):
         leader_id: _builtins.int = ...,
         vote_granted: _builtins.bool = ...,
         directory_id: _builtins.bytes = ...,
+        log_is_empty: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_id", b"directory_id", "epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "vote_granted", b"vote_granted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory_id", b"directory_id", "epoch", b"epoch", "error", b"error", "leader_id", b"leader_id", "log_is_empty", b"log_is_empty", "vote_granted", b"vote_granted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 """What a voter believes of its disk. Scenarios 28-32, 37, 38, 43, 44; kraft.md 7.2 (10, 11)."""
 
+import asyncio
 import errno
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 
 from controller.quorum.bounds import EPOCH_STRIDE, QUORUM_BOUNDS, Bounds
 from controller.quorum.known_voters import HasPeers, nobody, others_than
-from controller.quorum.opening import METADATA_LOG, Opened, open_disk
+from controller.quorum.opening import METADATA_LOG, NEW_DISK, Opened, doubt_new_disk, open_disk
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
 from controller.raft.state import SavedState
 from controller.raft.voters import ReplicaKey
@@ -281,6 +282,34 @@ def test_a_directory_from_before_there_were_bounds() -> None:
     assert Bounds.decode(files.durable()[BOUNDS]) == Bounds(
         end_offset=Offset(RECORDS), epoch=Epoch(7), epoch_ceiling=CEILING
     )
+
+
+def test_a_new_disk_is_doubted_until_it_is_known_to_be_one() -> None:
+    """Scenario 19: nothing tells it from one that was wiped; see tests/unit/raft/test_first_start.
+
+    It is written down before anything else, so that a crash at any operation leaves it so.
+    """
+    for operation in range(200):
+        files = SimFiles()
+        files.crash_at_operation = operation
+        try:
+            doubt_new_disk(files, ROOT)
+            files.crash_at_operation = files.operations + operation
+            opened(files)
+        except PowerCutError:
+            files.crash(Random(operation))
+            if not files.exists(BOUNDS):
+                assert not files.exists(DIRECTORY), "nothing came before it"
+                continue
+        files.crash_at_operation = None
+        found = opened(files)
+        assert (found.distrust, found.saved) == (NEW_DISK, SavedState())
+        assert not found.damaged
+        if operation == 199:
+            break
+    asyncio.run(found.bounds.trust())
+    found.log.close()
+    assert opened(files).distrust is None
 
 
 def test_nobody_to_fetch_from() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.quorum.opening import doubt_new_disk
 from controller.quorum.port import LogMovedError
 from klamm.errors import (
     ApiError,
@@ -18,8 +19,9 @@ from klamm.errors import (
     UnreachableError,
 )
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset
+from klamm.log.files import SystemFiles
 from klamm.log.records import NewRecord
-from tests.unit.quorum.nodes import Member, Members, members
+from tests.unit.quorum.nodes import DEADLINE_S, Member, Members, members
 
 
 async def test_elects_and_commits_everywhere(tmp_path: Path) -> None:
@@ -301,6 +303,32 @@ async def test_damage_under_a_running_node_ends_it_and_is_never_served(
         await group.write(await group.active(), b"b")
         await victim.machine.until(lambda: victim.machine.values == [b"a", b"b"])
         assert not victim.node.recovering
+
+
+async def test_a_first_start_on_disks_that_are_doubted(tmp_path: Path) -> None:
+    """Scenario 19: all have to be there once; the first Voters record names their disks."""
+    group = Members(tmp_path)
+    for each in group.all:
+        doubt_new_disk(SystemFiles(), each.directory)
+    try:
+        for each in group.all[:2]:
+            await each.start(group.ports)
+            assert "the disk is new" in each.node.recovering
+        await group.all[0].node.wait_leader(0, 1_500)
+        assert group.all[0].node.leader == NO_NODE, "the third may have what these two have lost"
+        await group.all[2].start(group.ports)
+        active = await group.active()
+        await group.write(active, b"x")
+        for each in group.all:
+            await each.machine.until(lambda each=each: each.machine.values == [b"x"])  # type: ignore[misc]
+            async with asyncio.timeout(DEADLINE_S):
+                while each.node.recovering:
+                    await asyncio.sleep(0)
+        disks = [each.directory_id for each in active.node.voters.voters]
+        assert disks == [each.config(group.ports).raft.directory_id for each in group.all]
+    finally:
+        for each in group.all:
+            await each.kill()
 
 
 async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:
