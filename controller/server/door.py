@@ -5,6 +5,7 @@ is decided by controller/plan and answered row by row.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 from klamm.rpc.status import BadRequestError
 from klamm.v1 import admin_pb2 as admin
@@ -79,21 +80,36 @@ def incremental_alter_configs(request: admin.IncrementalAlterConfigsRequest) -> 
     found |= _at_most("resources", len(request.resources), RESOURCES_MAX)
     known = (records_pb2.CONFIG_RESOURCE_TYPE_TOPIC, records_pb2.CONFIG_RESOURCE_TYPE_BROKER)
     for index, resource in enumerate(request.resources[:RESOURCES_MAX]):
-        at = f"resources[{index}]"
+        alterations = resource.alterations
         if resource.resource_type not in known:
-            found[f"{at}.resource_type"] = f"must be TOPIC or BROKER, is {resource.resource_type}"
-        found |= _at_most(f"{at}.alterations", len(resource.alterations), ALTERATIONS_MAX)
-        for row, each in enumerate(resource.alterations[:ALTERATIONS_MAX]):
-            where = f"{at}.alterations[{row}]"
-            if each.operation not in _OPERATIONS:
-                found[f"{where}.operation"] = f"{each.operation} is none"
-            elif each.operation != admin.ALTER_CONFIG_OPERATION_DELETE and not each.HasField(
-                "value"
-            ):
-                found[f"{where}.value"] = "is required but for DELETE"
-            longest = max(len(each.key), len(each.value))
-            found |= _at_most(f"{where}.value", longest, CONFIG_VALUE_CHARACTERS_MAX, "characters")
+            at = f"resources[{index}].resource_type"
+            found[at] = f"must be TOPIC or BROKER, is {resource.resource_type}"
+        if len(alterations) > ALTERATIONS_MAX:
+            at = f"resources[{index}].alterations"
+            found |= _at_most(at, len(alterations), ALTERATIONS_MAX)
+        for row, each in enumerate(islice(alterations, ALTERATIONS_MAX)):
+            # Names are made where something is wrong: this is asked of thousands.
+            for field, what in _alteration(each):
+                found[f"resources[{index}].alterations[{row}].{field}"] = what
     return found
+
+
+def _alteration(each: admin.AlterConfig) -> tuple[tuple[str, str], ...]:
+    operation, value = each.operation, each.value
+    found: tuple[tuple[str, str], ...] = ()
+    if operation not in _OPERATIONS:
+        found += (("operation", f"{operation} is none"),)
+    elif not (value or operation == _DELETE or each.HasField("value")):
+        found += (("value", "is required but for DELETE"),)
+    if len(value) > CONFIG_VALUE_CHARACTERS_MAX or len(each.key) > CONFIG_VALUE_CHARACTERS_MAX:
+        longest = max(len(each.key), len(value))
+        found += tuple(
+            _at_most("value", longest, CONFIG_VALUE_CHARACTERS_MAX, "characters").items()
+        )
+    return found
+
+
+_DELETE = admin.ALTER_CONFIG_OPERATION_DELETE
 
 
 _OPERATIONS = frozenset(

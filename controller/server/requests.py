@@ -17,6 +17,8 @@ from klamm.v1 import controller_pb2 as pb
 
 ANONYMOUS = "User:ANONYMOUS"
 
+_RESOURCE_TYPES: dict[int, ResourceType] = {int(each): each for each in ResourceType}
+
 _OPERATIONS = {
     admin.ALTER_CONFIG_OPERATION_SET: Operation.SET,
     admin.ALTER_CONFIG_OPERATION_DELETE: Operation.DELETE,
@@ -67,17 +69,20 @@ def topic_references(request: admin.DeleteTopicsRequest) -> tuple[str | TopicId,
 
 
 def alter_resources(request: admin.IncrementalAlterConfigsRequest) -> tuple[AlterResource, ...]:
+    kinds, operations = _RESOURCE_TYPES, _OPERATIONS
     return tuple(
         AlterResource(
-            resource_type=ResourceType(resource.resource_type),
-            resource_name=resource.resource_name,
-            alterations=tuple(
-                Alteration(
-                    key=each.key,
-                    operation=_OPERATIONS[each.operation],
-                    value=each.value if each.HasField("value") else None,
-                )
-                for each in resource.alterations
+            kinds[resource.resource_type],
+            resource.resource_name,
+            tuple(
+                [
+                    Alteration(
+                        each.key,
+                        operations[each.operation],
+                        each.value if each.HasField("value") else None,
+                    )
+                    for each in resource.alterations
+                ]
             ),
         )
         for resource in request.resources

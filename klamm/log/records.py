@@ -17,8 +17,8 @@ way of a produced batch: this is some microseconds a record.
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from klamm.errors import DefiniteError
 from klamm.ids import Offset
@@ -29,6 +29,8 @@ _CONTROL_KEY = struct.Struct(">hh")
 _VARINT_BYTES_MAX = 10
 RECORD_BYTES_MIN = 7
 """All its numbers in a byte each, and nothing else."""
+_NULL = 0x01
+"""The length -1, as it is usually written."""
 _INT64_MAX = 2**63 - 1
 _UINT64_MAX = 2**64 - 1
 
@@ -52,9 +54,8 @@ class ControlType(IntEnum):
     VOTERS = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRecord:
-    """A record before it has an offset."""
+class NewRecord(NamedTuple):
+    """A record before it has an offset. A NamedTuple for its price, as `Record`."""
 
     value: bytes | None
     key: bytes | None = None
@@ -63,9 +64,8 @@ class NewRecord:
     """None: the batch's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A record of a log."""
+class Record(NamedTuple):
+    """A record of a log. A NamedTuple, not a dataclass: a batch can have thousands."""
 
     offset: Offset
     timestamp_ms: int
@@ -90,15 +90,17 @@ def control_type(key: bytes | None) -> int:
 def encode_records(records: Sequence[NewRecord], base_timestamp_ms: int) -> bytes:
     """Records end to end, at offset deltas 0, 1, 2, …"""
     out = bytearray()
-    for delta, record in enumerate(records):
+    for delta, (record_value, key, headers, timestamp_ms) in enumerate(records):
         body = bytearray(1)
-        timestamp_ms = record.timestamp_ms
-        _put_varint(body, 0 if timestamp_ms is None else timestamp_ms - base_timestamp_ms)
+        if timestamp_ms is None:
+            body.append(0)
+        else:
+            _put_varint(body, timestamp_ms - base_timestamp_ms)
         _put_varint(body, delta)
-        _put_bytes(body, record.key)
-        _put_bytes(body, record.value)
-        _put_varint(body, len(record.headers))
-        for name, value in record.headers:
+        _put_bytes(body, key)
+        _put_bytes(body, record_value)
+        _put_varint(body, len(headers))
+        for name, value in headers:
             _put_bytes(body, name.encode())
             _put_bytes(body, value)
         _put_varint(out, len(body))
@@ -155,6 +157,9 @@ def _record(
     key, position = _bytes(data, position)
     value, position = _bytes(data, position)
     headers_count, position = _varint(data, position)
+    offset, timestamp_ms = Offset(base_offset + offset_delta), base_timestamp_ms + timestamp_delta
+    if headers_count == 0:
+        return Record(offset, timestamp_ms, key, value), position
     if headers_count < 0:
         raise CorruptBatchError(f"{headers_count} headers")
     headers: list[Header] = []
@@ -164,14 +169,7 @@ def _record(
             raise CorruptBatchError("a header without a name")
         header_value, position = _bytes(data, position)
         headers.append((name.decode(), header_value))
-    record = Record(
-        offset=Offset(base_offset + offset_delta),
-        timestamp_ms=base_timestamp_ms + timestamp_delta,
-        key=key,
-        value=value,
-        headers=tuple(headers),
-    )
-    return record, position
+    return Record(offset, timestamp_ms, key, value, tuple(headers)), position
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
@@ -179,7 +177,11 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
     if byte < 0x80:
         return (byte >> 1) ^ -(byte & 1), position + 1
     value = byte & 0x7F
-    for at in range(1, _VARINT_BYTES_MAX):
+    byte = data[position + 1]
+    value |= (byte & 0x7F) << 7
+    if byte < 0x80:
+        return (value >> 1) ^ -(value & 1), position + 2
+    for at in range(2, _VARINT_BYTES_MAX):
         byte = data[position + at]
         value |= (byte & 0x7F) << (7 * at)
         if byte < 0x80 and value <= _UINT64_MAX:
@@ -188,6 +190,8 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _bytes(data: bytes, position: int) -> tuple[bytes | None, int]:
+    if data[position] == _NULL:
+        return None, position + 1
     length, position = _varint(data, position)
     if length < 0:
         return None, position

@@ -32,6 +32,10 @@ CHECKSUM_BYTES = 16
 MODULUS = 1 << (8 * CHECKSUM_BYTES)
 
 _PARTITION = struct.Struct("<cqqqq")
+_CONFIGS_KEPT = 16_384
+"""Digests that are kept: each is added by who decides, by who applies, and taken off again."""
+_CONFIG_CHARACTERS_KEPT = 256
+"""Of a value; longer ones are counted each time."""
 _NODES_KEPT = 4_096
 """Lists of nodes whose bytes are kept: partitions have few different ones."""
 
@@ -97,10 +101,19 @@ def broker_digest(broker: BrokerImage) -> int:
 
 
 def config_digest(resource: ConfigResource, key: str, value: str) -> int:
+    if len(value) > _CONFIG_CHARACTERS_KEPT:
+        return _config_digest(resource, key, value)
+    return _kept_config_digest(resource, key, value)
+
+
+def _config_digest(resource: ConfigResource, key: str, value: str) -> int:
     kind, name = resource
     # The lengths tell where each begins; many of these are counted, so it is one string.
     data = f"c{kind:d} {len(name)} {len(key)} {name}{key}{value}".encode()
     return int.from_bytes(blake2b(data, digest_size=CHECKSUM_BYTES).digest(), "little")
+
+
+_kept_config_digest = lru_cache(_CONFIGS_KEPT)(_config_digest)
 
 
 def feature_digest(name: str, level: int) -> int:

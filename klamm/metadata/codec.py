@@ -41,6 +41,7 @@ REQUEST_HEADER = "request"
 REQUEST_ID_HEADER = "request-id"
 
 _CHECKSUM_BYTES = 16
+_RESOURCE_TYPES: dict[int, ResourceType] = {int(each): each for each in ResourceType}
 
 
 class UnknownRecordError(KlammError):
@@ -54,13 +55,10 @@ def encode(records: tuple[MetadataRecord, ...], cause: Cause) -> tuple[NewRecord
         (REQUEST_HEADER, cause.request.encode()),
         *([(REQUEST_ID_HEADER, cause.request_id.encode())] if cause.request_id else []),
     )
-    return tuple(
-        NewRecord(
-            value=to_proto(record).SerializeToString(deterministic=True),
-            headers=() if number else headers,
-        )
-        for number, record in enumerate(records)
-    )
+    if not records:
+        return ()
+    first, *others = (to_proto(each).SerializeToString(deterministic=True) for each in records)
+    return (NewRecord(first, headers=headers), *map(NewRecord, others))
 
 
 def cause_of(record: Record) -> Cause | None:
@@ -107,6 +105,8 @@ def replay_record(delta: MetadataDelta, record: Record) -> None:
 
 def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
     match record:
+        case ConfigRecord():  # The first, since a call can have thousands.
+            return pb.MetadataRecord(config=_config(record))
         case RegisterBrokerRecord():
             return pb.MetadataRecord(register_broker=_register_broker(record))
         case UnregisterBrokerRecord():
@@ -141,22 +141,9 @@ def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
 
 
 def _small_to_proto(
-    record: ConfigRecord
-    | ProducerIdsRecord
-    | FeatureLevelRecord
-    | NoOpRecord
-    | StateChecksumRecord,
+    record: ProducerIdsRecord | FeatureLevelRecord | NoOpRecord | StateChecksumRecord,
 ) -> pb.MetadataRecord:
     match record:
-        case ConfigRecord():
-            return pb.MetadataRecord(
-                config=pb.ConfigRecord(
-                    resource_type=pb.ConfigResourceType.ValueType(record.resource_type),
-                    resource_name=record.resource_name,
-                    key=record.key,
-                    value=record.value,
-                )
-            )
         case ProducerIdsRecord():
             return pb.MetadataRecord(
                 producer_ids=pb.ProducerIdsRecord(
@@ -189,6 +176,8 @@ def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
         ValueError: The record is none that this version knows, or a field makes no sense.
     """
     match message.WhichOneof("record"):
+        case "config":
+            return _read_config(message.config)
         case "register_broker":
             return _read_register_broker(message.register_broker)
         case "unregister_broker":
@@ -206,8 +195,6 @@ def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
             return _read_changes(message.partition_change)
         case "remove_topic":
             return RemoveTopicRecord(topic_id=_topic_id(message.remove_topic.topic_id))
-        case "config":
-            return _read_config(message.config)
         case "producer_ids":
             return ProducerIdsRecord(
                 broker_id=NodeId(message.producer_ids.broker_id),
@@ -349,12 +336,21 @@ def _read_changes(message: pb.PartitionChangeRecord) -> PartitionChangeRecord:
     )
 
 
+def _config(record: ConfigRecord) -> pb.ConfigRecord:
+    kind, name, key, value = record
+    message = pb.ConfigRecord(resource_name=name, key=key, value=value)
+    message.resource_type = pb.ConfigResourceType.ValueType(kind)
+    return message
+
+
 def _read_config(message: pb.ConfigRecord) -> ConfigRecord:
+    kind = message.resource_type
+    value = message.value
     return ConfigRecord(
-        resource_type=ResourceType(message.resource_type),
-        resource_name=message.resource_name,
-        key=message.key,
-        value=message.value if message.HasField("value") else None,
+        _RESOURCE_TYPES.get(kind) or ResourceType(kind),
+        message.resource_name,
+        message.key,
+        value if value or message.HasField("value") else None,
     )
 
 

@@ -86,6 +86,8 @@ class MetadataDelta:
     def replay(self, record: MetadataRecord, offset: Offset) -> None:
         """Take one record, which stands at `offset`, into account."""
         match record:
+            case ConfigRecord():  # The first, since a call can have thousands.
+                self._configure(record)
             case RegisterBrokerRecord():
                 self._register(record, offset)
             case UnregisterBrokerRecord():
@@ -101,8 +103,6 @@ class MetadataDelta:
                 self._change_partitions(record)
             case RemoveTopicRecord():
                 self._remove_topic(record)
-            case ConfigRecord():
-                self._configure(record)
             case ProducerIdsRecord():
                 assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
                 self._checksum -= checksum.producer_ids_digest(self._next_producer_id)
@@ -283,15 +283,17 @@ class MetadataDelta:
     # ── configs and the rest ─────────────────────────────────────────────────────────────────
 
     def _configure(self, record: ConfigRecord) -> None:
-        resource = (record.resource_type, record.resource_name)
+        kind, name, key, value = record
+        resource = (kind, name)
         config = self._config(resource)
-        if (before := config.get(record.key)) is not None:
-            self._checksum -= checksum.config_digest(resource, record.key, before)
-        if record.value is not None:
-            config = config.set(record.key, record.value)
-            self._checksum += checksum.config_digest(resource, record.key, record.value)
-        elif record.key in config:
-            config = config.delete(record.key)
+        before = config.get(key)
+        if before is not None:
+            self._checksum -= checksum.config_digest(resource, key, before)
+        if value is not None:
+            config = config.set(key, value)
+            self._checksum += checksum.config_digest(resource, key, value)
+        elif before is not None:
+            config = config.delete(key)
         self.configs_changed[resource] = config
 
     def _config(self, resource: ConfigResource) -> Map[str, str]:
