@@ -6,7 +6,8 @@
      7  a vote is on disk before it is given, and         and one epoch before it: logs match
         one vote an epoch, over any crash; who         8  a follower acknowledges what is durable
         leads has such votes of a majority
-     9  committed records are never truncated         10  epochs and high watermarks never fall
+     9  committed records are never truncated, nor    10  epochs and high watermarks never fall
+        does any leader ask for it
     11  a claim comes when all that was committed is known, and the epoch's first batch with it
     12  a log begins at 0 or at the end of a snapshot that is held; none above a high watermark
     13  a leader never loads a snapshot; what one says is what was committed, voters too
@@ -55,6 +56,7 @@ class Invariants:
         assert state is not None
         assert state.epoch >= before.epoch, f"node {node.id}: the epoch fell"
         assert state.high_watermark >= before.high_watermark, f"node {node.id}: committed less"
+        assert state.refused_cut is None, f"node {node.id} is to cut what is committed"
         if isinstance(state.role, Leader):
             other = self.leaders.setdefault(state.epoch, node.id)
             assert other == node.id, f"{other} and {node.id} lead epoch {state.epoch}"
