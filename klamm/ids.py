@@ -29,6 +29,10 @@ NO_NODE = NodeId(-1)
 
 NO_EPOCH = Epoch(-1)
 
+EPOCH_MAX = Epoch(2**31 - 2)
+"""The last that anybody believes, of a peer or of a disk, and so the last that anybody enters: one
+more can be told in an int32, and is refused."""
+
 LOG_START = Offset(0)
 
 

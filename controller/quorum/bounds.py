@@ -23,7 +23,7 @@ from pathlib import Path
 from aiofiles.os import wrap
 
 from klamm.errors import StorageError
-from klamm.ids import LOG_START, Epoch, Offset
+from klamm.ids import EPOCH_MAX, LOG_START, Epoch, Offset
 from klamm.log.checkpoint import read_whole, write_atomically
 from klamm.log.files import Files
 from klamm.log.sealed import open_json, seal_json
@@ -79,6 +79,8 @@ class Bounds:
         end, epoch, ceiling, version = (_number(fields[key]) for key in _NUMBERS)
         if version != _DATA_VERSION:
             raise ValueError(f"its data_version is {version}, only {_DATA_VERSION} is known")
+        if epoch > EPOCH_MAX or ceiling > EPOCH_MAX + EPOCH_STRIDE:
+            raise ValueError(f"there are no epochs {epoch} and {ceiling}")
         return Bounds(
             end_offset=Offset(end),
             epoch=Epoch(epoch),

@@ -24,13 +24,21 @@ from controller.raft.messages import (
 )
 from controller.raft.state import END_UNKNOWN
 from controller.raft.voters import ReplicaKey
-from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.ids import (
+    EPOCH_MAX,
+    NO_EPOCH,
+    NO_NODE,
+    DirectoryId,
+    Epoch,
+    NodeId,
+    Offset,
+    OffsetAndEpoch,
+)
 from klamm.log.record_batch import epoch_is_sealed_or_bare, iter_batches, verify_checksum
 from klamm.log.records import CorruptBatchError
 from klamm.v1 import quorum_pb2 as pb
 
 SUCCESSORS_MAX = 64
-EPOCH_MAX = 2**31 - 2
 OFFSET_MAX = 2**62
 DIRECTORY_ID_BYTES = 16
 

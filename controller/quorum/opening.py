@@ -24,7 +24,7 @@ from controller.quorum.known_voters import HasPeers, latest_voters
 from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
 from controller.raft.state import SavedState
 from klamm.errors import CorruptLogError, StartError, StorageError
-from klamm.ids import LOG_START, Epoch, Offset
+from klamm.ids import EPOCH_MAX, LOG_START, Epoch, Offset
 from klamm.log.checkpoint import CorruptCheckpointError, read_whole, write_atomically
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Files
@@ -232,6 +232,8 @@ class _Opening:
                 "stays without a vote until it is admitted again."
             )
         epoch = Epoch(ceiling + 1)
+        if epoch > EPOCH_MAX:
+            raise StartError(f"{what}, and there is no epoch left in which it has never voted.")
         self._notices.append(
             f"{what}; this voter goes on in epoch {epoch}, the first in which it has never voted"
         )

@@ -8,13 +8,13 @@ from uuid import UUID
 from controller.raft.effects import SaveQuorumState
 from controller.raft.state import SavedState
 from controller.raft.voters import ReplicaKey
-from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, format_uuid, parse_uuid
+from klamm.ids import EPOCH_MAX, NO_NODE, DirectoryId, Epoch, NodeId, format_uuid, parse_uuid
 from klamm.log.sealed import open_json, seal_json
 
 QUORUM_STATE = "quorum-state"
 
 _DATA_VERSION = 1
-_EPOCH_MAX = 2**31 - 1
+_NODE_ID_MAX = 2**31 - 1
 _NO_DIRECTORY = UUID(int=0)
 _NUMBERS = ("leaderId", "leaderEpoch", "votedId")
 _KEYS = frozenset({*_NUMBERS, "votedDirectoryId", "data_version"})
@@ -47,7 +47,7 @@ def parse_state(data: bytes) -> SavedState:
     if fields["data_version"] != _DATA_VERSION:
         raise ValueError(f"data_version is {fields['data_version']}, only 1 is known")
     leader, epoch, voted = (_number(fields[key]) for key in _NUMBERS)
-    if epoch < 0:
+    if not 0 <= epoch <= EPOCH_MAX:
         raise ValueError(f"leaderEpoch is {epoch}")
     disk = parse_uuid(str(fields["votedDirectoryId"]))
     voted_for = ReplicaKey(
@@ -62,6 +62,8 @@ def parse_state(data: bytes) -> SavedState:
 
 
 def _number(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not NO_NODE <= value <= _EPOCH_MAX:
+    if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("leaderId, leaderEpoch and votedId must be numbers")
+    if not NO_NODE <= value <= _NODE_ID_MAX:
+        raise ValueError(f"leaderId, leaderEpoch and votedId must be int32 from -1 on, not {value}")
     return value

@@ -16,7 +16,16 @@ from dataclasses import dataclass, replace
 from controller.raft.events import Moment
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchSnapshotRequest
 from controller.raft.voters import BOOTSTRAP, ReplicaKey, VoterHistory, VoterSet
-from klamm.ids import NO_EPOCH, NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.ids import (
+    EPOCH_MAX,
+    NO_EPOCH,
+    NO_NODE,
+    DirectoryId,
+    Epoch,
+    NodeId,
+    Offset,
+    OffsetAndEpoch,
+)
 from klamm.log.epochs import EpochChain
 from klamm.metadata.records import Endpoint
 
@@ -301,9 +310,10 @@ class RaftState:
         """A voter that has all that it acknowledged; and one whose removal may not be committed.
 
         It may be the only one with the log that the others need (Raft's thesis, 4.2.2): it leads,
-        without counting itself, until the removal is committed.
+        without counting itself, until the removal is committed. Nobody stands where no epoch is
+        left: all would refuse it.
         """
-        if self.recovering is not None:
+        if self.recovering is not None or self.epoch >= EPOCH_MAX:
             return False
         if self.is_voter:
             return True

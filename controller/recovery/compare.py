@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from controller.raft.voters import REMOVED_MAX, ReplicaKey, Voter, VoterSet
 from controller.recovery.survey import Survivor
 from klamm.errors import StartError
-from klamm.ids import Epoch, NodeId, Offset
+from klamm.ids import EPOCH_MAX, Epoch, NodeId, Offset
 
 EPOCH_JUMP = 1_000_000
 """The new epoch is so far above the latest that any survivor knows: an old voter that is lost may
 know of later ones, and would have to have held that many elections alone to reach it."""
-
-EPOCH_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,13 @@ from controller.quorum.opening import METADATA_LOG, RESTORING, open_disk
 from controller.quorum.store import LogStore
 from controller.raft.effects import SaveQuorumState
 from controller.raft.voters import REMOVED_MAX, ReplicaKey, Voter, VoterSet
-from controller.recovery.compare import EPOCH_JUMP, EPOCH_MAX
+from controller.recovery.compare import EPOCH_JUMP
 from controller.recovery.raised import raised
 from controller.recovery.survey import read_meta
 from klamm.clock import Clock
 from klamm.directory import MetaProperties
 from klamm.errors import StartError, StorageError
-from klamm.ids import NO_NODE, Epoch, OffsetAndEpoch
+from klamm.ids import EPOCH_MAX, NO_NODE, Epoch, OffsetAndEpoch
 from klamm.log.checkpoint import write_atomically
 from klamm.log.files import Files
 from klamm.log.log import LogConfig

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from klamm.errors import KlammError
-from klamm.ids import Epoch, Offset, OffsetAndEpoch
+from klamm.ids import EPOCH_MAX, Epoch, Offset, OffsetAndEpoch
 from klamm.log.files import Buffer, File, Files
 from klamm.log.record_batch import (
     HEADER_BYTES,
@@ -33,8 +33,6 @@ from klamm.log.records import ControlType, CorruptBatchError, control_type
 SUFFIX = ".checkpoint"
 PART_SUFFIX = ".checkpoint.part"
 DELETED_SUFFIX = ".checkpoint.deleted"
-
-EPOCH_MAX = 2**31 - 1
 
 VERIFY_BYTES = 1024 * 1024
 """Read at a time."""

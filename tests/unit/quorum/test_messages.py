@@ -31,18 +31,18 @@ from controller.raft.messages import (
     VoteResponse,
 )
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
-from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.ids import EPOCH_MAX, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
 from klamm.metadata.records import Endpoint
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1 import records_pb2
 
-EPOCHS = st.integers(0, 2**31 - 2).map(Epoch)
+EPOCHS = st.integers(0, EPOCH_MAX).map(Epoch)
 OFFSETS = st.integers(0, 2**62).map(Offset)
 NODES = st.integers(-1, 2**31 - 1).map(NodeId)
 DISKS = st.none() | st.uuids().map(DirectoryId)
-ENDS = st.builds(OffsetAndEpoch, epoch=st.integers(-1, 2**31 - 2).map(Epoch), offset=OFFSETS)
+ENDS = st.builds(OffsetAndEpoch, epoch=st.integers(-1, EPOCH_MAX).map(Epoch), offset=OFFSETS)
 SNAPSHOTS = st.builds(OffsetAndEpoch, epoch=EPOCHS, offset=st.integers(1, 2**62).map(Offset))
 CHUNKS = st.binary(max_size=9)
 POSITIONS = st.integers(0, 2**40)
@@ -190,7 +190,7 @@ def test_batches_are_described_and_held_against_their_checksums() -> None:
         pb.EndQuorumEpochRequest(epoch=1, preferred_successors=range(65)),
         pb.FetchRequest(epoch=1, high_watermark=-1),
         pb.FetchRequest(epoch=1, read_round=-1),
-        pb.FetchRequest(epoch=2**31 - 1),
+        pb.FetchRequest(epoch=EPOCH_MAX + 1),
     ],
 )
 def test_what_makes_no_sense_is_refused(wire: pb.VoteRequest) -> None:

@@ -8,7 +8,7 @@ import pytest
 from controller.quorum.quorum_state import format_state, parse_state
 from controller.raft.state import SavedState
 from controller.raft.voters import ReplicaKey
-from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId
+from klamm.ids import EPOCH_MAX, NO_NODE, DirectoryId, Epoch, NodeId
 
 DISK = DirectoryId(UUID(int=5))
 VOTED = SavedState(
@@ -21,7 +21,7 @@ VOTED = SavedState(
     [
         SavedState(),
         VOTED,
-        SavedState(epoch=Epoch(2**31 - 1), leader=NodeId(3)),
+        SavedState(epoch=EPOCH_MAX, leader=NodeId(3)),
         SavedState(epoch=Epoch(7), voted_for=ReplicaKey(node_id=NodeId(2))),
     ],
 )
@@ -56,6 +56,7 @@ def test_every_byte_to_every_value() -> None:
         {"data_version": 2},
         {"leaderEpoch": -1},
         {"leaderEpoch": 2**31},
+        {"leaderEpoch": EPOCH_MAX + 1},
         {"leaderId": "1"},
         {"leaderId": -2},
         {"votedId": True},

@@ -1,9 +1,11 @@
 """Every request in a lower, the same and a higher epoch, in every role (reliability 2.1: 12)."""
 
+from dataclasses import replace
+
 import pytest
 
-from controller.raft.effects import SaveQuorumState, SendResponse
-from controller.raft.events import ResponseReceived
+from controller.raft.effects import SaveQuorumState, SendRequest, SendResponse
+from controller.raft.events import Moment, ResponseReceived, TimePassed
 from controller.raft.messages import (
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
@@ -15,7 +17,7 @@ from controller.raft.messages import (
 )
 from controller.raft.state import Follower, Unattached
 from controller.raft.step import step
-from klamm.ids import Epoch, NodeId, Offset
+from klamm.ids import EPOCH_MAX, Epoch, NodeId, Offset
 from tests.unit.raft.voter import EPOCH, ME, NOW, ROLES, answer_of, ask, at, leader, voter
 
 END = at(9, 4)
@@ -146,6 +148,18 @@ def test_who_asks_with_our_own_id_is_refused_by_name(
     assert state == STATES[role]
     assert answer_of(effects).refusal is Refusal.DUPLICATE_VOTER
     assert len(effects) == 1
+
+
+@pytest.mark.parametrize("role", ["unattached", "lost follower", "prospective", "resigned"])
+def test_nobody_stands_where_no_epoch_is_left(role: str) -> None:
+    """A vote for the next one would be refused by all, and could not be told after that."""
+    state = replace(STATES[role], epoch=EPOCH_MAX)
+    for _ in range(20):
+        moment = Moment(now_ms=state.next_deadline_ms, draw=0.5)
+        state, effects = step(state, TimePassed(), moment)
+        asked = [each.request for each in effects if isinstance(each, SendRequest)]
+        assert not any(isinstance(each, VoteRequest) for each in asked)
+    assert state.epoch == EPOCH_MAX
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
