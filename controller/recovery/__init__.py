@@ -2,7 +2,8 @@
 
     survey      what stands in each surviving directory; changes nothing
     compare     whose log is the best, where the others part from it, what may be lost
-    generation  one Voters record, in an epoch far above all: the moment that the new one begins
+    generation  the best log's state as a snapshot far above all: what the new one begins with
+    replayed    the state that a survivor's disk comes to
     restore     a backup, or a snapshot's file, becomes the state of a new directory
     raised      the same state, with no number in it that may have been given out since
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from controller.recovery.compare import Comparison, compare
 from controller.recovery.generation import begin, tail
+from controller.recovery.raised import OFFSET_JUMP
 from controller.recovery.restore import Restored, restore
 from controller.recovery.survey import Survivor, locate, read_meta, records_from, survey
 from klamm.clock import SystemClock
@@ -75,7 +76,8 @@ def _recover(options: argparse.Namespace, locks: ExitStack) -> None:
     else:
         _say(
             f"Node {compared.chosen.meta.node_id} is the only voter, from epoch "
-            f"{compared.new_epoch} on. The account: {account}"
+            f"{compared.new_epoch} on, and its log goes on above offset {OFFSET_JUMP}. "
+            f"The account: {account}"
         )
 
 

@@ -23,6 +23,7 @@ from klamm.log.checkpoint import CorruptCheckpointError, read_whole
 from klamm.log.files import Files
 from klamm.log.record_batch import iter_batches, read_records
 from klamm.log.records import CorruptBatchError, control_type
+from klamm.log.recovery import whole_batch_in
 from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles
 from klamm.log.verify import find_damage
 from klamm.v1 import records_pb2 as pb
@@ -129,6 +130,7 @@ class _Survey:
             )
         if first is not None and first.base_offset != start:
             start, start_epoch = first.base_offset, Epoch(-1)
+        self._compare_bounds(batches[-1].next_offset if batches else start)
         epoch = max(self._known_epoch(), start_epoch, batches[-1].epoch if batches else Epoch(-1))
         return Survivor(
             path=self._path,
@@ -160,6 +162,14 @@ class _Survey:
         except (CorruptCheckpointError, ValueError) as error:
             self._doubt(f"quorum-bounds is of no use: {error}")
         return epoch
+
+    def _compare_bounds(self, end: Offset) -> None:
+        try:
+            bounds = read_bounds(self._files, self._path)
+        except (CorruptCheckpointError, ValueError):
+            return  # Said where its epoch is looked for.
+        if bounds is not None and end < bounds.end_offset:
+            self._damage(f"the log ends at {end}, and was durable up to {bounds.end_offset}")
 
     def _damage(self, what: str) -> None:
         self._whole = False
@@ -196,7 +206,8 @@ class _Survey:
             found += self._describe(self._log / name, sound, snapshot_end)
             if damage is not None:
                 where = f"{self._log / name}, byte {damage[0]}"
-                torn = name == names[-1] and damage[1] == "a batch cut short"
+                expected = found[-1].next_offset if found else begin
+                torn = name == names[-1] and whole_batch_in(data[damage[0] :], expected) is None
                 if torn:
                     self._notices.append(f"a torn end, not counted: {where}")
                 else:

@@ -263,7 +263,8 @@ class Recoverer:
 
     def _cut(self, at: int, damage: Damage) -> None:
         segment = self.segments[at]
-        followed_by = _whole_batch_after(segment, damage.position, self._end)
+        rest = segment.read(damage.position, segment.size_bytes)
+        followed_by = whole_batch_in(rest, self._end)
         if followed_by is None:
             later = (each.base_offset for each in self.segments[at + 1 :] if each.size_bytes)
             followed_by = next(later, None)
@@ -383,15 +384,14 @@ class _Scan:
         return self._window[at:]
 
 
-def _whole_batch_after(segment: Segment, position: int, expected: Offset) -> Offset | None:
-    """The base offset of some sound batch at `position` or behind it; None if there is none.
+def whole_batch_in(raw: bytes, expected: Offset) -> Offset | None:
+    """The base offset of some sound batch in what is damaged; None if there is none: a torn end.
 
-    One at `position` itself is sound but for its place, which no torn write explains: an epoch
+    One at the very beginning is sound but for its place, which no torn write explains: an epoch
     before it is wrong, or batches are missing. A damaged length cannot be believed, so every
     byte is tried that could be a batch's magic; until SEARCH_PASSES_MAX, when the next that looks
     like one is taken for one.
     """
-    raw = segment.read(position, segment.size_bytes)
     data = memoryview(raw)
     budget_bytes = SEARCH_PASSES_MAX * len(raw)
     magic = raw.find(b"\x02", _MAGIC_POSITION)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from controller.quorum.bounds import QUORUM_BOUNDS, read_bounds
 from controller.quorum.control import snapshot_pieces
 from controller.quorum.known_voters import nobody, others_than
 from controller.quorum.opening import METADATA_LOG
@@ -15,6 +16,7 @@ from controller.raft.effects import AppendRecords, AppendVoters, SaveQuorumState
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from controller.recovery.compare import EPOCH_JUMP, common_end, compare
 from controller.recovery.generation import begin
+from controller.recovery.raised import OFFSET_JUMP
 from controller.recovery.survey import Survivor, records_from, survey
 from klamm.clock import SystemClock
 from klamm.directory import META_PROPERTIES, MetaProperties
@@ -25,10 +27,14 @@ from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import format_name
+from klamm.metadata.checksum import CHECKSUM_FORMAT
+from klamm.metadata.codec import to_proto
 from klamm.metadata.image import EMPTY
+from klamm.metadata.records import NoOpRecord, StateChecksumRecord
 from tests.sim.disk import PowerCutError, SimFiles
 
 CLUSTER = "a-cluster"
+NOTHING = to_proto(NoOpRecord()).SerializeToString()
 ROOT = Path("/")
 VOTERS = VoterSet(
     tuple(
@@ -72,7 +78,7 @@ async def node(
         saved = SaveQuorumState(epoch=Epoch(epoch), voted_for=None, leader=NO_NODE)
         await store.save(saved)
         for _ in range(count):
-            records = (NewRecord(value=b""),)
+            records = (NewRecord(value=NOTHING),)
             effect = AppendRecords(base_offset=end, epoch=Epoch(epoch), records=records)
             store.append_records(effect)
             end = Offset(end + 1)
@@ -141,9 +147,10 @@ async def test_a_log_that_begins_at_a_snapshot_is_compared_and_goes_on() -> None
     store = LogStore.open(files, path(2), SystemClock(), LogConfig(), has_peers=nobody)
     loaded = store.load()
     store.close()
-    assert (loaded.log.start_offset, loaded.log.end_offset) == (40, 46)
-    assert loaded.voters[-1] == (Offset(45), alone.new_voters)
-    assert [each.snapshot_id for each in loaded.snapshots] == [SNAPSHOT]
+    end = OffsetAndEpoch(epoch=Epoch(2), offset=Offset(45 + OFFSET_JUMP))
+    assert (loaded.log.start_offset, loaded.log.end_offset) == (end.offset, end.offset)
+    assert loaded.voters[-1][1] == alone.new_voters
+    assert [each.snapshot_id for each in loaded.snapshots] == [end]
 
 
 async def test_a_snapshot_alone_is_a_log_that_ends_there() -> None:
@@ -176,6 +183,46 @@ async def test_damage_is_told_and_not_counted() -> None:
         await begin(files, compared, SystemClock(), "somebody")
 
 
+@pytest.mark.parametrize("at", ["length", "body"])
+@pytest.mark.parametrize("which", [2, -1])
+async def test_an_end_is_torn_if_nothing_whole_is_behind_it(which: int, at: str) -> None:
+    """As a start takes it; else one would be chosen that no node can start on."""
+    files = SimFiles()
+    before = await node(files, 1, ((1, 5),))
+    batch = before.batches[which]
+    file = files.open(batch.segment)
+    data = bytearray(file.read_at(0, file.size))
+    file.close()
+    data[batch.position + (9 if at == "length" else batch.size_bytes - 1)] ^= 0x40
+    files.replace_content(batch.segment, bytes(data))
+    bounds = read_bounds(files, path(1))
+    assert bounds is not None
+    lower = replace(bounds, end_offset=Offset(5)).encode()  # The last record was on its way.
+    write_atomically(files, path(1) / QUORUM_BOUNDS, lower)
+    after = survey(files, path(1))
+    assert after.end_offset == batch.base_offset
+    assert after.whole is after.trusted is (which == -1)
+    said = "torn end" if which == -1 else "damaged, and not counted"
+    assert any(said in each for each in after.notices)
+    if which == -1:
+        await begin(files, compare((after,), None), SystemClock(), "somebody")
+        return
+    with pytest.raises(StartError):
+        await begin(files, compare((after,), None), SystemClock(), "somebody")
+
+
+async def test_a_log_that_is_known_to_have_reached_further_is_not_whole() -> None:
+    files = SimFiles()
+    before = await node(files, 1, ((1, 5),))
+    last = before.batches[-1]
+    file = files.open(last.segment)
+    file.truncate(last.position)
+    file.close()
+    after = survey(files, path(1))
+    assert not after.whole
+    assert any("ends at 5, and was durable up to 6" in each for each in after.notices)
+
+
 async def test_a_whole_log_is_chosen_before_a_damaged_one_that_is_longer() -> None:
     """No node can start on the damaged one, so that nobody could go on at all."""
     files = SimFiles()
@@ -195,6 +242,20 @@ async def test_a_whole_log_is_chosen_before_a_damaged_one_that_is_longer() -> No
         await begin(files, compared, SystemClock(), "somebody")
     assert files.exists(snapshot), "nobody can give it back: it stays where it is"
     assert not survey(files, path(2)).whole
+
+
+async def test_a_log_that_states_another_state_than_it_comes_to_is_refused() -> None:
+    files = SimFiles()
+    await node(files, 1, ((1, 5),))
+    store = LogStore.open(files, path(1), SystemClock(), LogConfig(), has_peers=nobody)
+    wrong = StateChecksumRecord(offset=Offset(6), checksum=7, format=CHECKSUM_FORMAT)
+    records = (NewRecord(value=to_proto(wrong).SerializeToString()),)
+    store.append_records(AppendRecords(base_offset=Offset(6), epoch=Epoch(1), records=records))
+    await store.flush()
+    store.close()
+    compared = compare((survey(files, path(1)),), None)
+    with pytest.raises(StartError, match=r"not the one that its log states: offset 6 states 0*7,"):
+        await begin(files, compared, SystemClock(), "somebody")
 
 
 async def test_a_crash_at_every_operation_leaves_the_old_or_the_new() -> None:
@@ -217,8 +278,8 @@ async def test_a_crash_at_every_operation_leaves_the_old_or_the_new() -> None:
             assert loaded.voters[-1][1] == VOTERS
             olds += 1
         else:
-            assert loaded.log.end_offset == 8
-            assert loaded.voters[-1] == (Offset(7), compared.new_voters)
+            assert loaded.log.start_offset == loaded.log.end_offset == 7 + OFFSET_JUMP
+            assert loaded.voters[-1][1] == compared.new_voters
             assert loaded.saved.epoch == compared.new_epoch == 2 + EPOCH_JUMP
             news += 1
         if ended:
