@@ -32,6 +32,10 @@ KINDS = (
     "kill",
     "kill all",
 )
+DELAYS = ("delay", "delay and reorder")
+"""Only where packets can be queued."""
+DELAY_MS = (5, 60)
+"""There and back up to twice as long: another continent."""
 CLOCK = "clock"
 """Only where clocks can be set."""
 CLOCK_STEPS_S = (-10 * 31_557_600, -3_600, -1, 1, 3_600, 10 * 31_557_600)
@@ -49,6 +53,8 @@ class Nemesis:
     def kinds(self) -> Iterator[str]:
         """All of them in some order, then all of them in another, for ever."""
         kinds = (*KINDS, CLOCK) if self._controllers.have_clocks else KINDS
+        if self._network.can_delay:
+            kinds = (*kinds, *DELAYS)
         while True:
             yield from self._chance.sample(kinds, len(kinds))
 
@@ -58,6 +64,8 @@ class Nemesis:
         duration_s = self._chance.uniform(*FAULT_S)
         if kind == CLOCK:
             await self._step_clocks(duration_s)
+        elif kind in DELAYS:
+            await self._delay(duration_s, in_order=kind == "delay")
         elif kind == "loss":
             await self._lose(self._chance.randint(*LOSS_PERCENT), duration_s)
         elif kind.startswith("pause"):
@@ -94,6 +102,20 @@ class Nemesis:
             self._network.lose(each, percent)
         await self._hold(f"{percent} % of everything lost", duration_s)
         self._network.heal(IDS)
+
+    async def _delay(self, duration_s: float, *, in_order: bool) -> None:
+        """Scenarios of far or busy links: everybody's packets come later, and in another order."""
+        first_ms, last_ms = sorted(self._chance.randint(*DELAY_MS) for _ in range(2))
+        span_ms = (last_ms, last_ms) if in_order else (first_ms, last_ms)
+        seeds = {each: self._chance.randrange(1 << 32) for each in IDS}
+        try:
+            for each, seed in seeds.items():
+                await asyncio.to_thread(self._network.delay, each, span_ms, seed, in_order=in_order)
+            how = "in order" if in_order else "each by another time"
+            told = f"everything {span_ms[0]} to {span_ms[1]} ms later, {how}"
+            await self._hold(told, duration_s)
+        finally:
+            self._network.stop_delays(IDS)
 
     async def _step_clocks(self, duration_s: float) -> None:
         """Scenario 59: everybody's wall clock, each by another step, and back."""

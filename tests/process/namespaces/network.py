@@ -1,4 +1,4 @@
-"""A bridge, and a network namespace for each node, whose outgoing packets can be dropped.
+"""A bridge, and a network namespace for each node, whose outgoing packets can be dropped or held.
 
     namespace NAME-0:   bridge ── veth ── root namespace:     NAME   10.A.B.254
                                ├─ veth ── namespace NAME-1:   eth0   10.A.B.1
@@ -12,8 +12,11 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+
+from tests.process.namespaces.delay import QUEUE
 
 HOW_TO_GET = "apt-get install iproute2 nftables (or iptables)"
 CLIENT_HOST = 254
@@ -55,6 +58,15 @@ class Firewall:
             return f"iptables -w -A OUTPUT -m statistic --mode random {chance} -j DROP"
         return f"nft add rule inet faults out numgen random mod 100 < {percent} drop"
 
+    def hold_back(self) -> str:
+        """Everything goes by way of delay.py; undelayed, once that has ended. By iptables in any
+        case: kernels that are made small have its NFQUEUE, and not nft's."""
+        bypass = f"--queue-num {QUEUE} --queue-bypass"
+        return f"iptables -w -A OUTPUT -o eth0 -j NFQUEUE {bypass}"
+
+    def let_go(self) -> str:
+        return "iptables -w -F OUTPUT"
+
     def clear(self) -> str:
         return "iptables -w -F OUTPUT" if self.tool == "iptables" else "nft flush ruleset"
 
@@ -66,6 +78,9 @@ class Network:
         self.name = name
         self._prefix = prefix
         self._firewall = firewall
+        self._delays: list[subprocess.Popen[str]] = []
+        self.can_delay = shutil.which("iptables") is not None
+        """See `delay`."""
 
     @property
     def client_address(self) -> str:
@@ -88,6 +103,35 @@ class Network:
     def lose(self, node: int, percent: int) -> None:
         """So many of a hundred packets that `node` sends are lost."""
         self._inside(node, self._firewall.lose(percent))
+
+    def delay(self, node: int, span_ms: tuple[int, int], seed: int, *, in_order: bool) -> None:
+        """What `node` sends arrives so much later; and in another order, unless `in_order`.
+
+        Raises:
+            Unavailable: The kernel has no NFQUEUE.
+        """
+        module = ("-m", "tests.process.namespaces.delay", "--seed", str(seed))
+        span = ("--ms", *map(str, span_ms), *(("--in-order",) if in_order else ()))
+        command = self.command(node, (sys.executable, *module, *span))
+        delay = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._delays.append(delay)
+        assert delay.stdout is not None
+        said = delay.stdout.readline().strip()
+        if said != "ready":
+            raise Unavailable(f"packets cannot be delayed: {said}")
+        self._inside(node, self._firewall.hold_back())
+
+    def stop_delays(self, nodes: Sequence[int]) -> None:
+        """Packets go at once again; those that are held are lost."""
+        for node in nodes:
+            self._inside(node, self._firewall.let_go())
+        self.end_delays()
+
+    def end_delays(self) -> None:
+        for delay in self._delays:
+            delay.terminate()
+            delay.wait(COMMAND_DEADLINE_S)
+        self._delays.clear()
 
     def heal(self, nodes: Sequence[int]) -> None:
         """No more cuts, no more loss."""
@@ -121,6 +165,14 @@ class Network:
         self.cut(node, node)
         self.lose(node, 10)
         self.heal((node,))
+        try:
+            if self.can_delay:
+                self.delay(node, (1, 1), seed=0, in_order=True)
+        except (Unavailable, subprocess.CalledProcessError):
+            self.can_delay = False
+        finally:
+            if self._delays:
+                self.stop_delays((node,))
 
     def _plug_in(self, host: int) -> None:
         self._inside(SWITCH, f"ip link set port{host} master bridge")
@@ -145,6 +197,7 @@ def network(nodes: Sequence[int]) -> Iterator[Network]:
                 _run(f"ip netns add {it.namespace(node)}")
                 undo.callback(_run_if_possible, f"ip netns del {it.namespace(node)}")
             undo.callback(_run_if_possible, f"ip link del {it.name}")
+            undo.callback(it.end_delays)
             it.make(nodes)
         except subprocess.CalledProcessError as error:
             raise Unavailable(f"{error.cmd}: {error.stderr.strip()}") from error
