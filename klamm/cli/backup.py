@@ -75,13 +75,10 @@ def backup(
                 await receive(controllers, file, timeout, _progress())
 
             target.ask(outside(context), where, question, timeout, at_most_s=BACKUP_S_MAX)
-            file.sync()
+            _check(path, force=force)
+            taken = keep(files, file, part, path)
         finally:
             file.close()
-        taken = _read(files, part)
-        _check(path, force=force)
-        files.rename(part, path)
-        files.sync_directory(path.parent)
     finally:
         part.unlink(missing_ok=True)
     _tell(path, taken, format_)
@@ -104,6 +101,20 @@ async def receive(
             raise StartError(f"A controller sent byte {answer.position}, {file.size} is next.")
         file.append(answer.chunk)
         progress(answer.record_count, file.size)
+
+
+def keep(files: Files, file: File, part: Path, path: Path) -> "Backup":
+    """What was received gets its name, once it is durable and every byte of it was looked at.
+
+    Raises:
+        StartError: It is not what a controller sent.
+        OSError: As the disk says. Either way `path` is what it was, or the whole backup.
+    """
+    file.sync()
+    taken = _read(files, part)
+    files.rename(part, path)
+    files.sync_directory(path.parent)
+    return taken
 
 
 def _check(path: Path, *, force: bool) -> None:

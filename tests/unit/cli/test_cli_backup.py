@@ -11,8 +11,11 @@ from fake_controllers import FakeControllers
 from typer.testing import CliRunner
 
 from klamm.cli.app import app, run
+from klamm.cli.backup import keep
+from klamm.log.checkpoint import write_atomically
 from klamm.log.files import SystemFile, SystemFiles
 from klamm.metadata.backup import read
+from tests.sim.disk import PowerCutError, SimFiles
 from tests.unit.metadata.histories import history
 from tests.unit.metadata.test_backup_file import backup_of
 
@@ -119,6 +122,33 @@ def test_a_disk_that_is_full_leaves_what_was_there(
     assert "No space left on device" in capsys.readouterr().err
     assert path.read_bytes() == b"precious"
     assert [each.name for each in folder.iterdir()] == ["monday.klamm"]
+
+
+def test_a_power_cut_at_every_operation_leaves_the_old_one_or_the_new_one() -> None:
+    path, part = Path("/backups/monday.klamm"), Path("/backups/.monday.klamm.7.part")
+    olds = news = 0
+    for operation in range(100):
+        files = SimFiles()
+        files.make_directory(path.parent)
+        write_atomically(files, path, b"precious")
+        file = files.open(part)
+        file.append(DATA)
+        files.crash_at_operation = files.operations + operation
+        ended = True
+        try:
+            keep(files, file, part, path)
+        except PowerCutError:
+            ended = False
+        files.crash(random.Random(operation))
+        there = files.open(path)
+        data = there.read_at(0, there.size)
+        assert data in (b"precious", DATA)
+        olds, news = olds + (data != DATA), news + (data == DATA)
+        if ended:
+            assert data == DATA, "it said that it was done"
+            break
+    assert olds > 1
+    assert news > 0
 
 
 def test_dump_reads_it_under_any_name(folder: Path) -> None:
