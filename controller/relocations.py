@@ -1,20 +1,24 @@
-"""Voters that are back elsewhere: the leader writes down where (KIP-853, row 118).
+"""What voters say of themselves: the leader writes it down (KIP-853, row 118).
 
-    a voter's fetch says where it is reached ──▶ not what the log says ──▶ UpdateVoter
+    a voter's fetch says its disk, and where it is ──▶ not what the log says ──▶ UpdateVoter
 
-Kafka has a request for that, UpdateRaftVoter, which a follower repeats until the voters say the
-same; here each fetch says it. A leader corrects its own entry with its first record. Who runs knows
-best: what somebody has told of a voter holds until that voter itself says something else.
+Of the disks, the first leader of all knows its own and those that voted for it; until the log names
+a voter's disk, another one is taken for it by whoever has not heard of the first. So each voter's
+word is put to the core once an epoch; mostly there is nothing to write.
+
+Of places, Kafka has a request for that, UpdateRaftVoter, which a follower repeats until the voters
+say the same; here each fetch says it. A leader corrects its own entry with its first record. Who
+runs knows best: what somebody has told of a voter holds until it says something else itself.
 """
 
 import asyncio
 
 from controller.members import Members
 from controller.quorum.port import VoterQuorum
-from controller.raft.voters import ReplicaKey, UpdateVoter, Voter
+from controller.raft.voters import UpdateVoter, Voter
 from klamm.clock import Clock
 from klamm.errors import KlammError
-from klamm.ids import NodeId
+from klamm.ids import Epoch, NodeId
 from klamm.metadata.records import Endpoint
 from klamm.telemetry import logs
 
@@ -40,6 +44,8 @@ class Relocations:
         self._clock = clock
         self._written_ms: dict[NodeId, int] = {}
         """When a voter's place was last written down."""
+        self._settled: dict[NodeId, Epoch] = {}
+        """The epoch in which all was written down that a voter says."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -50,23 +56,35 @@ class Relocations:
     async def look(self) -> None:
         """Write down who is elsewhere than the log says, as they have said it since the last."""
         for key, endpoint in self._quorum.introductions.take():
-            if self._moved(key, endpoint):
-                await self._write(key, endpoint)
+            voters = self._quorum.voters
+            known = voters.find(key.node_id)
+            if self._quorum.leader != self._quorum.node_id or known is None:
+                continue
+            voter = Voter(node_id=key.node_id, directory_id=key.directory_id, endpoint=endpoint)
+            if not voters.admits(key):
+                continue
+            if known.endpoint == endpoint:
+                await self._settle(voter)
+            else:
+                await self._move(voter, endpoint)
 
-    def _moved(self, key: ReplicaKey, endpoint: Endpoint) -> bool:
-        if self._quorum.leader != self._quorum.node_id:
-            return False
-        voters = self._quorum.voters
-        voter = voters.find(key.node_id)
-        if voter is None or not voters.admits(key) or voter.endpoint == endpoint:
-            return False
-        written_ms = self._written_ms.get(key.node_id)
-        return written_ms is None or self._clock.monotonic_ms() - written_ms >= REST_MS
+    async def _settle(self, voter: Voter) -> None:
+        epoch = self._quorum.epoch
+        if self._settled.get(voter.node_id) == epoch:
+            return
+        try:
+            await self._members.change(UpdateVoter(voter=voter), CHANGE_MS)
+        except KlammError as error:
+            _log.debug("a voter's word is not written down yet", voter=voter.node_id, why=error)
+        else:
+            self._settled[voter.node_id] = epoch
 
-    async def _write(self, key: ReplicaKey, endpoint: Endpoint) -> None:
-        self._written_ms[key.node_id] = self._clock.monotonic_ms()
-        told = {"voter": key.node_id, "host": endpoint.host, "port": endpoint.port}
-        voter = Voter(node_id=key.node_id, directory_id=key.directory_id, endpoint=endpoint)
+    async def _move(self, voter: Voter, to: Endpoint) -> None:
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - self._written_ms.get(voter.node_id, now_ms - REST_MS) < REST_MS:
+            return
+        self._written_ms[voter.node_id] = now_ms
+        told = {"voter": voter.node_id, "host": to.host, "port": to.port}
         try:
             await self._members.change(UpdateVoter(voter=voter), CHANGE_MS)
         except KlammError as error:

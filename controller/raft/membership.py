@@ -204,9 +204,9 @@ def _updated(state: RaftState, wanted: Voter) -> VoterSet | Refused:
         return Refused(why=ChangeRefusal.VOTER_NOT_FOUND, told=told)
     if wanted.endpoint is None:
         return Refused(why=ChangeRefusal.INVALID, told="a voter has an endpoint")
-    if wanted.endpoint == voter.endpoint:
-        return state.voters
-    return voters.updated(replace(voter, endpoint=wanted.endpoint))
+    if wanted.endpoint != voter.endpoint:
+        voters = voters.updated(replace(voter, endpoint=wanted.endpoint))
+    return voters  # With the disks that were learned since the last record, whose they may be.
 
 
 def _append(state: RaftState, voters: VoterSet, moment: Moment) -> Step:

@@ -1,6 +1,7 @@
 """Row 118: a voter that is back elsewhere says so, and the leader writes it down."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -19,6 +20,7 @@ from klamm.config.controller import ControllerConfig
 from klamm.errors import NotControllerError
 from klamm.ids import DirectoryId, Epoch, NodeId
 from klamm.rpc.server import GrpcServer
+from klamm.v1.quorum_pb2 import ReplicaState
 from tests.unit.quorum.nodes import DEADLINE_S, Member, place
 from tests.unit.quorum.nodes import Members as Group
 from tests.unit.quorum.test_voters_shell import changes
@@ -36,10 +38,16 @@ class Room:
     def __init__(self) -> None:
         self.now_ms = 0
         self.written: list[tuple[NodeId, int]] = []
+        self.settled: list[NodeId] = []
+        """Whose word was put to the core, and was nothing new."""
         self.refuses = False
         self.heard = Introductions()
         self.quorum = SimpleNamespace(
-            node_id=ONE, leader=ONE, introductions=self.heard, voters=self._set(1, 2)
+            node_id=ONE,
+            leader=ONE,
+            epoch=Epoch(1),
+            introductions=self.heard,
+            voters=self._set(1, 2),
         )
         clock = SimpleNamespace(monotonic_ms=lambda: self.now_ms)
         quorum, members = cast("VoterQuorum", self.quorum), cast("Members", self)
@@ -63,6 +71,9 @@ class Room:
         if self.refuses:
             raise NotControllerError(TWO, Epoch(3))
         assert asked.voter.endpoint is not None
+        if asked.voter == self.quorum.voters.find(asked.voter.node_id):
+            self.settled.append(asked.voter.node_id)
+            return
         self.written.append((asked.voter.node_id, asked.voter.endpoint.port))
         self.quorum.voters = self.quorum.voters.updated(asked.voter)
 
@@ -78,6 +89,20 @@ async def test_row_118_other_endpoints_are_written_and_the_same_are_not() -> Non
     await room.hears(key(TWO), 7)
     await room.hears(key(TWO), 7)
     assert room.written == [(TWO, 7)]
+
+
+async def test_each_voters_word_is_put_to_the_core_once_an_epoch() -> None:
+    """It may know a disk by now that the log does not name (scenario 19)."""
+    room = Room()
+    room.refuses = True
+    await room.hears(key(TWO), 2)
+    room.refuses = False
+    for _ in range(3):
+        await room.hears(key(TWO), 2)
+    assert room.settled == [TWO]
+    room.quorum.epoch = Epoch(2)
+    await room.hears(key(TWO), 2)
+    assert room.settled == [TWO, TWO]
 
 
 async def test_only_the_leader_writes_and_only_of_voters() -> None:
@@ -175,6 +200,29 @@ async def test_row_118_a_follower_that_comes_back_elsewhere_is_found_there(tmp_p
     finally:
         for each in group.all:
             await each.kill()
+
+
+async def test_scenario_19_the_first_leaders_log_soon_names_every_disk(tmp_path: Path) -> None:
+    """A wiped disk is no voter then, whoever leads next."""
+    group = Group(tmp_path)
+    try:
+        for each in group.all:
+            each.says_where = True
+            await each.start(group.ports)
+        active = await group.active()
+        relocations = Relocations(active.node, changes(active), SystemClock())
+        async with asyncio.timeout(DEADLINE_S):
+            for each in group.all:
+                while not all(row.directory_id for row in await _rows(each)):
+                    await relocations.look()
+                    await asyncio.sleep(0.001)
+    finally:
+        for each in group.all:
+            await each.kill()
+
+
+async def _rows(member: Member) -> Sequence[ReplicaState]:
+    return (await member.node.describe(0)).current_voters
 
 
 async def _elsewhere(group: Group, member: Member) -> None:

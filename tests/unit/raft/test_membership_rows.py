@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.raft.effects import AppendControl, Commit, SendRecords
+from controller.raft.effects import AcceptChange, AppendControl, Commit, SendRecords
 from controller.raft.events import LogFlushed, ProposalMade, ResponseReceived
 from controller.raft.messages import (
     FetchedBatch,
@@ -16,10 +16,18 @@ from controller.raft.messages import (
 )
 from controller.raft.state import Candidate, Follower, RaftState, SavedState, restore
 from controller.raft.step import step
-from controller.raft.voters import AddVoter, RemoveVoter, ReplicaKey, Voter, VoterSet
+from controller.raft.voters import (
+    AddVoter,
+    RemoveVoter,
+    ReplicaKey,
+    UpdateVoter,
+    Voter,
+    VoterSet,
+)
 from klamm.ids import NO_NODE, NodeId, Offset
 from klamm.log.epochs import EpochChain
 from tests.unit.raft.test_membership import (
+    appended,
     change,
     fetched,
     leading,
@@ -150,6 +158,18 @@ def test_row_118_a_leader_writes_down_where_it_is_itself(*, moved: bool) -> None
         assert append.voters == voters(1, 2, 3).updated(member(1, port=7))
     else:
         assert append.voters is None
+
+
+def test_what_is_learned_of_disks_is_written_with_the_next_word_of_a_voter() -> None:
+    """The first leader knew one of them; until it is in the log any disk would be taken for it."""
+    state = leading(1, 2, 3)
+    unknown = VoterSet((member(1), member(2), replace(member(3), directory_id=None)))
+    state = replace(state, voter_history=((Offset(-1), unknown), (Offset(1), unknown)))
+    state, _ = fetched(state, 3, 6)
+    state, effects = change(state, UpdateVoter(voter=member(3)))
+    assert appended(effects) == voters(1, 2, 3)
+    _, effects = change(replace(state, high_watermark=Offset(7)), UpdateVoter(voter=member(3)))
+    assert effects == (AcceptChange(9, Offset(7)),), "once"
 
 
 def test_row_120_a_disk_must_match_where_one_is_known() -> None:
