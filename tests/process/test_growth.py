@@ -22,6 +22,7 @@ import grpc.aio
 import pytest
 
 from klamm.client.node import Node
+from klamm.cluster import keeper
 from klamm.cluster.node_process import node_environment
 from klamm.errors import DefiniteError
 from klamm.rpc.status import from_call
@@ -49,9 +50,11 @@ class Cluster:
         self.directory = root / "cluster"
         self._state = root / "state"
 
-    def klamm(self, *words: str) -> str:
+    def klamm(self, *words: str, controller: str = "") -> str:
+        """Of this directory, or of the quorum that a controller's address leads to."""
+        where = ("--controller", controller) if controller else ("--dir", str(self.directory))
         done = subprocess.run(
-            [sys.executable, "-m", "klamm.cli", *words, "--dir", str(self.directory)],
+            [sys.executable, "-m", "klamm.cli", *words, *where],
             capture_output=True,
             text=True,
             timeout=COMMAND_S,
@@ -260,6 +263,22 @@ def test_row_114_and_116_one_three_five_one_by_commands(growing: Cluster) -> Non
 def _judge(cluster: Cluster, history: list[Entry]) -> None:
     for address in cluster.processes().values():
         assert judge(history, asyncio.run(written(address))) == []
+
+
+@pytest.mark.timeout(300)
+def test_a_change_that_was_cut_short_is_gone_on_with(growing: Cluster) -> None:
+    """Between the process and its vote, or between the vote and the process."""
+    keeper.change(growing.directory, "add", "controller-2")
+    assert list(growing.processes()) == [1, 2]
+    assert growing.voters() == [1]
+    growing.klamm("quorum", "add", "--id", "2")
+    assert growing.voters() == [1, 2]
+    growing.klamm("quorum", "remove", "--id", "2", controller=growing.processes()[1])
+    assert growing.voters() == [1]
+    assert list(growing.processes()) == [1, 2]
+    growing.klamm("quorum", "remove", "--id", "2")
+    assert list(growing.processes()) == [1]
+    assert growing.voters() == [1]
 
 
 @pytest.mark.timeout(300)
