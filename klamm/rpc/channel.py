@@ -181,6 +181,8 @@ class Channel(grpc.aio.Channel):
         except BaseException:
             link.close("not in time")
             raise
+        if link.closed or link.connection.going_away:
+            raise ConnectionError("the server left as soon as it had spoken")
         return link
 
     def _lost(self, link: ClientLink, why: str) -> None:
