@@ -62,11 +62,11 @@ class Applier:
             self._wake.clear()
             await self._wake.wait()
 
-    async def wait(self, epoch: Epoch, end_offset: Offset) -> None:
+    async def wait(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """Returns once the state machine has seen the log up to `end_offset`.
 
         Raises:
-            CommitUnknownError: `epoch` has ended, or too many wait.
+            CommitUnknownError: `epoch` has ended, too many wait, or the time is over.
         """
         if self._reign != epoch:
             raise CommitUnknownError(f"epoch {epoch} ended before offset {end_offset} was reached")
@@ -75,9 +75,14 @@ class Applier:
         if len(self._waits) >= COMMIT_WAITS_MAX:
             raise CommitUnknownError(f"more than {COMMIT_WAITS_MAX} callers wait for a commit")
         self._wait_count += 1
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waits, (end_offset, self._wait_count, epoch, future))
-        await future
+        timer = loop.call_later(timeout_ms / 1_000, _end_wait, future, end_offset, timeout_ms)
+        try:
+            await future
+        finally:
+            timer.cancel()
 
     def stop(self) -> None:
         """Nothing more will be delivered: nobody can know what becomes of it."""
@@ -157,6 +162,15 @@ class Applier:
                     CommitUnknownError(f"{why} before offset {end_offset} was known committed")
                 )
         self._waits.clear()
+
+
+def _end_wait(future: asyncio.Future[None], end_offset: Offset, timeout_ms: int) -> None:
+    if not future.done():
+        future.set_exception(
+            CommitUnknownError(
+                f"offset {end_offset} was not committed within {timeout_ms} ms; it may still be"
+            )
+        )
 
 
 class _SupersededError(Exception):

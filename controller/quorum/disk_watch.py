@@ -1,7 +1,8 @@
 """What goes on beside the core with its disk: the scrub, the bounds, readers that meet damage."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from controller.quorum.journal import Journal
 from controller.quorum.outside import Store
@@ -41,12 +42,17 @@ class DiskWatch:
         Raises:
             StorageError: They are damaged or cannot be read; the node ends.
         """
-        try:
+        with self._ending():
             return self._store.read(start, max_bytes, up_to)
-        except StorageError as error:
-            if not self._broken.done():
-                self._broken.set_result(error)
-            raise
+
+    def ends_batch(self, offset: Offset) -> bool:
+        """Does a batch of the log end just before `offset`?
+
+        Raises:
+            StorageError: As `read`.
+        """
+        with self._ending():
+            return self._store.ends_batch(offset)
 
     async def _scrub(self, has_peers: Callable[[], bool]) -> None:
         """Who has peers ends over damage, and fetches what is lost from them."""
@@ -56,6 +62,15 @@ class DiskWatch:
             if has_peers():
                 raise
             self._journal.log_damaged(error)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            if not self._broken.done():
+                self._broken.set_result(error)
+            raise
 
     async def _until_broken(self) -> None:
         raise await self._broken

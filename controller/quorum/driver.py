@@ -128,7 +128,8 @@ class QuorumDriver:
         self._store = store
         self._peers = peers
         self._clock = clock
-        self._rng = rng
+        # Each step has a draw; the system's chance, which costs a call of the kernel, begins it.
+        self._rng = random.Random(rng.getrandbits(64))
         self._journal = Journal(clock)
         self._watch = DiskWatch(store, self._journal)
         self._applier = Applier(store.read, store.read_chunk, state.log.start_offset)
@@ -221,9 +222,9 @@ class QuorumDriver:
         finally:
             del self._changes[call]
 
-    async def wait_committed(self, epoch: Epoch, end_offset: Offset) -> None:
-        """As `Quorum.wait_committed`, without an end."""
-        await self._applier.wait(epoch, end_offset)
+    async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
+        """As `Quorum.wait_committed`."""
+        await self._applier.wait(epoch, end_offset, timeout_ms)
 
     async def read_index(self) -> Offset:
         """The leader's read index.
@@ -256,6 +257,10 @@ class QuorumDriver:
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
         """Whole batches of the log."""
         return self._watch.read(start, max_bytes, up_to)
+
+    def ends_batch(self, offset: Offset) -> bool:
+        """Does a batch of the log end just before `offset`?"""
+        return self._watch.ends_batch(offset)
 
     def read_chunk(self, snapshot_id: OffsetAndEpoch, position: int, max_bytes: int) -> bytes:
         """Bytes of a snapshot; none if it is not there."""
@@ -313,17 +318,20 @@ class QuorumDriver:
             return
         if after is before:
             return
-        if (after.voters, after.voters_committed) != (before.voters, before.voters_committed):
+        if (
+            after.voter_history is not before.voter_history
+            or after.voters_committed != before.voters_committed
+        ):
             self._peers.use(membership.reachable(after))
         if after.truncations != before.truncations or after.download is not before.download:
             self._journal.moved(before, after)
         if before.recovering is not None and after.recovering is None:
             tasks.create_task(self._store.trust())
         self._journal.stepped(before, after)
-        if (after.epoch, after.leader, after.high_watermark) != (
-            before.epoch,
-            before.leader,
-            before.high_watermark,
+        if (
+            after.high_watermark != before.high_watermark
+            or after.epoch != before.epoch
+            or after.leader != before.leader
         ):
             self._change()
 

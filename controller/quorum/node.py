@@ -39,7 +39,6 @@ from klamm.clock import Clock
 from klamm.config.listeners import format_address
 from klamm.errors import (
     ApiError,
-    CommitUnknownError,
     ErrorCode,
     IndefiniteError,
     KlammError,
@@ -233,7 +232,7 @@ class QuorumNode:
         snapshot_id = OffsetAndEpoch(epoch=epoch, offset=end_offset)
         if may_create(state, snapshot_id) is Creation.NEEDLESS:
             return None
-        if not self._store.ends_batch(end_offset):
+        if not self._driver.ends_batch(end_offset):
             raise ValueError(f"{end_offset} lies within a batch")
         voters = voters_at(state.voter_history, end_offset)
         return SnapshotPoint(snapshot_id=snapshot_id, voters=voters)
@@ -299,13 +298,7 @@ class QuorumNode:
 
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """See `Quorum`."""
-        try:
-            async with asyncio.timeout(timeout_ms / 1_000):
-                await self._driver.wait_committed(epoch, end_offset)
-        except TimeoutError:
-            raise CommitUnknownError(
-                f"offset {end_offset} was not committed within {timeout_ms} ms; it may still be"
-            ) from None
+        await self._driver.wait_committed(epoch, end_offset, timeout_ms)
 
     async def read_index(self, timeout_ms: int) -> Offset:
         """See `Quorum`."""

@@ -189,7 +189,7 @@ class LogStore:
 
     def ends_batch(self, offset: Offset) -> bool:
         """Does a batch of the log end just before `offset`?"""
-        data = self._log.read(Offset(offset - 1), 1)
+        data = self._log.read_verified(Offset(offset - 1), 1)
         return any(header.next_offset == offset for header, _ in iter_batches(data))
 
     # Snapshots.

@@ -80,9 +80,9 @@ def _save_beside() -> list[Patch]:
 
 
 def _committed_when_appended() -> list[Patch]:
-    async def wait(self: Any, epoch: Any, end_offset: Any) -> None:
+    async def wait(self: Any, epoch: Any, end_offset: Any, timeout_ms: Any) -> None:
         if self._reign != epoch:
-            await real(self, epoch, end_offset)
+            await real(self, epoch, end_offset, timeout_ms)
 
     real = Applier.wait
     return [(Applier, "wait", wait)]

@@ -16,7 +16,7 @@ from controller.quorum.control import build_snapshot_footer, build_snapshot_head
 from controller.quorum.node import QuorumNode
 from controller.quorum.port import SnapshotPoint
 from controller.raft import download
-from klamm.errors import KlammError
+from klamm.errors import CorruptLogError, KlammError
 from klamm.ids import Offset
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
@@ -68,7 +68,10 @@ class Snapshots:
 
     async def _write(self, node: Node, quorum: QuorumNode) -> None:
         end = node.recorder.end
-        point = quorum.snapshot_point(end) if end else None
+        try:
+            point = quorum.snapshot_point(end) if end else None
+        except CorruptLogError:
+            return  # It ends over it.
         if point is None:
             return
         data = encode(point, self._world.history.checksums(end))

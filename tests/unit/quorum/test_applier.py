@@ -55,7 +55,7 @@ async def test_rows_80_and_81_each_batch_once_and_the_claim_when_all_is_delivere
             applier.tell(each)
         await machine.until(lambda: machine.epoch == 2)
         assert machine.values == [b"0", b"1", b"2"]
-        wait = asyncio.create_task(applier.wait(Epoch(2), Offset(4)))
+        wait = asyncio.create_task(applier.wait(Epoch(2), Offset(4), 5_000))
         applier.tell(Renounce(Epoch(2)))
         applier.tell(Commit(Offset(4)))
         await machine.until(lambda: machine.end == 4)

@@ -92,6 +92,9 @@ class FakeStore:
             if start < end <= up_to
         )
 
+    def ends_batch(self, offset: Offset) -> bool:
+        return offset in self.ends
+
     async def flush(self) -> Offset:
         if self.broken is not None:
             raise self.broken
@@ -218,7 +221,7 @@ async def test_group_commit_flushes_at_once_and_batches_what_comes_meanwhile() -
         # Three appends, one fsync.
         await world.until(lambda: store.did[-1] == "flush 6")
         assert world.driver.state.high_watermark == 3
-        waiting = asyncio.ensure_future(world.driver.wait_committed(Epoch(1), Offset(6)))
+        waiting = asyncio.ensure_future(world.driver.wait_committed(Epoch(1), Offset(6), 5_000))
         await world.until(lambda: world.machine.values == [b"a"])
         assert not waiting.done()
         store.finish(2)
@@ -235,7 +238,7 @@ async def test_a_failed_fsync_ends_the_driver_and_leaves_the_outcome_unknown() -
     world.store.broken = StorageError("EIO")
     await world.driver.propose(Epoch(1), Offset(2), values(b"a"))
     with pytest.raises(CommitUnknownError):
-        await world.driver.wait_committed(Epoch(1), Offset(3))
+        await world.driver.wait_committed(Epoch(1), Offset(3), 5_000)
     with pytest.raises(StorageError, match="EIO"):
         await task
     with pytest.raises(OverloadedError, match="stops"):

@@ -23,6 +23,9 @@ from klamm.log.files import SystemFiles
 from klamm.log.records import NewRecord
 from tests.unit.quorum.nodes import DEADLINE_S, Member, Members, members
 
+LAST_OFFSET_DELTA_AT = 23
+"""In the header of a batch."""
+
 
 async def test_elects_and_commits_everywhere(tmp_path: Path) -> None:
     async with members(tmp_path) as group:
@@ -329,6 +332,24 @@ async def test_a_first_start_on_disks_that_are_doubted(tmp_path: Path) -> None:
     finally:
         for each in group.all:
             await each.kill()
+
+
+async def test_a_snapshot_that_meets_damage_ends_the_node_and_is_not_taken_for_a_mistake(
+    tmp_path: Path,
+) -> None:
+    """Scenario 29: a header that says another end looked like an offset within a batch."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await group.write(active, b"a")
+        end = active.node.high_watermark
+        log = active.directory / "__cluster_metadata-0" / "00000000000000000000.log"
+        with log.open("r+b") as file:
+            file.seek(LAST_OFFSET_DELTA_AT + 1)
+            file.write(b"\x01")
+        with pytest.raises(CorruptLogError, match="the checksum is not that of the bytes"):
+            active.node.snapshot_point(end)
+        with pytest.raises(CorruptLogError):
+            await active.ended()
 
 
 async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:
