@@ -17,7 +17,7 @@ import random
 from typing import Protocol
 from uuid import UUID
 
-from broker.control.snapshots import download
+from broker.control.snapshots import download, refusal_name
 from klamm.client.client import ControllerClient
 from klamm.client.node import Node
 from klamm.errors import KlammError, StartError
@@ -177,7 +177,7 @@ class MetadataFollower:
         if response.leader_id != NO_NODE:
             self._client.controllers.heard(NodeId(response.leader_id), Epoch(response.epoch))
         if response.error != pb.QUORUM_ERROR_UNSPECIFIED:
-            raise ConnectionLostError(f"refused: {pb.QuorumError.Name(response.error)}")
+            raise ConnectionLostError(f"refused: {refusal_name(response.error)}")
         if response.HasField("diverging"):
             self._part(address)
             raise ConnectionLostError("its log does not continue this broker's image")

@@ -84,6 +84,12 @@ async def download(
     return reader
 
 
+def refusal_name(error: pb.QuorumError.ValueType) -> str:
+    """A newer controller's reason has a number only."""
+    known = pb.QuorumError.DESCRIPTOR.values_by_number.get(error)
+    return str(error) if known is None else known.name
+
+
 async def _chunk(stream: SnapshotStream, position: int) -> pb.FetchSnapshotResponse:
     try:
         async with asyncio.timeout(CHUNK_MS_MAX / 1_000):
@@ -91,7 +97,7 @@ async def _chunk(stream: SnapshotStream, position: int) -> pb.FetchSnapshotRespo
     except TimeoutError:
         raise ConnectionLostError(f"no chunk in {CHUNK_MS_MAX} ms") from None
     if answer.error != pb.QUORUM_ERROR_UNSPECIFIED:
-        raise ConnectionLostError(f"refused: {pb.QuorumError.Name(answer.error)}")
+        raise ConnectionLostError(f"refused: {refusal_name(answer.error)}")
     if answer.position != position or not answer.chunk:
         raise ConnectionLostError(f"sent no chunk at {position}")
     return answer

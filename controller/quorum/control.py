@@ -20,6 +20,10 @@ from klamm.metadata.records import Endpoint
 from klamm.metadata.snapshot_batches import image_batches
 from klamm.v1 import records_pb2 as pb
 
+ENDPOINT_CHARACTERS_MAX = 255
+"""Of a host, as in DNS; and of a listener's name."""
+PORT_MAX = 65_535
+
 HEADER_RECORDS = Offset(2)
 """Of a snapshot's first batch; the data begin behind them."""
 
@@ -176,13 +180,16 @@ def _key_from_wire(wire: pb.RemovedVoter) -> ReplicaKey:
 
 
 def endpoint_from_wire(at: pb.Endpoint) -> Endpoint:
+    """Raises: ValueError: Nothing can be there. What peers say of themselves is kept."""
+    if max(len(at.name), len(at.host)) > ENDPOINT_CHARACTERS_MAX or at.port > PORT_MAX:
+        raise ValueError(f"an endpoint at {at.host[:ENDPOINT_CHARACTERS_MAX]!r}, port {at.port}")
     return Endpoint(
         name=at.name, host=at.host, port=at.port, security_protocol=at.security_protocol
     )
 
 
 def voter_from_wire(wire: pb.Voter) -> Voter:
-    """Raises: ValueError: The disk is none."""
+    """Raises: ValueError: The disk is none, or nothing can be at the endpoint."""
     endpoint = None
     if wire.HasField("endpoint"):
         endpoint = endpoint_from_wire(wire.endpoint)

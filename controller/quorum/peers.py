@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 import grpc
 import grpc.aio
 
-from controller.quorum.control import endpoint_to_wire
+from controller.quorum.control import endpoint_from_wire, endpoint_to_wire
 from controller.quorum.messages import (
     WireRequest,
     WireResponse,
@@ -403,15 +403,13 @@ class _FetchStream:
             return
         try:
             response = response_from_wire(answer)
+            endpoint = endpoint_from_wire(answer.leader_endpoint)
         except ValueError as error:
             _log.warning("a leader's answer makes no sense", peer=self._peer, error=error)
             self._end()
             return
-        if answer.HasField("leader_endpoint"):
-            at = answer.leader_endpoint
-            self._introduce(
-                NodeId(answer.leader_id), Endpoint(name=at.name, host=at.host, port=at.port)
-            )
+        if answer.HasField("leader_endpoint") and response.leader != NO_NODE:
+            self._introduce(response.leader, endpoint)
         self._post(ResponseReceived(self._peer, request, response))
 
     def abandon(self) -> None:

@@ -73,7 +73,9 @@ class HeaderReader:
                 f"a header list of more than {HEADER_LIST_BYTES_MAX} bytes",
             ) from error
         except (hpack.HPACKError, UnicodeDecodeError) as error:
-            raise ProtocolError(Code.COMPRESSION_ERROR, str(error)) from error
+            # Its own words name addresses in memory, which are nobody's business.
+            why = f"a header block: {type(error).__name__}"
+            raise ProtocolError(Code.COMPRESSION_ERROR, why) from error
         fields = Fields(headers, self._judge(headers, trailing=trailing))
         if self._has_changed(before):
             self._known.clear()

@@ -4,7 +4,6 @@ Source: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 import base64
-import binascii
 import struct
 import zlib
 from collections.abc import Iterable
@@ -27,7 +26,8 @@ _TIMEOUT_NS = {"H": 3_600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "u":
 _TIMEOUT_DIGITS = 8
 
 _RESERVED = frozenset({"content-type", "te", "user-agent", "host"})
-CODES = {each.value[0]: each for each in grpc.StatusCode}
+CODES = {str(each.value[0]): each for each in grpc.StatusCode}
+"""By what stands in grpc-status. Whatever else does is no number to be made of it."""
 
 RESPONSE = write_headers(
     (
@@ -167,9 +167,9 @@ def status(headers: Headers) -> tuple[grpc.StatusCode, str, Metadata]:
     number = said.get("grpc-status")
     if number is None:
         return _of_http(said.get(":status", "")), f"no grpc-status; HTTP {said.get(':status')}", ()
-    code = CODES.get(int(number)) if number.isascii() and number.isdigit() else None
+    code = CODES.get(number)
     if code is None:
-        return grpc.StatusCode.UNKNOWN, f"grpc-status {number!r}", ()
+        return grpc.StatusCode.UNKNOWN, f"grpc-status {number[:20]!r}", ()
     details = unquote_to_bytes(said.get("grpc-message", "")).decode(errors="replace")
     return code, details, metadata(headers)
 
@@ -203,8 +203,8 @@ def metadata(headers: Headers) -> Metadata:
             try:
                 padding = "=" * (-len(part) % 4)
                 found.append((name, base64.b64decode(part + padding, validate=True)))
-            except binascii.Error:
-                continue
+            except ValueError:
+                continue  # Not base64, or not even ASCII.
     return tuple(found)
 
 

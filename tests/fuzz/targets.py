@@ -2,6 +2,7 @@
 
 from tests.fuzz import (
     controller_requests,
+    grpc_wire,
     kafka_codec,
     log_files,
     metadata_records,
@@ -22,6 +23,7 @@ TARGETS: dict[str, Target] = {
         snapshots,
         small_files,
         controller_requests,
+        grpc_wire,
         kafka_codec,
     )
 }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.quorum.control import build_control_batch, describe_batches
+from controller.quorum.control import build_control_batch, describe_batches, endpoint_from_wire
 from controller.quorum.messages import (
     replica_key,
     request_from_wire,
@@ -37,6 +37,7 @@ from klamm.log.records import NewRecord
 from klamm.metadata.records import Endpoint
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1 import records_pb2
+from klamm.v1 import records_pb2 as pb_records
 
 EPOCHS = st.integers(0, EPOCH_MAX).map(Epoch)
 OFFSETS = st.integers(0, 2**62).map(Offset)
@@ -234,3 +235,18 @@ def test_voters_in_a_fetched_batch_are_checked(value: bytes) -> None:
     )
     with pytest.raises(ValueError, match="Voters record"):
         describe_batches(batch)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pb_records.Endpoint(host="x" * 256, port=9),
+        pb_records.Endpoint(name="x" * 256, port=9),
+        pb_records.Endpoint(host="x", port=65_536),
+    ],
+    ids=["host", "name", "port"],
+)
+def test_an_endpoint_where_nothing_can_be_is_not_kept(wire: pb_records.Endpoint) -> None:
+    """Peers introduce themselves, and are remembered: of any size, that was any size."""
+    with pytest.raises(ValueError, match="an endpoint at"):
+        endpoint_from_wire(wire)
