@@ -224,8 +224,7 @@ class Connection:
             self.reset(stream_id, Code.PROTOCOL_ERROR)
             self._events.append(StreamReset(stream_id, Code.PROTOCOL_ERROR, unprocessed=False))
             return
-        answers = self._client and not trailing and not ended  # Fields behind data may be none.
-        if answers and fields.headers[0][1].startswith("1"):
+        if self._client and not trailing and not ended and fields.headers[0][1].startswith("1"):
             return  # Informational; the response is still to come.
         self._controls = 0
         if not trailing:
