@@ -9,6 +9,7 @@
     streams      one stream: its state, its windows, what waits for a window
     outgoing     frames that go, and data that waits for the peer's windows
     connection   all of them, and the rules that a peer may break
+    conduct      what a peer may not do too often, or for too long
     settings     what either end says of itself
     rules        what makes a message malformed
     limits       how much of anything one peer may have

@@ -13,6 +13,7 @@ Source: RFC 9113.
 from collections.abc import Callable
 
 from klamm.http2 import frames
+from klamm.http2.conduct import Conduct, check_block
 from klamm.http2.events import (
     DataReceived,
     Event,
@@ -26,11 +27,9 @@ from klamm.http2.frames import HEADER_BYTES, PREFACE, Code, ProtocolError, Setti
 from klamm.http2.headers import HeaderReader
 from klamm.http2.limits import (
     CONNECTION_WINDOW_BYTES,
-    CONTINUATIONS_MAX,
-    CONTROL_FRAMES_MAX,
     FRAME_BYTES_MAX,
-    HEADER_BLOCK_BYTES_MAX,
     STREAMS_MAX,
+    UNREAD_LOOKS_MAX,
 )
 from klamm.http2.outgoing import Outgoing
 from klamm.http2.rules import content_length, judge_request, judge_response
@@ -39,6 +38,9 @@ from klamm.http2.streams import Stream
 
 _STREAM_ID_MAX = 2**31 - 1
 DEFAULT_TABLE_BYTES = 4_096
+
+_OF_STREAMS = frozenset({frames.DATA, frames.HEADERS, frames.PRIORITY, frames.RST_STREAM})
+_OF_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
 
 class Connection:
@@ -53,8 +55,11 @@ class Connection:
         self.peer_streams_max = STREAMS_MAX
         self._client = client
         self._reader = HeaderReader(judge_response if client else judge_request)
-        self._buffer = b""
-        self._expected = b"" if client else PREFACE
+        self._partial = bytearray()
+        """Of a frame that is not whole yet."""
+        self._wanted = 0
+        """Bytes that must be there before it is worth a look."""
+        self._greeted = client
         self.settled = False
         """The peer's first SETTINGS have come."""
         self._outgoing = Outgoing(self.streams)
@@ -69,7 +74,7 @@ class Connection:
         be on its way."""
         self._block: tuple[int, int, bytearray, int] | None = None
         """A header block that goes on in CONTINUATIONs: stream, flags, bytes, how many."""
-        self._controls = 0
+        self._conduct = Conduct()
         self._on_frame: dict[int, Callable[[int, int, bytes], None]] = {
             frames.DATA: self._on_data,
             frames.HEADERS: self._on_headers,
@@ -90,9 +95,16 @@ class Connection:
         """What the bytes say. After a `failure` nothing is heard any more."""
         if self.failure is not None:
             return []
-        self._buffer = self._buffer + data if self._buffer else data
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._wanted:
+                return []
+            data = bytes(self._partial)
+            self._partial.clear()
         try:
-            self._read()
+            at = self._read(data)
+            if at < len(data):
+                self._partial += data[at:]
         except ProtocolError as error:
             self.fail(error)
         events, self._events = self._events, []
@@ -101,33 +113,31 @@ class Connection:
             self._outgoing.drained.clear()
         return events
 
-    def _read(self) -> None:
-        buffer, at = self._buffer, 0
-        try:
-            if self._expected:
-                at = self._read_preface(buffer)
-            size = len(buffer)
-            while size - at >= HEADER_BYTES and not self._expected:
-                length, kind, flags, stream_id = frames.read_head(buffer, at)
-                if length > FRAME_BYTES_MAX:
-                    raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
-                end = at + HEADER_BYTES + length
-                if end > size:
-                    break
-                payload = buffer[at + HEADER_BYTES : end]
-                at = end
-                self._frame(kind, flags, stream_id, payload)
-        finally:
-            self._buffer = buffer[at:] if at else buffer
+    def _read(self, data: bytes) -> int:
+        """The frames that are whole; returns where the rest begins."""
+        at = 0 if self._greeted else self._read_preface(data)
+        self._wanted = HEADER_BYTES if self._greeted else 0
+        size = len(data)
+        while size - at >= HEADER_BYTES and self._greeted:
+            length, kind, flags, stream_id = frames.read_head(data, at)
+            if length > FRAME_BYTES_MAX:
+                raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
+            end = at + HEADER_BYTES + length
+            if end > size:
+                self._wanted = HEADER_BYTES + length
+                break
+            payload = data[at + HEADER_BYTES : end]
+            at = end
+            self._frame(kind, flags, stream_id, payload)
+        if at and self._block is None:
+            self._conduct.advanced = True
+        return at
 
-    def _read_preface(self, buffer: bytes) -> int:
-        size = min(len(buffer), len(self._expected))
-        if buffer[:size] != self._expected[:size]:
+    def _read_preface(self, data: bytes) -> int:
+        if not PREFACE.startswith(data[: len(PREFACE)]):
             raise ProtocolError(Code.PROTOCOL_ERROR, "no HTTP/2 preface")
-        if size == len(self._expected):
-            self._expected = b""
-            return size
-        return 0
+        self._greeted = len(data) >= len(PREFACE)
+        return len(PREFACE) if self._greeted else 0
 
     def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._block is not None and kind != frames.CONTINUATION:
@@ -136,18 +146,18 @@ class Connection:
             if kind != frames.SETTINGS or flags & frames.ACK:
                 raise ProtocolError(Code.PROTOCOL_ERROR, "SETTINGS do not come first")
             self.settled = True
+        if kind in (_OF_CONNECTION if stream_id else _OF_STREAMS):
+            raise ProtocolError(Code.PROTOCOL_ERROR, f"type {kind} on stream {stream_id}")
         handle = self._on_frame.get(kind)
         if handle is None:
-            self._count_control()  # Unknown types are passed over (section 5.5).
+            self._conduct.control()  # Unknown types are passed over (section 5.5).
             return
         handle(flags, stream_id, payload)
 
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         flow_bytes = len(payload)
         if flags & frames.PADDED:
-            payload = _unpadded(payload)
-        if stream_id == 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "DATA on stream 0")
+            payload = frames.unpadded(payload)
         self._receive_window -= flow_bytes
         if self._receive_window < 0:
             raise ProtocolError(Code.FLOW_CONTROL_ERROR, "the connection's window")
@@ -160,9 +170,9 @@ class Connection:
             self._on_closed(stream_id, stream)
             return
         if payload:
-            self._controls = 0
+            self._conduct.useful()
         elif not flags & frames.END_STREAM:
-            self._count_control()
+            self._conduct.control()
         stream.received(flow_bytes, len(payload))
         if flow_bytes > len(payload):
             self.consumed(stream_id, flow_bytes - len(payload))
@@ -174,17 +184,13 @@ class Connection:
             self._remote_ended(stream)
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id == 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "HEADERS on stream 0")
         if flags & frames.PADDED:
-            payload = _unpadded(payload)
+            payload = frames.unpadded(payload)
         if flags & frames.PRIORITIZED:
-            if len(payload) < 5:
-                raise ProtocolError(Code.FRAME_SIZE_ERROR, "HEADERS without their priority")
-            if int.from_bytes(payload[:4]) & 0x7FFF_FFFF == stream_id:
-                raise ProtocolError(Code.PROTOCOL_ERROR, "a stream that depends on itself")
-            payload = payload[5:]
+            frames.check_priority(payload[: frames.PRIORITY_BYTES], stream_id)
+            payload = payload[frames.PRIORITY_BYTES :]
         if flags & frames.END_HEADERS:
+            check_block(len(payload))
             self._on_block(flags, stream_id, payload)
             return
         self._block = (stream_id, flags, bytearray(payload), 0)
@@ -194,12 +200,7 @@ class Connection:
             raise ProtocolError(Code.PROTOCOL_ERROR, "CONTINUATION of nothing")
         _, first_flags, block, count = self._block
         block += payload
-        if len(block) > HEADER_BLOCK_BYTES_MAX or count >= CONTINUATIONS_MAX:
-            raise ProtocolError(
-                Code.ENHANCE_YOUR_CALM,
-                f"a header block of more than {HEADER_BLOCK_BYTES_MAX} bytes or "
-                f"{CONTINUATIONS_MAX} CONTINUATIONs",
-            )
+        check_block(len(block), count + 1)
         if flags & frames.END_HEADERS:
             self._block = None
             self._on_block(first_flags, stream_id, bytes(block))
@@ -221,12 +222,13 @@ class Connection:
             self._on_closed(stream_id, stream)
             return
         if fields.malformed or (trailing and not ended):
-            self.reset(stream_id, Code.PROTOCOL_ERROR)
-            self._events.append(StreamReset(stream_id, Code.PROTOCOL_ERROR, unprocessed=False))
+            self._breach(stream_id, Code.PROTOCOL_ERROR)
             return
-        if self._client and not trailing and not ended and fields.headers[0][1].startswith("1"):
-            return  # Informational; the response is still to come.
-        self._controls = 0
+        informational = self._client and not trailing and fields.headers[0][1].startswith("1")
+        if informational and not ended:
+            self._conduct.control()
+            return  # The response is still to come.
+        self._conduct.useful()
         if not trailing:
             stream.heard = True
             stream.content_left = content_length(fields.headers)
@@ -243,7 +245,7 @@ class Connection:
             return None
         self._last_stream_id = stream_id
         if len(self.streams) >= STREAMS_MAX or self.going_away:
-            self._count_control()
+            self._conduct.control()
             self._outgoing.frame(frames.rst_stream(stream_id, Code.REFUSED_STREAM))
             return None
         stream = self.streams[stream_id] = Stream(stream_id, self._initial_window)
@@ -257,31 +259,24 @@ class Connection:
             ProtocolError: A breach that the connection does not survive.
         """
         self._check_not_idle(stream_id)
-        self._count_control()
+        self._conduct.control()
         if stream is not None:
             if not stream.remote_ended:
                 raise ProtocolError(Code.PROTOCOL_ERROR, f"stream {stream_id}: data come first")
-            self.reset(stream_id, Code.STREAM_CLOSED)
-            self._events.append(StreamReset(stream_id, Code.STREAM_CLOSED, unprocessed=False))
+            self._breach(stream_id, Code.STREAM_CLOSED)
         elif not self._client and not self._closed.get(stream_id, False):
             code = Code.STREAM_CLOSED if stream_id in self._closed else Code.PROTOCOL_ERROR
             raise ProtocolError(code, f"stream {stream_id} is over")
 
     def _on_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
-        self._count_control()
-        if stream_id == 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        if len(payload) != 5:
-            raise ProtocolError(Code.FRAME_SIZE_ERROR, "PRIORITY")
-        if int.from_bytes(payload[:4]) & 0x7FFF_FFFF == stream_id:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "a stream that depends on itself")
+        self._conduct.control()
+        frames.check_priority(payload, stream_id)
 
     def _on_rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
-        self._count_control()
+        self._conduct.control()
+        self._conduct.reset()
         if len(payload) != 4:
             raise ProtocolError(Code.FRAME_SIZE_ERROR, "RST_STREAM")
-        if stream_id == 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "RST_STREAM on stream 0")
         self._check_not_idle(stream_id)
         if self._forget(stream_id, ours=False):
             code = int.from_bytes(payload)
@@ -289,9 +284,7 @@ class Connection:
             self._events.append(StreamReset(stream_id, code, unprocessed))
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        self._count_control()
-        if stream_id != 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "SETTINGS on a stream")
+        self._conduct.control()
         if flags & frames.ACK:
             if payload:
                 raise ProtocolError(Code.FRAME_SIZE_ERROR, "an acknowledgement with SETTINGS")
@@ -306,7 +299,7 @@ class Connection:
                 self._outgoing.announce_no_table()
             case Setting.MAX_CONCURRENT_STREAMS:
                 self.peer_streams_max = min(value, STREAMS_MAX)
-            case Setting.INITIAL_WINDOW_SIZE:
+            case Setting.INITIAL_WINDOW_SIZE if value != self._initial_window:
                 change, self._initial_window = value - self._initial_window, value
                 for stream in list(self.streams.values()):
                     if not stream.widen(change):
@@ -319,9 +312,7 @@ class Connection:
         raise ProtocolError(Code.PROTOCOL_ERROR, "PUSH_PROMISE")
 
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
-        self._count_control()
-        if stream_id != 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "PING on a stream")
+        self._conduct.control()
         if len(payload) != frames.PING_BYTES:
             raise ProtocolError(Code.FRAME_SIZE_ERROR, "PING")
         if flags & frames.ACK:
@@ -330,14 +321,11 @@ class Connection:
             self._outgoing.frame(frames.ping(payload, frames.ACK))
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if stream_id != 0:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "GOAWAY on a stream")
         if len(payload) < 8:
             raise ProtocolError(Code.FRAME_SIZE_ERROR, "GOAWAY")
         self.going_away = True
         last = int.from_bytes(payload[:4]) & 0x7FFF_FFFF
-        code = int.from_bytes(payload[4:8])
-        self._events.append(GoneAway(last, code))
+        self._events.append(GoneAway(last, code := int.from_bytes(payload[4:8])))
         if self._client:
             for unprocessed in [each for each in self.streams if each > last]:
                 self._forget(unprocessed, ours=False)
@@ -359,8 +347,7 @@ class Connection:
             return
         if increment == 0 or not stream.widen(increment):
             code = Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR
-            self.reset(stream_id, code)
-            self._events.append(StreamReset(stream_id, code, unprocessed=False))
+            self._breach(stream_id, code)
             return
         self._pump(stream)
 
@@ -370,15 +357,30 @@ class Connection:
         """What is to be written now."""
         return self._outgoing.take()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Of data that wait for the peer's windows."""
+        return self._outgoing.waiting_bytes
+
+    @property
+    def full(self) -> bool:
+        """The peer takes no stream beside those that are open."""
+        return len(self.streams) >= self.peer_streams_max
+
+    @property
+    def used_up(self) -> bool:
+        """Every stream's number has been given out: new calls need a new connection."""
+        return self._next_stream_id > _STREAM_ID_MAX
+
     def open_stream(self, block: bytes) -> int:
         """A client's request; its data follows, and `end`.
 
         Raises:
             ProtocolError: REFUSED_STREAM: the peer takes no more. Nothing was sent.
         """
-        if self.going_away or len(self.streams) >= self.peer_streams_max:
+        if self.going_away or self.full:
             raise ProtocolError(Code.REFUSED_STREAM, "the peer takes no more streams")
-        if self._next_stream_id > _STREAM_ID_MAX:
+        if self.used_up:
             raise ProtocolError(Code.REFUSED_STREAM, "the connection's streams are used up")
         stream_id = self._next_stream_id
         self._next_stream_id += 2
@@ -440,8 +442,17 @@ class Connection:
             self._outgoing.frame(frames.goaway(self._last_stream_id, error.code, why))
 
     def calm(self) -> None:
-        """Some time has passed: what the peer sent of little use is forgiven."""
-        self._controls = 0
+        """A look's time has passed (klamm/rpc/link.py): what is not finished or not read ends."""
+        unfinished = bool(self._partial) or self._block is not None or not self.settled
+        try:
+            self._conduct.look(unfinished=unfinished)
+        except ProtocolError as error:
+            self.fail(error)
+        for stream in list(self.streams.values()):
+            if stream.trailers is not None and stream.queue:
+                stream.unread_looks += 1
+                if stream.unread_looks > UNREAD_LOOKS_MAX:
+                    self.reset(stream.stream_id, Code.CANCEL)
 
     def _remote_ended(self, stream: Stream) -> None:
         stream.remote_ended = True
@@ -455,18 +466,24 @@ class Connection:
     def _may_end(self, stream: Stream) -> bool:
         if not stream.content_left:
             return True
-        self.reset(stream.stream_id, Code.PROTOCOL_ERROR)
-        self._events.append(StreamReset(stream.stream_id, Code.PROTOCOL_ERROR, unprocessed=False))
+        self._breach(stream.stream_id, Code.PROTOCOL_ERROR)
         return False
+
+    def _breach(self, stream_id: int, code: Code) -> None:
+        """What the peer did ends the stream, and no more than that."""
+        self._conduct.reset()
+        self.reset(stream_id, code)
+        self._events.append(StreamReset(stream_id, code, unprocessed=False))
 
     def _pump(self, stream: Stream) -> None:
         if self._outgoing.pump(stream):
             self._forget(stream.stream_id, ours=not stream.remote_ended)
 
     def _forget(self, stream_id: int, *, ours: bool) -> bool:
-        self._outgoing.forget(stream_id)
-        if self.streams.pop(stream_id, None) is None:
+        stream = self.streams.pop(stream_id, None)
+        if stream is None:
             return False
+        self._outgoing.forget(stream)
         self._closed[stream_id] = ours
         if len(self._closed) > STREAMS_MAX:
             del self._closed[next(iter(self._closed))]
@@ -481,20 +498,3 @@ class Connection:
         latest = self._next_stream_id - 2 if ours and self._client else self._last_stream_id
         if stream_id > latest or (ours and not self._client):
             raise ProtocolError(Code.PROTOCOL_ERROR, f"stream {stream_id} was never opened")
-
-    def _count_control(self) -> None:
-        self._controls += 1
-        if self._controls > CONTROL_FRAMES_MAX:
-            raise ProtocolError(
-                Code.ENHANCE_YOUR_CALM, f"more than {CONTROL_FRAMES_MAX} frames of no use"
-            )
-
-
-def _unpadded(payload: bytes) -> bytes:
-    """
-    Raises:
-        ProtocolError: The padding is longer than the frame.
-    """
-    if not payload or payload[0] >= len(payload):
-        raise ProtocolError(Code.PROTOCOL_ERROR, "padding longer than its frame")
-    return payload[1 : len(payload) - payload[0]]

@@ -10,6 +10,7 @@ HEADER_BYTES = 9
 DEFAULT_FRAME_BYTES_MAX = 16_384
 DEFAULT_WINDOW_BYTES = 65_535
 PING_BYTES = 8
+PRIORITY_BYTES = 5
 
 DATA = 0
 HEADERS = 1
@@ -99,3 +100,24 @@ def ping(payload: bytes, flags: int = 0) -> bytes:
 def goaway(last_stream_id: int, code: int, why: bytes = b"") -> bytes:
     payload = last_stream_id.to_bytes(4) + code.to_bytes(4) + why
     return head(len(payload), GOAWAY, 0, 0) + payload
+
+
+def unpadded(payload: bytes) -> bytes:
+    """
+    Raises:
+        ProtocolError: The padding is longer than the frame.
+    """
+    if not payload or payload[0] >= len(payload):
+        raise ProtocolError(Code.PROTOCOL_ERROR, "padding longer than its frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def check_priority(payload: bytes, stream_id: int) -> None:
+    """
+    Raises:
+        ProtocolError: It is none. What it says is nobody's business.
+    """
+    if len(payload) != PRIORITY_BYTES:
+        raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a priority of {len(payload)} bytes")
+    if int.from_bytes(payload[:4]) & 0x7FFF_FFFF == stream_id:
+        raise ProtocolError(Code.PROTOCOL_ERROR, "a stream that depends on itself")

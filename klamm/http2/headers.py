@@ -17,7 +17,11 @@ from hpack.hpack import Decoder
 from hpack.table import HeaderTable
 
 from klamm.http2.frames import Code, ProtocolError
-from klamm.http2.limits import BLOCKS_REMEMBERED_MAX, HEADER_LIST_BYTES_MAX
+from klamm.http2.limits import (
+    BLOCK_REMEMBERED_BYTES_MAX,
+    BLOCKS_REMEMBERED_MAX,
+    HEADER_LIST_BYTES_MAX,
+)
 
 Header = tuple[str, str]
 Headers = tuple[Header, ...]
@@ -79,7 +83,9 @@ class HeaderReader:
         fields = Fields(headers, self._judge(headers, trailing=trailing))
         if self._has_changed(before):
             self._known.clear()
-        elif len(self._known) < BLOCKS_REMEMBERED_MAX:
+        elif _size_bytes(block, headers) <= BLOCK_REMEMBERED_BYTES_MAX:
+            if len(self._known) >= BLOCKS_REMEMBERED_MAX:
+                del self._known[next(iter(self._known))]
             self._known[block, trailing] = fields
         return fields
 
@@ -94,6 +100,10 @@ class HeaderReader:
         table = self._decoder.header_table
         entries = table.dynamic_entries
         return table.maxsize, len(entries), entries[0] if entries else None
+
+
+def _size_bytes(block: bytes, headers: Headers) -> int:
+    return len(block) + sum(len(name) + len(value) for name, value in headers)
 
 
 def write_headers(headers: Iterable[Header]) -> bytes:

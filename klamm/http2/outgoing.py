@@ -16,6 +16,8 @@ class Outgoing:
     def __init__(self, streams: dict[int, Stream]) -> None:
         self.drained: list[int] = []
         """Streams of which all that waited has gone out, since somebody looked."""
+        self.waiting_bytes = 0
+        """In all streams' queues."""
         self._streams = streams
         self._frames: list[bytes] = []
         self._window = frames.DEFAULT_WINDOW_BYTES
@@ -57,6 +59,7 @@ class Outgoing:
             self._frames.append(frames.head(size, frames.DATA, 0, stream.stream_id) + data)
         elif size:
             stream.queue.append(memoryview(data))
+            self.waiting_bytes += size
             self.pump(stream)
 
     def pump(self, stream: Stream) -> bool:
@@ -73,6 +76,8 @@ class Outgoing:
             self._frames.append(bytes(piece[:size]))
             stream.send_window -= size
             self._window -= size
+            self.waiting_bytes -= size
+            stream.unread_looks = 0
             if size == len(piece):
                 stream.queue.popleft()
             else:
@@ -90,11 +95,22 @@ class Outgoing:
         self._window += increment
         if self._window > WINDOW_BYTES_MAX:
             raise frames.ProtocolError(Code.FLOW_CONTROL_ERROR, "the connection's window")
-        blocked, self._blocked = list(self._blocked), {}
-        return [each for each in map(self._streams.__getitem__, blocked) if self.pump(each)]
+        ended = []
+        # Who finds the window closed again waits behind the others. Those who were not asked stay:
+        # a window that opens by a byte at a time must not cost a look at every stream each time.
+        while self._blocked and self._window > 0:
+            stream_id = next(iter(self._blocked))
+            del self._blocked[stream_id]
+            stream = self._streams[stream_id]
+            if self.pump(stream):
+                ended.append(stream)
+        return ended
 
-    def forget(self, stream_id: int) -> None:
-        self._blocked.pop(stream_id, None)
+    def forget(self, stream: Stream) -> None:
+        self._blocked.pop(stream.stream_id, None)
+        if stream.queue:
+            self.waiting_bytes -= sum(map(len, stream.queue))
+            stream.queue.clear()
 
     def use_frames_of(self, size_bytes: int) -> None:
         """The largest that the peer takes."""

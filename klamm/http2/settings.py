@@ -6,6 +6,7 @@ from klamm.http2.limits import (
     CONNECTION_WINDOW_BYTES,
     FRAME_BYTES_MAX,
     HEADER_LIST_BYTES_MAX,
+    SETTINGS_MAX,
     STREAM_WINDOW_BYTES,
     STREAMS_MAX,
     WINDOW_BYTES_MAX,
@@ -38,6 +39,8 @@ def read_settings(payload: bytes) -> list[tuple[Setting, int]]:
     """
     if len(payload) % _ENTRY_BYTES:
         raise ProtocolError(Code.FRAME_SIZE_ERROR, "SETTINGS")
+    if len(payload) > SETTINGS_MAX * _ENTRY_BYTES:
+        raise ProtocolError(Code.ENHANCE_YOUR_CALM, f"more than {SETTINGS_MAX} SETTINGS at once")
     said = []
     for at in range(0, len(payload), _ENTRY_BYTES):
         setting = _KNOWN.get(int.from_bytes(payload[at : at + 2]))

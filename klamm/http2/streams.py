@@ -20,6 +20,7 @@ class Stream:
         "send_window",
         "stream_id",
         "trailers",
+        "unread_looks",
         "unreturned",
     )
 
@@ -33,6 +34,8 @@ class Stream:
         self.queue: deque[memoryview] = deque()
         self.trailers: bytes | None = None
         """A header block that goes behind the queue and ends the stream."""
+        self.unread_looks = 0
+        """Since something of a whole answer has gone out."""
         self.local_ended = False
         """Nothing is sent any more, but for what is queued."""
         self.end_sent = False

@@ -4,6 +4,7 @@
     calls     a client's call, and its end of a connection
     server    services → a port                    health, reflection
     served    a server's call, and its end of a connection
+    admission how much of anything one server takes
     link      one TCP connection, either end       keepalive, back-pressure
     framing   gRPC's bytes inside HTTP/2           messages, statuses, timeouts
     status    KlammError ⇄ google.rpc.Status       definite or indefinite, and who leads instead

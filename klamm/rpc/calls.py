@@ -20,13 +20,15 @@ from klamm.http2.frames import Code, ProtocolError
 from klamm.http2.headers import Headers
 from klamm.http2.limits import STREAM_WINDOW_BYTES
 from klamm.rpc import framing
+from klamm.rpc.admission import MESSAGE_BYTES_MAX
 from klamm.rpc.framing import FramingError, MessageReader, Metadata
 from klamm.rpc.link import Link
-from klamm.rpc.served import MESSAGE_BYTES_MAX
 from klamm.rpc.status import NEVER_SENT
 
 _BLOCKS_MAX = 256
 """Header blocks of a link that are kept for the next call like it."""
+
+_OK = grpc.StatusCode.OK
 
 _CODES = {int(each): each for each in Code}
 
@@ -47,17 +49,20 @@ class ClientLink(Link):
         authority: str,
         on_ready: "Callable[[ClientLink], None]",
         on_end: "Callable[[ClientLink, str], None]",
+        on_free: Callable[[], None],
     ) -> None:
         """
         Args:
             authority: Of whom calls are asked: `host:port`.
             on_ready: Told once the server has spoken: one that is paused accepts connections too.
-            on_end: Told once that no new calls are taken, and why.
+            on_end: Told that no new calls are taken, and why; and when the last one is over.
+            on_free: Told whenever a call is over, and another one may have its place.
         """
         super().__init__(client=True)
         self._authority = authority
         self._on_ready = on_ready
         self._on_end = on_end
+        self._on_free = on_free
         self._calls: dict[int, ClientCall] = {}
         self._blocks: dict[tuple[str, float | None, Metadata], bytes] = {}
         self._ready = False
@@ -77,12 +82,16 @@ class ClientLink(Link):
             block = self._blocks[key] = framing.request_block(self._authority, *key)
         stream_id = self.connection.open_stream(block)
         self._calls[stream_id] = call
+        if self.connection.used_up:
+            self._end("its streams are used up")
         return stream_id
 
     def forget(self, stream_id: int) -> None:
         self._calls.pop(stream_id, None)
         if self._ended and not self._calls:
             self.close("the server goes away")
+        elif not self._ended:
+            self._on_free()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -114,9 +123,10 @@ class ClientLink(Link):
                 pass
 
     def on_closed(self, why: str) -> None:
+        self._ended = True
+        self._on_end(self, why)  # Also if it was told before: now it is over for good.
         for call in list(self._calls.values()):
             call.end(grpc.StatusCode.UNAVAILABLE, f"the connection was lost: {why}")
-        self._end(why)
 
     def _end(self, why: str) -> None:
         if not self._ended:
@@ -153,6 +163,7 @@ class ClientCall:
         self._kept_back = 0
         self._waiter: asyncio.Future[None] | None = None
         self._attached: asyncio.Future[None] | None = None
+        self._answered = False
         self._initial: Metadata = ()
         self._error: grpc.aio.AioRpcError | None = None
         self._code: grpc.StatusCode | None = None
@@ -194,15 +205,20 @@ class ClientCall:
         if ended:
             code, details, metadata = framing.status(headers)
             self._trailing = metadata
+            if code is _OK and self._reader.rest_bytes:
+                code, details = grpc.StatusCode.INTERNAL, "an answer is cut short"
             self.end(code, details)
             return
         said = dict(headers)
         if said[":status"] != "200" or not said.get("content-type", "").startswith(
             framing.CONTENT_TYPE
         ):
-            self._give_up(*framing.status(headers)[:2])
+            code, details, _ = framing.status(headers)
+            self._give_up(grpc.StatusCode.UNKNOWN if code is _OK else code, details)
             return
+        self._answered = True
         self._initial = framing.metadata(headers)
+        self._wake()
         self._reader = MessageReader(MESSAGE_BYTES_MAX, said.get("grpc-encoding", "identity"))
 
     def received(self, data: bytes, *, ended: bool) -> None:
@@ -212,7 +228,7 @@ class ClientCall:
             self._give_up(error.code, str(error))
             return
         self._inbox.extend(messages)
-        self._held_bytes += sum(map(len, messages))
+        self._held_bytes += framing.held_bytes(messages)
         self._kept_back += len(data)
         self._give_back()
         if self.on_message is not None:
@@ -348,7 +364,7 @@ class ClientCall:
         return max(self._deadline_s - self._loop.time(), 0.0)
 
     async def initial_metadata(self) -> Any:
-        while not self._initial and self._code is None and not self._inbox:
+        while not self._answered and self._code is None and not self._inbox:
             await self._next()
         return grpc.aio.Metadata(*self._initial)
 
@@ -379,7 +395,7 @@ class ClientCall:
 
     def _take(self) -> Any:
         data = self._inbox.popleft()
-        self._held_bytes -= len(data)
+        self._held_bytes -= len(data) + framing.MESSAGE_COST_BYTES
         if self._kept_back and self._link is not None:
             self._give_back()
             self._link.flush()
@@ -416,7 +432,9 @@ class ClientCall:
         self.end(code, details)
 
     def _out_of_time(self) -> None:
-        never = "" if self._link is not None else f"{NEVER_SENT}: no connection; "
+        never = (
+            "" if self._link is not None else f"{NEVER_SENT}: no connection, or no stream free; "
+        )
         self._give_up(grpc.StatusCode.DEADLINE_EXCEEDED, f"{never}{self.timeout_s} s are over")
 
     def _failure(self) -> grpc.aio.AioRpcError:

@@ -6,6 +6,9 @@
                                                     ▼    │ RECONNECT_MS later
                                               transient failure: calls fail at once
 
+Calls beyond what the server takes at once wait for one of the others to end, until their deadlines:
+nothing of them has been sent.
+
 A peer that was away is tried again after RECONNECT_MS, and not after up to two minutes, as on the
 internet. One that dies silently (a cut cable, a paused machine) is found by keepalive (link.py); a
 killed one is noticed by the kernel at once.
@@ -33,8 +36,11 @@ CONNECT_MS = (250, 2_000)
 """For one attempt, doubled from the first to the last: a first packet that a cut link swallowed is
 sent again only after a second, so a new attempt is better; a far peer is reached all the same."""
 
+NEXT_ADDRESS_MS = 100
+"""The next of a name's addresses is tried beside the one that has not answered in this time."""
+
 WAITING_MAX = 4_096
-"""Calls that wait for the connection; more fail at once."""
+"""Calls that wait for the connection, or for a stream of it; more fail at once."""
 
 State = grpc.ChannelConnectivity
 
@@ -52,7 +58,7 @@ class Channel(grpc.aio.Channel):
         self._attempt: asyncio.Task[None] | None = None
         self._failures = 0
         self._why = ""
-        self._waiting: list[ClientCall] = []
+        self._waiting: dict[ClientCall, None] = {}
 
     # ── calls ────────────────────────────────────────────────────────────────────────────────
 
@@ -70,16 +76,37 @@ class Channel(grpc.aio.Channel):
 
     def begin(self, call: ClientCall) -> None:
         """Send it now, or once the connection stands; or fail it, if there can be none."""
-        if self._link is not None:
+        if self._link is not None and not self._link.connection.full:
             call.attach(self._link)
             return
+        if self._state is State.TRANSIENT_FAILURE:
+            call.end(grpc.StatusCode.UNAVAILABLE, self._unconnected())
+        elif len(self._waiting) >= WAITING_MAX:
+            why = f"{NEVER_SENT}: {WAITING_MAX} calls to {self.address} wait already"
+            call.end(grpc.StatusCode.UNAVAILABLE, why)
+        else:
+            self._waiting[call] = None
+            call.add_done_callback(self._waits_no_more)
+            if self._link is None:
+                self._connect()
+
+    def check_open(self) -> None:
+        """
+        Raises:
+            grpc.aio.UsageError: It is closed.
+        """
         if self._state is State.SHUTDOWN:
             raise grpc.aio.UsageError("the channel is closed")
-        if self._state is State.TRANSIENT_FAILURE or len(self._waiting) >= WAITING_MAX:
-            call.end(grpc.StatusCode.UNAVAILABLE, self._unconnected())
-            return
-        self._waiting.append(call)
-        self._connect()
+
+    def _waits_no_more(self, call: ClientCall) -> None:
+        self._waiting.pop(call, None)
+
+    def _serve_waiting(self) -> None:
+        """As many as the server takes now."""
+        while self._waiting and self._link is not None and not self._link.connection.full:
+            call = next(iter(self._waiting))
+            del self._waiting[call]
+            call.attach(self._link)
 
     # ── the connection ───────────────────────────────────────────────────────────────────────
 
@@ -90,24 +117,22 @@ class Channel(grpc.aio.Channel):
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         while self._state is last_observed_state:
-            if self._state is State.SHUTDOWN:
-                raise grpc.aio.UsageError("the channel is closed")
+            self.check_open()
             await self._changed.wait()
-        if self._state is State.SHUTDOWN:
-            raise grpc.aio.UsageError("the channel is closed")
+        self.check_open()
 
     async def channel_ready(self) -> None:
         while (state := self.get_state(try_to_connect=True)) is not State.READY:
             await self.wait_for_state_change(state)
 
     async def close(self, grace: float | None = None) -> None:
-        """Break the connection; calls end CANCELLED."""
+        """Break the connection; calls end UNAVAILABLE, those that were never sent say so."""
         if self._state is State.SHUTDOWN:
             return
         self._become(State.SHUTDOWN)
         if self._attempt is not None:
             self._attempt.cancel()
-        self._fail_waiting("the channel is closed")
+        self._fail_waiting(f"{NEVER_SENT}: the channel is closed")
         self._link = None
         for link in list(self._links):
             link.close("the channel is closed")
@@ -139,15 +164,14 @@ class Channel(grpc.aio.Channel):
             try:
                 async with asyncio.timeout(limit_ms / 1_000):
                     link = await self._open_link()
-            except (OSError, TimeoutError) as error:
+            except (OSError, TimeoutError, ValueError, OverflowError) as error:
+                # The latter two: an address that is none. Nobody would hear of them in this task.
                 self._why = str(error) or f"nobody answers within {limit_ms} ms"
             else:
                 self._failures = 0
                 self._link = link
                 self._become(State.READY)
-                waiting, self._waiting = self._waiting, []
-                for call in waiting:
-                    call.attach(link)
+                self._serve_waiting()
                 return
             self._failures += 1
             self._become(State.TRANSIENT_FAILURE)
@@ -172,9 +196,19 @@ class Channel(grpc.aio.Channel):
                 ready.set_exception(ConnectionError(why))
             self._lost(link, why)
 
-        _, link = await loop.create_connection(
-            lambda: ClientLink(self.address, is_ready, has_ended), host.strip("[]"), int(port)
-        )
+        def make_link() -> ClientLink:
+            return ClientLink(self.address, is_ready, has_ended, self._serve_waiting)
+
+        try:
+            _, link = await loop.create_connection(
+                make_link,
+                host.strip("[]"),
+                int(port),
+                happy_eyeballs_delay=NEXT_ADDRESS_MS / 1_000,
+            )
+        except BaseException:
+            ready.cancel()  # What becomes of a connection that came too late, nobody asks.
+            raise
         self._links[link] = None
         try:
             await ready
@@ -192,6 +226,8 @@ class Channel(grpc.aio.Channel):
             self._link = None
             self._why = why
             self._become(State.IDLE)
+            if self._waiting:
+                self._connect()
 
     def _become(self, state: grpc.ChannelConnectivity) -> None:
         if self._state is state or self._state is State.SHUTDOWN:
@@ -204,7 +240,7 @@ class Channel(grpc.aio.Channel):
         return f"{NEVER_SENT}: no connection to {self.address}: {self._why}"
 
     def _fail_waiting(self, why: str) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for call in waiting:
             call.end(grpc.StatusCode.UNAVAILABLE, why)
 
@@ -235,6 +271,7 @@ class _Method:
         metadata: Any = None,
         **_: object,
     ) -> ClientCall:
+        self._channel.check_open()
         call = ClientCall(
             self._path,
             *self._coding,
@@ -242,7 +279,11 @@ class _Method:
             metadata=cast("Metadata", tuple(metadata or ())),
         )
         if self._unary:
-            call.send(request)
+            try:
+                call.send(request)
+            except Exception:
+                call.end(grpc.StatusCode.INTERNAL, "the request is no message")
+                raise
             call.end_writing()
         self._channel.begin(call)
         return call

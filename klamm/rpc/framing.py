@@ -17,6 +17,9 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 """As a call carries it: values of names that end in -bin are bytes."""
 
 PREFIX_BYTES = 5
+MESSAGE_COST_BYTES = 64
+"""Of memory beside its bytes: a message may have none, and come a million times."""
+
 CONTENT_TYPE = "application/grpc"
 ACCEPTED_ENCODINGS = "identity,deflate,gzip"
 
@@ -63,7 +66,7 @@ class MessageReader:
             max_bytes: Of one message, unfolded.
             encoding: The stream's grpc-encoding.
         """
-        self._buffer = b""
+        self._buffer = bytearray()
         self._wanted = 0
         """Bytes that must be there before it is worth a look."""
         self._max_bytes = max_bytes
@@ -78,27 +81,36 @@ class MessageReader:
         """The messages that are whole now.
 
         Raises:
-            FramingError: A message is too large, or compressed as nobody said.
+            FramingError: A message is too large, or compressed as nobody said, or what unfolds at
+                once is more than one message may be.
         """
-        buffer = self._buffer + data if self._buffer else data
-        if len(buffer) < self._wanted:
-            self._buffer = buffer
-            return []
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._wanted:
+                return []
+            data = bytes(self._buffer)
+            self._buffer.clear()
         messages: list[bytes] = []
-        at, size = 0, len(buffer)
+        at, size, unfolded_bytes = 0, len(data), 0
         self._wanted = PREFIX_BYTES
         while size - at >= PREFIX_BYTES:
-            compressed, length = _PREFIX.unpack_from(buffer, at)
+            compressed, length = _PREFIX.unpack_from(data, at)
             if length > self._max_bytes:
                 raise _too_large(length, self._max_bytes)
             end = at + PREFIX_BYTES + length
             if end > size:
                 self._wanted = PREFIX_BYTES + length
                 break
-            message = buffer[at + PREFIX_BYTES : end]
-            messages.append(self._inflated(message) if compressed else message)
+            message = data[at + PREFIX_BYTES : end]
+            if compressed:
+                message = self._inflated(message)
+                unfolded_bytes += len(message)
+                if unfolded_bytes > self._max_bytes:
+                    raise _too_large(unfolded_bytes, self._max_bytes)
+            messages.append(message)
             at = end
-        self._buffer = buffer[at:] if at else buffer
+        if at < size:
+            self._buffer += data[at:]
         return messages
 
     def _inflated(self, data: bytes) -> bytes:
@@ -241,3 +253,8 @@ def timeout_s(header: str) -> float:
 def metadata_block(metadata: Metadata) -> bytes:
     """Fields to go behind others in one block."""
     return write_headers(_written(metadata))
+
+
+def held_bytes(messages: Iterable[bytes]) -> int:
+    """What they cost while nobody has read them."""
+    return sum(len(each) + MESSAGE_COST_BYTES for each in messages)

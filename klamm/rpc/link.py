@@ -3,8 +3,9 @@
     socket ──▶ data_received ──▶ Connection.receive ──▶ on_event, one after the other
     flush  ◀── Connection.take ◀── whoever sends
 
-A peer that does not read is not read either: what it asks for would pile up here. One that says
-nothing is asked by PING, and given up if it does not answer.
+A client that does not read is not read either: what it asks for would pile up here. A client's end
+always reads, or two ends that both have much to say would wait for each other. A peer that says
+nothing, or takes nothing of what waits for it, is asked by PING, and given up if it stays so.
 """
 
 import asyncio
@@ -20,6 +21,9 @@ KEEPALIVE_TIME_MS = 5_000
 KEEPALIVE_TIMEOUT_MS = 3_000
 """It has so long to say so."""
 
+LINGER_MS = 2_000
+"""What a closed connection has still to say must be taken in this time."""
+
 UNWRITTEN_BYTES_MAX = 256 * 1024
 """Waiting for the socket; above it nothing more is read, and streams' writers wait."""
 
@@ -32,6 +36,7 @@ class Link(asyncio.Protocol, ABC):
     def __init__(self, *, client: bool) -> None:
         self.connection = Connection(client=client)
         self.closed = False
+        self._client = client
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._writable = True
@@ -40,6 +45,9 @@ class Link(asyncio.Protocol, ABC):
         self._receiving = False
         self._heard = False
         """Something has come since the last look."""
+        self._written_bytes = 0
+        self._gone_bytes = 0
+        """Of these so many had gone to the kernel at the last look."""
         self._timer: asyncio.TimerHandle | None = None
 
     # ── what a side makes of it ──────────────────────────────────────────────────────────────
@@ -52,6 +60,9 @@ class Link(asyncio.Protocol, ABC):
     def on_closed(self, why: str) -> None:
         """The connection is over, once."""
 
+    def on_look(self) -> None:
+        """Some time has passed: KEEPALIVE_TIME_MS, or a little more."""
+
     # ── asyncio's ────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,6 +72,8 @@ class Link(asyncio.Protocol, ABC):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
         self._heard = True
         self._receiving = True
         try:
@@ -72,24 +85,24 @@ class Link(asyncio.Protocol, ABC):
         finally:
             self._receiving = False
             self.flush()
-        failure = self.connection.failure
-        if failure is not None:
-            self.close(str(failure))
+        self._check()
 
     def pause_writing(self) -> None:
         self._writable = False
-        if self._transport is not None:
+        if self._transport is not None and not self._client:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._writable = True
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._client and not self._transport.is_closing():
             self._transport.resume_reading()
         for stream_id in [each for each, _ in self._writers]:
             self._wake(stream_id)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._over(str(error) if error else "the other end closed the connection")
+        if self._timer is not None:
+            self._timer.cancel()
 
     # ── what is sent ─────────────────────────────────────────────────────────────────────────
 
@@ -99,6 +112,7 @@ class Link(asyncio.Protocol, ABC):
             return
         data = self.connection.take()
         if data and not self._transport.is_closing():
+            self._written_bytes += len(data)
             self._transport.write(data)
 
     async def drained(self, stream_id: int) -> None:
@@ -117,13 +131,18 @@ class Link(asyncio.Protocol, ABC):
             self._wake(stream_id)
 
     def close(self, why: str) -> None:
-        """End the connection; what was flushed goes out before. Idempotent."""
-        if self._transport is not None and not self._transport.is_closing():
-            if self._writable:
-                self._transport.close()
-            else:
-                self._transport.abort()  # The peer does not read; it would take for ever.
+        """End the connection; what was flushed goes out before, if the peer takes it in time.
+        Idempotent."""
+        transport = self._transport
         self._over(why)
+        if transport is None or transport.is_closing():
+            return
+        if not self._writable:
+            transport.abort()  # The peer does not read; it would take for ever.
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._timer = self._loop.call_later(LINGER_MS / 1_000, transport.abort)
 
     def peer(self) -> str:
         """`ipv4:host:port`, as grpcio has it."""
@@ -144,8 +163,12 @@ class Link(asyncio.Protocol, ABC):
     def _look(self) -> None:
         """Has it been silent? Then ask."""
         self.connection.calm()
-        if self._heard:
-            self._heard = False
+        self.on_look()
+        self.flush()
+        self._check()
+        if self.closed:
+            return
+        if self._lives():
             self._timer = self._loop.call_later(KEEPALIVE_TIME_MS / 1_000, self._look)
             return
         self.connection.ping(_PING)
@@ -153,12 +176,26 @@ class Link(asyncio.Protocol, ABC):
         self._timer = self._loop.call_later(KEEPALIVE_TIMEOUT_MS / 1_000, self._look_again)
 
     def _look_again(self) -> None:
-        if self._heard:
-            self._look()
+        if self._lives():
+            self._timer = self._loop.call_later(KEEPALIVE_TIME_MS / 1_000, self._look)
             return
+        self._over(f"no sign of life for {KEEPALIVE_TIME_MS + KEEPALIVE_TIMEOUT_MS} ms")
         if self._transport is not None:
             self._transport.abort()
-        self._over(f"no sign of life for {KEEPALIVE_TIME_MS + KEEPALIVE_TIMEOUT_MS} ms")
+
+    def _lives(self) -> bool:
+        """Whether the peer has given a sign of life since this was asked last: it took something,
+        where much waits for it; it said something otherwise. Who takes may have no chance to be
+        heard, and who talks and does not take would keep what waits for ever."""
+        heard, self._heard = self._heard, False
+        waiting = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        gone_bytes, self._gone_bytes = self._gone_bytes, self._written_bytes - waiting
+        return heard if self._writable else self._gone_bytes > gone_bytes
+
+    def _check(self) -> None:
+        """A peer that broke the protocol is told, and left."""
+        if self.connection.failure is not None:
+            self.close(str(self.connection.failure))
 
     def _over(self, why: str) -> None:
         if self.closed:

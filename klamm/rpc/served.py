@@ -18,9 +18,19 @@ from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from klamm.http2.events import DataReceived, Event, HeadersReceived, StreamReset
+from klamm.http2.frames import Code
 from klamm.http2.headers import Headers, write_headers
 from klamm.http2.limits import STREAM_WINDOW_BYTES
 from klamm.rpc import framing
+from klamm.rpc.admission import (
+    CALLS_MAX,
+    CONNECTIONS_MAX,
+    MESSAGE_BYTES_MAX,
+    REQUEST_LOOKS_MAX,
+    UNREAD_BYTES_MAX,
+    UNSENT_BYTES_MAX,
+    Calls,
+)
 from klamm.rpc.framing import FramingError, MessageReader, Metadata
 from klamm.rpc.link import Link
 from klamm.rpc.status import BadRequestError, to_status
@@ -35,46 +45,9 @@ else:
 
 _log = logs.logger("klamm.rpc")
 
-MESSAGE_BYTES_MAX = 16 * 1024 * 1024
-"""Above the 8 MiB that one fetch of the metadata log may carry, with its framing."""
-
-CALLS_MAX = 4_096
-"""Calls in progress on one server, streams among them; more are refused RESOURCE_EXHAUSTED."""
-
-CONNECTIONS_MAX = 4_096
-"""Of one server; more are closed as they come."""
-
-UNREAD_BYTES_MAX = 512 * 1024 * 1024
-"""Of requests that are not whole yet, on one server; more are refused RESOURCE_EXHAUSTED."""
-
 _NOT_GRPC = write_headers(((":status", "415"), ("content-type", "text/plain")))
 _NOT_GRPC_BODY = b"this port speaks gRPC: POST, content-type application/grpc\n"
 _NO_TRAILERS = write_headers(())
-
-
-class Calls:
-    """What the links of one server have in common."""
-
-    def __init__(self) -> None:
-        self.methods: dict[str, Handler] = {}
-        """By path: `/package.Service/Method`."""
-        self.links: dict[ServerLink, None] = {}
-        self.running: dict[asyncio.Task[None], None] = {}
-        """In the order of their start, in which they are ended."""
-        self.count = 0
-        self.unread_bytes = 0
-        self.idle = asyncio.Event()
-        """Set while no call is in progress."""
-        self.idle.set()
-
-    def began(self) -> None:
-        self.count += 1
-        self.idle.clear()
-
-    def ended(self) -> None:
-        self.count -= 1
-        if self.count == 0:
-            self.idle.set()
 
 
 class ServerLink(Link):
@@ -86,11 +59,13 @@ class ServerLink(Link):
         self._served: dict[int, ServedCall] = {}
         self._foreign: set[int] = set()
         """Streams whose requests are no gRPC: answered in HTTP's own way when they are whole."""
+        self._unsent_bytes = 0
+        """As counted in `calls`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if len(self.calls.links) >= CONNECTIONS_MAX:
-            self.close(f"{CONNECTIONS_MAX} connections")
+        if len(self.calls.links) >= CONNECTIONS_MAX or self.calls.stopping:
+            self.close(f"{CONNECTIONS_MAX} connections, or the server stops")
             return
         self.calls.links[self] = None
 
@@ -119,8 +94,31 @@ class ServerLink(Link):
 
     def on_closed(self, why: str) -> None:
         self.calls.links.pop(self, None)
+        self.calls.unsent_bytes -= self._unsent_bytes
+        self._unsent_bytes = 0
         for call in list(self._served.values()):
             call.left()
+
+    def flush(self) -> None:
+        super().flush()
+        if self.connection.waiting_bytes != self._unsent_bytes and not self.closed:
+            self.calls.unsent_bytes += self.connection.waiting_bytes - self._unsent_bytes
+            self._unsent_bytes = self.connection.waiting_bytes
+
+    def may_send(self, size_bytes: int) -> bool:
+        """Whether an answer may wait for its caller, if it must."""
+        own_bytes = self.connection.waiting_bytes
+        if own_bytes == 0:
+            return True
+        others_bytes = self.calls.unsent_bytes - self._unsent_bytes
+        return (
+            own_bytes + size_bytes <= UNSENT_BYTES_MAX // 2
+            and others_bytes + own_bytes + size_bytes <= UNSENT_BYTES_MAX
+        )
+
+    def on_look(self) -> None:
+        for call in list(self._served.values()):
+            call.look()
 
     def forget(self, stream_id: int) -> None:
         if self._served.pop(stream_id, None) is not None:
@@ -199,6 +197,8 @@ class ServedCall(Base):
         self._details = ""
         self._trailing: Metadata = ()
         self._callbacks: list[Callable[[Any], None]] = []
+        self._looks = 0
+        """Before the request was whole."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_s: float | None = None
         timeout = said.get("grpc-timeout")
@@ -220,25 +220,34 @@ class ServedCall(Base):
         try:
             messages = self._reader.read(data)
         except FramingError as error:
-            self._finish(error.code, str(error))
-            return
-        self._count(self._reader.rest_bytes)
-        if self._over:
+            self._end(error.code, str(error))
             return
         self._inbox.extend(messages)
-        self._held_bytes += sum(map(len, messages))
+        self._held_bytes += framing.held_bytes(messages)
+        self._count(self._reader.rest_bytes + self._held_bytes)
+        if self._over:
+            return
         self._kept_back += len(data)
         self._give_back()
         self._ended = ended
         if ended and self._reader.rest_bytes:
-            self._finish(grpc.StatusCode.INTERNAL, "a message is cut short")
+            self._end(grpc.StatusCode.INTERNAL, "a message is cut short")
         elif self._handler.request_streaming:
             self._wake()
+        elif len(self._inbox) > 1:
+            self._end(grpc.StatusCode.INTERNAL, "several requests in a call of one")
         elif ended:
             if len(self._inbox) != 1:
-                self._finish(grpc.StatusCode.INTERNAL, f"{len(self._inbox)} requests in one call")
+                self._end(grpc.StatusCode.INTERNAL, "a call without its request")
             else:
                 self._start(self._take())
+
+    def look(self) -> None:
+        """Some time has passed."""
+        if self._task is None:
+            self._looks += 1
+            if self._looks > REQUEST_LOOKS_MAX:
+                self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "a request that does not end")
 
     def left(self) -> None:
         """The caller is gone, or does not want it any more."""
@@ -405,6 +414,11 @@ class ServedCall(Base):
         serialize = self._handler.response_serializer
         data = message if serialize is None else serialize(message)
         connection = self._link.connection
+        if not self._link.may_send(len(data)):
+            connection.reset(self._stream_id, Code.ENHANCE_YOUR_CALM)
+            self.left()
+            self._link.flush()
+            return
         if not self._answering:
             self._answering = True
             connection.send_headers(self._stream_id, framing.RESPONSE)
@@ -433,18 +447,22 @@ class ServedCall(Base):
         self._link.wake_writers(self._stream_id)
         self._wake()
         for callback in self._callbacks:
-            callback(self)
+            asyncio.get_running_loop().call_soon(callback, self)
 
     def _out_of_time(self) -> None:
-        if self._over:
-            return
-        self._finish(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller's time is over")
-        if self._task is not None:
-            self._task.cancel()
+        self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "the caller's time is over")
+
+    def _end(self, code: grpc.StatusCode, details: str) -> None:
+        """The call is over, whatever its handler does."""
+        if not self._over:
+            self._finish(code, details)
+            if self._task is not None:
+                self._task.cancel()
 
     def _take(self) -> bytes:
         message = self._inbox.popleft()
-        self._held_bytes -= len(message)
+        self._held_bytes -= len(message) + framing.MESSAGE_COST_BYTES
+        self._count(self._reader.rest_bytes + self._held_bytes)
         if self._kept_back:
             self._give_back()
             self._link.flush()
@@ -455,12 +473,13 @@ class ServedCall(Base):
             self._link.connection.consumed(self._stream_id, self._kept_back)
             self._kept_back = 0
 
-    def _count(self, rest_bytes: int) -> None:
+    def _count(self, unread_bytes: int) -> None:
         calls = self._link.calls
-        calls.unread_bytes += rest_bytes - self._counted_bytes
-        self._counted_bytes = rest_bytes
-        if rest_bytes and calls.unread_bytes > UNREAD_BYTES_MAX and not self._over:
-            self._finish(
+        more = unread_bytes > self._counted_bytes
+        calls.unread_bytes += unread_bytes - self._counted_bytes
+        self._counted_bytes = unread_bytes
+        if more and calls.unread_bytes > UNREAD_BYTES_MAX and not self._over:
+            self._end(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"{UNREAD_BYTES_MAX} bytes of requests are on their way",
             )

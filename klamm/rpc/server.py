@@ -15,7 +15,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from klamm.errors import StartError
-from klamm.rpc.served import Calls, ServerLink
+from klamm.rpc.admission import Calls
+from klamm.rpc.served import ServerLink
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -74,6 +75,7 @@ class GrpcServer:
 
     async def stop(self, grace_ms: int = STOP_GRACE_MS) -> None:
         """Take no new calls; end those that run after `grace_ms`."""
+        self._calls.stopping = True
         await self._health.enter_graceful_shutdown()
         for listening in self._listening:
             listening.close()

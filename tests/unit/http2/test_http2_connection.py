@@ -18,6 +18,8 @@ from klamm.http2.limits import (
     CONTROL_FRAMES_MAX,
     FRAME_BYTES_MAX,
     HEADER_BLOCK_BYTES_MAX,
+    RESETS_MAX,
+    SETTINGS_MAX,
     STREAM_WINDOW_BYTES,
     STREAMS_MAX,
 )
@@ -215,10 +217,29 @@ BREACHES = {
     "more data than the window": (
         headers(1)
         + many(
-            frame(frames.DATA, b"x" * (STREAM_WINDOW_BYTES // 2), stream_id=1),
-            3,
+            frame(frames.DATA, b"x" * FRAME_BYTES_MAX, stream_id=1),
+            STREAM_WINDOW_BYTES // FRAME_BYTES_MAX + 1,
         ),
         Code.FLOW_CONTROL_ERROR,
+        True,
+    ),
+    "header bytes in one frame": (
+        headers(1, block=b"\x20" * (HEADER_BLOCK_BYTES_MAX + 1)),
+        Code.ENHANCE_YOUR_CALM,
+        True,
+    ),
+    "many settings in one frame": (
+        frames.head(6 * (SETTINGS_MAX + 1), frames.SETTINGS, 0, 0)
+        + b"\0\4\0\0\0\1" * (SETTINGS_MAX + 1),
+        Code.ENHANCE_YOUR_CALM,
+        True,
+    ),
+    "calls begun and given up": (
+        b"".join(
+            headers(each) + frames.rst_stream(each, Code.CANCEL)
+            for each in range(1, 2 * RESETS_MAX + 3, 2)
+        ),
+        Code.ENHANCE_YOUR_CALM,
         True,
     ),
     "data before anything": (frame(frames.DATA, b"x", stream_id=1), Code.PROTOCOL_ERROR, True),
