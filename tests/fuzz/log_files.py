@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
+from controller.quorum.known_voters import latest_voters
 from klamm.errors import ApiError, StorageError
 from klamm.ids import NO_EPOCH, Epoch, Offset
 from klamm.log.checkpoint import CLEAN_SHUTDOWN, LEADER_EPOCH_CHECKPOINT
@@ -63,6 +64,7 @@ def check(data: bytes) -> bool:
         on_corruption=OnCorruption.REFUSE if how & 2 else OnCorruption.TRUNCATE,
         epochs_sealed=bool(how & 4),
     )
+    latest_voters(files, DIRECTORY)  # Asked before a damaged log is cut; has no error of its own.
     options = {"recovery_point": Offset(how & 8), "clean_shutdown": bool(how & 16)}
     try:
         log = Log.open(files, DIRECTORY, config, **options)  # type: ignore[arg-type]
