@@ -6,8 +6,9 @@ Every controller follows the log here (`on_commit`); the one that leads has a pe
 A decision that writes nothing is answered once what it saw is committed: nobody is told of a state
 that may be undone. One loop runs all of it, between awaits, so there is no lock.
 
-A decision is one atomic batch. One that is too large is refused, unless it says that it may be
-divided (a broker that held very many topics): then it is several, and nobody decides in between.
+A decision stands in one batch, by itself or with its neighbours: it is atomic. One that is too
+large is refused, unless it says that it may be divided (a broker that held very many topics): then
+it is several, and nobody decides in between.
 
 Who leads claims after its own LeaderChange has committed, and knows everything before it.
 """
@@ -154,7 +155,7 @@ class DecisionLog:
         _log.info("a snapshot was loaded", offset=snapshot_id.offset, epoch=snapshot_id.epoch)
 
     def on_commit(self, batches: tuple[memoryview, ...]) -> None:
-        self._loader.load(b"".join(batches), LOG_END)
+        self._loader.load(batches[0] if len(batches) == 1 else b"".join(batches), LOG_END)
         # A publisher's failure is put up with; this one's would be another truth than the log's.
         assert self.image is self._loader.image, "the committed view does not follow the log"
 
