@@ -9,13 +9,15 @@ SIGTERM and SIGINT set `stop`; a second one ends the process at once, as a crash
 """
 
 import asyncio
+import errno
 import gc
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from klamm import descriptors
 from klamm.config.load import Arguments, parse_arguments
 from klamm.errors import StartError, StateDivergedError
 from klamm.telemetry import logs
@@ -49,6 +51,7 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
         # Asserts are how a node notices that it would do harm.
         return _refuse(role, "runs with its assertions on: start it without python -O.")
     arguments = parse_arguments(role, argv)
+    descriptors.raise_limit()
     try:
         config = load(arguments, os.environ)
         logs.configure(
@@ -110,9 +113,19 @@ def _settle() -> None:
 async def _until_stopped(config: Config, serve: Serve[Config]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_error)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop, number)
     await serve(config, stop)
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waits for. To run out of open files is no bug: asyncio tries again later."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        _log.error("no connection is accepted for a second", why=str(error))
+        return
+    loop.default_exception_handler(context)
 
 
 def _on_signal(stop: asyncio.Event, number: signal.Signals) -> None:

@@ -17,6 +17,7 @@ from broker.kafka.schema import Buffer
 from broker.listener.dispatch import Client, ConnectionFault, Dispatcher, Reply
 from broker.listener.frames import FrameReader, FrameSizeError
 from broker.listener.outbox import Outbox
+from klamm import descriptors
 
 REQUESTS_IN_FLIGHT_MAX = 32
 """Of one connection. Apache Kafka handles one at a time; more let a client's pipeline of produces
@@ -95,7 +96,8 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=0)
         host, port = (transport.get_extra_info("peername") or ("?", 0))[:2]
         self._client = Client(host=host, port=port, listener=self.listener, contexts={})
-        refusal = self._door.admit(self, host)
+        refusal = "no more open files" if descriptors.are_scarce(transport) else None
+        refusal = refusal or self._door.admit(self, host)
         if refusal is not None:
             self._door.fault(self._client, ConnectionFault("limit", "-", refusal))
             transport.abort()

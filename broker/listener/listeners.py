@@ -15,6 +15,7 @@ from broker.listener.connection import Connection
 from broker.listener.dispatch import Client, ConnectionFault, Dispatcher
 from broker.listener.frames import FrameReader, new_scratch
 from broker.listener.sockets import listening
+from klamm import descriptors
 from klamm.config.broker import BrokerConfig
 from klamm.telemetry.logs import logger
 from klamm.telemetry.metrics import BROKER_CONNECTIONS, BROKER_CONNECTIONS_REFUSED
@@ -84,11 +85,8 @@ class Listeners:
         for name, sockets in self._sockets.items():
             make = partial(self._connection, dispatcher, name, loop)
             for each in sockets:
-                self._servers.append(
-                    await loop.create_server(
-                        make, sock=each, backlog=self._config.socket_listen_backlog_size
-                    )
-                )
+                backlog = self._config.socket_listen_backlog_size
+                self._servers.append(await descriptors.accept(make, each, backlog))
             log.info("listening", listener=name, port=sockets[0].getsockname()[1])
         self._sweep_later(loop)
 

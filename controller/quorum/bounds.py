@@ -36,6 +36,7 @@ EPOCH_STRIDE = 1_000
 BOUNDS_EVERY_MS = 2_000
 """How far behind endOffset may be while there are appends, and how long after the last one."""
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 _DATA_VERSION = 1
 _NUMBERS = ("endOffset", "epoch", "epochCeiling", "data_version")
 _KEYS = frozenset({*_NUMBERS, "distrust"})
@@ -143,7 +144,7 @@ class BoundsFile:
                     await self._write(bounds)
                 except OSError as error:
                     # It says less than it could, and nothing that is wrong.
-                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    if error.errno not in _NO_ROOM:
                         raise StorageError(f"cannot write {self._path}: {error}") from error
 
     async def promise(self, epoch: Epoch) -> None:

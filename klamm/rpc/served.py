@@ -17,6 +17,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
+from klamm import descriptors
 from klamm.http2.events import DataReceived, Event, HeadersReceived, StreamReset
 from klamm.http2.frames import Code
 from klamm.http2.headers import Headers, write_headers
@@ -66,6 +67,9 @@ class ServerLink(Link):
         super().connection_made(transport)
         if len(self.calls.links) >= CONNECTIONS_MAX or self.calls.stopping:
             self.close(f"{CONNECTIONS_MAX} connections, or the server stops")
+            return
+        if descriptors.are_scarce(transport):
+            self.close("no more open files")
             return
         self.calls.links[self] = None
 

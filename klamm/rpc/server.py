@@ -14,6 +14,7 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from klamm import descriptors
 from klamm.errors import StartError
 from klamm.rpc.admission import Calls
 from klamm.rpc.served import ServerLink
@@ -60,12 +61,9 @@ class GrpcServer:
         for name in self._services[1:]:
             await self.set_serving(name, serving=False)
         await self.set_serving("", serving=True)
-        loop = asyncio.get_running_loop()
         for each in self._sockets:
             self._listening.append(
-                await loop.create_server(
-                    lambda: ServerLink(self._calls), sock=each, backlog=BACKLOG
-                )
+                await descriptors.accept(lambda: ServerLink(self._calls), each, BACKLOG)
             )
 
     async def set_serving(self, service: str, *, serving: bool) -> None:

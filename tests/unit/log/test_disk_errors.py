@@ -27,6 +27,11 @@ def roll(log: Log) -> None:
         append(log)
 
 
+def roll_often(log: Log) -> None:
+    for _ in range(30):
+        roll(log)
+
+
 def cut_to_one(log: Log) -> None:
     log.truncate_to(Offset(1))
 
@@ -73,6 +78,29 @@ def test_an_error_poisons_the_log(
     files.kill()
     kept = everything(open_log(files, config))
     assert kept == [batch(at) for at in range(len(kept))]
+
+
+@CONFIGS
+@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE])
+def test_no_open_file_is_left_for_the_next_segment(
+    config: LogConfig, code: int, after: int
+) -> None:
+    """Scenario 42: at any of the files that a roll opens. It is said, and nothing is lost by it."""
+    files = SimFiles()
+    log = open_log(files, config)
+    fill(log, [1, 1])
+    log.flush()
+    files.fail("open", code, after=after, once=False)
+    with pytest.raises(StorageError, match="oo many open files"):
+        roll_often(log)
+    end = log.end_offset
+    files.kill()
+    files.heal()
+    again = open_log(files, config)
+    assert everything(again) == [batch(at) for at in range(end)]
+    fill(again, [1] * 20)
+    assert everything(again) == [batch(at) for at in range(end + 20)]
 
 
 def test_a_failed_read_does_not_poison() -> None:
