@@ -56,8 +56,10 @@ class MetaProperties:
 class DataDirectory:
     """An open data directory: this process has it alone until `close`."""
 
-    def __init__(self, path: Path, lock_fd: int, meta: MetaProperties) -> None:
+    def __init__(self, path: Path, lock_fd: int, meta: MetaProperties, *, is_new: bool) -> None:
         self.path = path
+        self.is_new = is_new
+        """It was empty: this node begins with nothing, or its disk is gone."""
         self.cluster_id = meta.cluster_id
         self.node_id = meta.node_id
         self.directory_id = meta.directory_id
@@ -95,13 +97,14 @@ class DataDirectory:
             ) from error
         lock_fd = _lock(path)
         try:
-            meta = _load(files, path, cluster_id, node_id) or _format(
+            found = _load(files, path, cluster_id, node_id)
+            meta = found or _format(
                 files, path, cluster_id, node_id, new_directory_id or _draw_id()
             )
         except BaseException:
             os.close(lock_fd)
             raise
-        return cls(path, lock_fd, meta)
+        return cls(path, lock_fd, meta, is_new=found is None)
 
     def close(self) -> None:
         """Let another process have it. Again is no error."""
