@@ -56,8 +56,6 @@ async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
     path = Path(config.metadata_log_dir)
     see_to_new_disk(config, path, SystemFiles())
     directory = DataDirectory.open(path, config.cluster_id, config.node_id, uuid4())
-    if directory.is_new:
-        _log.warning("an empty directory was formatted: this node begins with nothing", path=path)
     try:
         controller = Controller(config, directory)
         try:

@@ -1,6 +1,7 @@
 """A controller whose state is not the one that the log states: who is wrong?
 
-    disagreement ─▶ replay the log beside, from a snapshot that was agreed on ─▶ a second opinion
+    disagreement ─▶ replay the log beside, from a snapshot that was agreed on, and if that is as
+                    here from the oldest ─▶ a second opinion
         second = stated    this process is wrong: it ends, and the next one replays as that did
         second = here      the statement is wrong, or the snapshots here are: not ready, and said;
                        but a leader that has stated it decides on a wrong state: it ends
@@ -65,9 +66,8 @@ class Verification:
 
     async def _settle(self, doubt: Statement) -> None:
         stated = doubt.record
-        base = self._base()
         try:
-            second = await self._second_opinion(stated.offset, base)
+            base, second = await self._replay_beside(doubt)
         except KlammError as error:
             _log.warning("the log could not be replayed beside", why=str(error))
             return
@@ -95,13 +95,23 @@ class Verification:
         """Did this process state it, as the leader that it is: of a state that it decides on?"""
         return self._log.leads_from is not None and offset >= self._log.leads_from
 
-    def _base(self) -> OffsetAndEpoch | None:
-        """Where to begin: the last snapshot that was agreed on, or the oldest that there is."""
+    async def _replay_beside(self, doubt: Statement) -> tuple[OffsetAndEpoch | None, int | None]:
+        """Where it began, and what the state was: from each base, until one is another than here.
+
+        What was agreed on may be this node's own word, of a time when it led and was wrong.
+        """
+        for base in self._bases():
+            second = await self._second_opinion(doubt.record.offset, base)
+            if second != doubt.checksum:
+                break
+        return base, second
+
+    def _bases(self) -> list[OffsetAndEpoch | None]:
+        """Where to begin: the last snapshot that was agreed on, and as early as can be."""
         held = [each.snapshot_id for each in self._quorum.snapshots]
         agreed = [each for each in held if each.offset <= self._agreement.verified_offset]
-        if agreed:
-            return agreed[-1]
-        return held[0] if held and self._quorum.log_start_offset > 0 else None
+        earliest = held[0] if held and self._quorum.log_start_offset > 0 else None
+        return [agreed[-1], earliest] if agreed and agreed[-1] != earliest else [earliest]
 
     async def _second_opinion(self, at: Offset, base: OffsetAndEpoch | None) -> int | None:
         """What the state at the statement of offset `at` is, by a replay of its own."""

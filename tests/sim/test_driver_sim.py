@@ -14,7 +14,9 @@ import pytest
 from tests.sim.driver.clients import Clients
 from tests.sim.driver.mutants import MUTANTS, SLOW
 from tests.sim.driver.replay import _parser
-from tests.sim.driver.scenario import Run, fail, run_seed, shrink
+from tests.sim.driver.scenario import TROUBLE_S, Run, fail, run_seed, shrink
+from tests.sim.driver.snapshots import small
+from tests.sim.driver.states import STATES, trouble_and_states
 from tests.sim.driver.troubles import PROFILES
 from tests.sim.driver.world import World, run
 from tests.sim.planting import planted
@@ -22,6 +24,7 @@ from tests.sim.planting import planted
 SEEDS = 200
 CHUNK = 10
 PROFILE_SEEDS = 15
+STATE_SEEDS = 40
 
 
 def writing(world: World, clients: Clients) -> Callable[[int], bool]:
@@ -55,11 +58,34 @@ def test_quorum_shell_survives_its_disks(profile: str) -> None:
     assert acknowledged > PROFILE_SEEDS * 50
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", range(0, STATE_SEEDS, CHUNK))
+def test_replicas_agree_on_one_state(first: int) -> None:
+    """Scenarios 24 and 72: who is wrong says so, ends or is rebuilt, and in the end all agree."""
+    for seed in range(first, first + CHUNK):
+        run_seed(seed, STATES)
+
+
+def test_states_are_misled_found_and_rebuilt() -> None:
+    """The seeds above prove something only if that happens in them."""
+    found = []
+
+    async def main(world: World) -> None:
+        found.append(await trouble_and_states(world, TROUBLE_S))
+
+    with small():
+        for seed in range(CHUNK):
+            run(seed, main)
+    assert sum(each.misled for each in found) > CHUNK / 2
+    assert sum(each.diverged for each in found) > 1
+
+
 HISTORIES = """
 from tests.sim.driver.replay import describe
 from tests.sim.driver.scenario import Run, fail, run_seed, shrink
 for seed in (1, 3, 7, 12):
     print(describe(run_seed(seed)))
+print(describe(run_seed(1, "states")))
 """
 
 
@@ -76,7 +102,7 @@ def test_same_seed_same_history_in_every_process() -> None:
         for number in range(3)
     }
     assert len(told) == 1
-    assert len(set(told.pop().split("\n"))) == 5
+    assert len(set(told.pop().split("\n"))) == 6
 
 
 def test_a_failure_is_shrunk_to_a_smaller_one_in_the_same_place() -> None:

@@ -20,7 +20,7 @@ from controller.raft.state import SavedState
 from klamm.errors import StorageError
 from klamm.log.log import Log
 from klamm.log.record_batch import iter_batches
-from tests.sim.driver import snapshot_mutants
+from tests.sim.driver import snapshot_mutants, state_mutants
 from tests.sim.planting import Mutant, Patch
 
 
@@ -264,6 +264,7 @@ MUTANTS = (
         _anybody_joins_a_group,
     ),
     *snapshot_mutants.MUTANTS,
+    *state_mutants.MUTANTS,
 )
 
 SLOW = Mutant("breaks are not told", "a dead leader is found by timeouts", _breaks_are_not_told)

@@ -13,6 +13,7 @@ import sys
 import time
 
 from tests.sim.driver.scenario import TROUBLE_S, Run, run_seed, shrink
+from tests.sim.driver.states import STATES
 from tests.sim.driver.troubles import KINDS, PROFILES
 from tests.sim.driver.world import World
 
@@ -45,7 +46,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Simulate the quorum's shell from seeds.")
     parser.add_argument("seed", type=int, nargs="?", help="this one only")
-    parser.add_argument("--profile", default="", choices=sorted(PROFILES), help="kind of trouble")
+    parser.add_argument(
+        "--profile", default="", choices=sorted((*PROFILES, STATES)), help="kind of trouble"
+    )
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default 600)")
     parser.add_argument("--from", dest="first", type=int, help="first seed (default: by chance)")
     parser.add_argument("--size", type=int, help="voters (default: by the seed)")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from tests.sim import shrinking
 from tests.sim.driver.clients import Clients
 from tests.sim.driver.snapshots import Snapshots, small
+from tests.sim.driver.states import STATES, trouble_and_states
 from tests.sim.driver.troubles import KINDS, Troubles
 from tests.sim.driver.world import World, run
 from tests.sim.linearizability import agree_with_positions
@@ -89,10 +90,12 @@ class Run:
     """Kinds of trouble that are left out."""
     trouble_s: float = TROUBLE_S
     profile: str = ""
-    """Of `troubles.PROFILES`; its own mixture if empty."""
+    """Of `troubles.PROFILES`; its own mixture if empty; STATES: with what controllers believe."""
 
     @property
     def voters(self) -> int:
+        if self.size is None and self.profile == STATES:
+            return 3  # Of fewer none could say who is wrong.
         return self.size or SIZES[self.seed % len(SIZES)]
 
     def go(self) -> World:
@@ -101,7 +104,10 @@ class Run:
 
         async def main(world: World) -> None:
             worlds.append(world)
-            await trouble_and_peace(world, self.trouble_s, self.without, self.profile)
+            if self.profile == STATES:
+                await trouble_and_states(world, self.trouble_s, self.without)
+            else:
+                await trouble_and_peace(world, self.trouble_s, self.without, self.profile)
 
         try:
             with small():

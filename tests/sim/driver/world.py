@@ -16,7 +16,7 @@ from controller.quorum.quorum_config import QuorumConfig
 from controller.quorum.quorum_state import QUORUM_STATE
 from controller.raft.state import RaftConfig
 from controller.raft.voters import Voter, VoterSet
-from klamm.errors import CorruptLogError, StartError, StorageError
+from klamm.errors import CorruptLogError, StartError, StateDivergedError, StorageError
 from klamm.ids import DirectoryId, NodeId
 from klamm.log.record_batch import BatchHeader, iter_batches
 from klamm.log.records import CorruptBatchError
@@ -109,7 +109,7 @@ class Node:
         self._count += 1
         self._stopping = False
         self.incarnation = f"{self.id}.{self._count}"
-        self.recorder = Recorder(self.incarnation, world.history, world.loop.time)
+        self.recorder = world.make_machine(self.incarnation)
         world.tell("start", self.incarnation)
         self._life = world.loop.spawn(self.incarnation, self._live(self.incarnation))
 
@@ -121,6 +121,7 @@ class Node:
             server = Server(world.network, self.id, incarnation)
             quorum.register(cast("grpc.aio.Server", server))
             world.network.servers[self.id] = server
+            world.opened(self, quorum, SimClock(world.loop, 1_000_000 * self.id, self))
             try:
                 await quorum.run(self.recorder)
             except asyncio.CancelledError:
@@ -128,6 +129,8 @@ class Node:
                 await quorum.close()
                 self._end("stopped", silently=False)
                 self.files.kill()
+        except StateDivergedError as error:
+            world.diverged(self, error)
         except Exception as error:
             if not _is_of_the_disk(error, rotten=self.rotten):
                 world.found(error)
@@ -211,6 +214,16 @@ class Node:
         self.files.replace_content(path, content[:at])
         return True
 
+    def empty_log(self) -> None:
+        """An administrator removes log and snapshots of a process that ends. Its vote stays, and
+        what it knows of the log's end: it follows without a say until it has all again."""
+        self.kill()
+        directory = DIRECTORY / METADATA_LOG
+        for path in self.files.snapshot():
+            if path.parent == directory and path.name != QUORUM_STATE:
+                self.files.remove(path)
+        self.files.sync_directory(directory)
+
     def kill(self) -> None:
         """The process ends; the machine goes on, and tells its peers."""
         self._end("kill", silently=False)
@@ -252,6 +265,11 @@ class World:
         self.nodes = [Node(self, each) for each in range(1, size + 1)]
         self.finding: BaseException | None = None
         self.disk_failures = 0
+        self.make_machine: Callable[[str], Recorder] = self._recorder
+        """The state machine of an incarnation."""
+        self.opened: Callable[[Node, QuorumNode, SimClock], None] = lambda *_: None
+        """A process has found what is on its disk, and begins."""
+        self.diverged: Callable[[Node, StateDivergedError], None] = self._not_diverged
         loop.set_exception_handler(self._unhandled)
 
     def tell(self, *words: object) -> None:
@@ -261,6 +279,12 @@ class World:
         """The first finding ends the run."""
         if self.finding is None:
             self.finding = error
+
+    def _recorder(self, incarnation: str) -> Recorder:
+        return Recorder(incarnation, self.history, self.loop.time)
+
+    def _not_diverged(self, node: Node, error: StateDivergedError) -> None:
+        self.found(error)
 
     def check(self) -> None:
         if self.finding is not None:

@@ -21,7 +21,7 @@ from klamm.log.record_batch import build_batch, iter_batches
 from klamm.metadata.agreement import NOTHING_VERIFIED
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import MetadataDelta
-from klamm.metadata.image import EMPTY
+from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import (
     Cause,
     ConfigRecord,
@@ -108,7 +108,9 @@ class Standby:
     def damage(self) -> None:
         """A bit of its memory flips."""
         image = self.log.image
-        wrong = replace(image, checksum=(image.checksum + WRONG) % (1 << 128))
+        self.believe(replace(image, checksum=(image.checksum + WRONG) % (1 << 128)))
+
+    def believe(self, wrong: MetadataImage) -> None:
         self.log._loader.image = wrong
         self.log._ledger = replace(
             self.log._ledger, committed=replace(self.log._ledger.committed, image=wrong)
@@ -172,6 +174,31 @@ async def test_a_snapshot_of_before_the_last_agreement_is_replayed_from_and_late
     with pytest.raises(StateDivergedError):
         await node.verify()
     assert node.quorum.aside == [suspect]
+
+
+async def test_who_agreed_with_its_own_word_only_replays_from_further_back() -> None:
+    """It led, was wrong, stated that and agreed with itself; then it wrote a snapshot of it."""
+    node = Standby()
+    node.grow()
+    kept = node.quorum.snapshot()
+    node.grow(5)
+    node.follow()
+    at = node.quorum.log_image.provenance
+    delta = MetadataDelta(node.quorum.log_image)
+    delta.replay(CONFIG, Offset(at.offset))
+    wrong = delta.apply(at)
+    node.believe(wrong)
+    node.quorum.state(off_by=wrong.checksum - node.quorum.log_image.checksum)
+    node.follow()
+    assert node.log.agreement.verified_offset == at.offset
+    node.quorum.held[at] = snapshot_of(wrong)
+    node.grow(5)
+    node.quorum.state()
+    node.quorum.log_start_offset = kept.offset
+    node.follow()
+    with pytest.raises(StateDivergedError):
+        await node.verify()
+    assert node.quorum.aside == [at]
 
 
 async def test_a_statement_that_is_wrong_takes_nobody_down() -> None:
