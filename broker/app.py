@@ -60,8 +60,6 @@ async def serve(config: BrokerConfig, stop: asyncio.Event) -> None:
     """
     path = Path(config.log_dirs[0])
     directory = DataDirectory.open(path, config.cluster_id, config.node_id, uuid4())
-    if directory.is_new:
-        _log.warning("an empty directory was formatted: this node begins with nothing", path=path)
     broker = Broker(config, directory)
     try:
         await broker.start()

@@ -56,10 +56,8 @@ class MetaProperties:
 class DataDirectory:
     """An open data directory: this process has it alone until `close`."""
 
-    def __init__(self, path: Path, lock_fd: int, meta: MetaProperties, *, is_new: bool) -> None:
+    def __init__(self, path: Path, lock_fd: int, meta: MetaProperties) -> None:
         self.path = path
-        self.is_new = is_new
-        """It was empty: this node begins with nothing, or its disk is gone."""
         self.cluster_id = meta.cluster_id
         self.node_id = meta.node_id
         self.directory_id = meta.directory_id
@@ -97,14 +95,13 @@ class DataDirectory:
             ) from error
         lock_fd = _lock(path)
         try:
-            found = _load(files, path, cluster_id, node_id)
-            meta = found or _format(
+            meta = _load(files, path, cluster_id, node_id) or _format(
                 files, path, cluster_id, node_id, new_directory_id or _draw_id()
             )
         except BaseException:
             os.close(lock_fd)
             raise
-        return cls(path, lock_fd, meta, is_new=found is None)
+        return cls(path, lock_fd, meta)
 
     def close(self) -> None:
         """Let another process have it. Again is no error."""

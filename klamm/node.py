@@ -24,10 +24,6 @@ from klamm.telemetry import logs
 
 SETTLE_AFTER_S = 3.0
 
-SWITCH_INTERVAL_S = 0.0005
-"""So long a thread waits for the interpreter while the loop is busy. An fsync that is done in a
-thread is told by it: with Python's default of 5 ms that could take longer than the disk."""
-
 _log = logs.logger(__name__)
 
 
@@ -61,7 +57,6 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
         logs.configure(
             log_format=config.log_format, level=config.log_level, node=f"{role}-{config.node_id}"
         )
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
         asyncio.run(_until_stopped(config, serve))
     except StartError as error:
         return _refuse(role, str(error))

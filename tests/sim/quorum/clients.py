@@ -239,8 +239,9 @@ class Clients:
             self.handed_over += 1
             open_ = node.state.log.end_offset - node.state.high_watermark
             assert open_ == 0, f"node {node.id} hands over with {open_} records not committed"
-            has = self.world.nodes[effect.successor].disk.durable_end
-            assert has >= node.state.log.end_offset, (
+            successor = self.world.nodes[effect.successor].disk
+            has = successor.durable_end
+            assert successor.decay.ails or has >= node.state.log.end_offset, (
                 f"node {node.id} hands over at {node.state.log.end_offset} to {effect.successor}, "
                 f"which has the log to {has}"
             )

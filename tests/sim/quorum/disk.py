@@ -8,6 +8,8 @@ from controller.raft.state import HeldSnapshot, SavedState
 from controller.raft.voters import VoterHistory, VoterSet
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.epochs import NOTHING_BEFORE, EpochChain
+from tests.sim.quorum import decay
+from tests.sim.quorum.decay import Decay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class Disk:
     """By offset, from 0 on: what the latest snapshot or the records say."""
     starts: dict[int, int] = field(default_factory=dict)
     """Base offset → place in `batches`."""
+    decay: Decay = field(default_factory=Decay)
+    """What it has lost of all that, and what it knows of it."""
 
     @property
     def end_offset(self) -> int:
@@ -89,6 +93,7 @@ class Disk:
     def append(self, batch: Batch) -> None:
         assert batch.base_offset == self.end_offset, "a gap or an overlap in the log"
         self.starts[batch.base_offset] = len(self.batches)
+        self.decay.flipped.discard(batch.base_offset)
         self.batches.append(batch)
         self.entries += [(batch.epoch, each) for each in batch.payload]
 
@@ -99,6 +104,7 @@ class Disk:
             del self.starts[base_offset], self.entries[base_offset:]
         assert self.end_offset == to, "a truncation within a batch"
         self.durable_end = min(self.durable_end, to)
+        self.decay.lower(to)
 
     def trim(self, to: OffsetAndEpoch) -> None:
         """Begin the log at this snapshot; older ones go."""
@@ -122,6 +128,7 @@ class Disk:
         self.start = snapshot_id
         self._keep([])
         self.durable_end = self.end_offset
+        self.decay.lower(self.end_offset)
 
     def _keep(self, batches: list[Batch]) -> None:
         self.batches = batches
@@ -145,19 +152,37 @@ class Disk:
             del self.snapshots[self.unsynced]
             self.unsynced = None
         kept = rng.choice((self.durable_end, self.end_offset, rng.randint(0, self.end_offset)))
-        self.truncate(self._whole(max(kept, self.durable_end)))
-        self._reconcile()
+        if self.decay.lies:
+            kept = decay.lie(self, rng)
+        bounds = self.decay.bounds
+        to = self._whole(max(kept, self.durable_end))
+        lost = next((each for each in self.batches if each.base_offset >= to), None)
+        self.truncate(to)
+        self.decay.bounds = bounds
+        if self.decay.tears:
+            decay.tear(self, lost, rng)
+        if self.decay.scatters:
+            decay.scatter(self, rng)
+        self.fit()
         self.durable_end = self.end_offset
 
-    def _reconcile(self) -> None:
+    def begin_anew(self) -> None:
+        """Nobody knows the state that the records change."""
+        self.start = NOTHING_BEFORE
+        self.entries = []
+        self._keep([])
+
+    def fit(self) -> None:
         """A snapshot of what was committed, and not yet durable in this log, takes its place."""
-        held = self.held()
+        held = [each for each in self.held() if self.decay.is_sound(each.snapshot_id)]
         if held and held[-1].snapshot_id.offset > self.end_offset:
             latest = held[-1].snapshot_id
             self.snapshots = {latest: self.snapshots[latest]}
             self.entries = self.snapshots[latest].entries()
             self.start = latest
             self._keep([])
+        elif held and self.start.offset > 0 and self.start not in self.snapshots:
+            self.trim(held[0].snapshot_id)
 
     def _whole(self, to: int) -> int:
         """The last end of a batch that is not above `to`."""
@@ -171,13 +196,19 @@ class Disk:
         found: list[Batch] = []
         place = self.starts.get(start)
         while place is not None and place < len(self.batches):
-            batch = self.batches[place]
+            batch = decay.as_it_stands(self, self.batches[place])
             bytes_max -= 100 * len(batch.payload)
             if found and bytes_max < 0:
                 break
             found.append(batch)
             place += 1
         return found
+
+    def between(self, start: int, end: int) -> list[Batch]:
+        """That have records from `start` on, and below `end`."""
+        if not self.decay.flipped:
+            return []
+        return [each for each in self.batches if each.end_offset > start and each.base_offset < end]
 
     @property
     def names_disks(self) -> bool:

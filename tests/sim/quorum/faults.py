@@ -65,6 +65,14 @@ class Faults:
     empty_disk: bool = False
     """Voters come back with another disk, and nothing on it."""
     slow_disk: bool = False
+    flips: bool = False
+    """Bits of records and snapshots that the disk had safely."""
+    lying_disk: bool = False
+    """A power cut takes what was synced."""
+    torn: bool = False
+    """Power cuts leave half of a batch, or later ones without an earlier one."""
+    lost_vote: bool = False
+    """The vote file is gone, damaged, or an old copy."""
     crash_soon_after: str = ""
     """Requests of this type bring a crash of one of their ends a moment later, by `crash_soon`."""
     crash_soon: float = 0.0
@@ -106,6 +114,10 @@ def swarm(rng: random.Random) -> Faults:
         crash_soon_after=rng.choice(("", "", *REQUESTS)),
         crash_soon=rng.choice((0.0003, 0.003, 0.03)),
         transfer=rng.random() < 0.5,
+        flips=rng.random() < 0.3,
+        lying_disk=rng.random() < 0.3,
+        torn=rng.random() < 0.5,
+        lost_vote=rng.random() < 0.2,
     )
     return replace(faults, fetch_timeout_ms=2 * faults.election_timeout_ms)
 
@@ -303,6 +315,36 @@ def strangers(rng: random.Random) -> Faults:
     )
 
 
+def rot(rng: random.Random) -> Faults:
+    """Disks that lose what they had safely, a minority of them at a time, among other crashes."""
+    return Faults(
+        voters=rng.choice((3, 3, 4, 5)),
+        observers=rng.choice((0, 0, 1)),
+        fsync_ms=rng.choice(((0.2, 4.0), (5.0, 40.0))),
+        delay_ms=rng.choice(((0.1, 2.0), (0.1, 12.0))),
+        crash_after_append=rng.choice((0.0, 0.1)),
+        crash_after_commit=rng.choice((0.0, 0.1)),
+        misfortune_every_ms=rng.choice((150.0, 400.0)),
+        downtime_ms=rng.choice(((1.0, 60.0), (5.0, 800.0))),
+        proposal_every_ms=rng.choice((30.0, 60.0)),
+        snapshot_every_ms=rng.choice((500.0, 4_000.0)),
+        trim_every_ms=rng.choice((1_000.0, 4_000.0)),
+        fetch_bytes_max=rng.choice((1_000, 20_000)),
+        election_timeout_ms=150,
+        fetch_timeout_ms=300,
+        flips=rng.random() < 0.8,
+        lying_disk=rng.random() < 0.8,
+        torn=rng.random() < 0.5,
+        lost_vote=rng.random() < 0.4,
+        pause=rng.random() < 0.3,
+    )
+
+
+def forgets(rng: random.Random) -> Faults:
+    """Elections all the time, and votes that are lost soon after they were given."""
+    return replace(votes(rng), lost_vote=True, misfortune_every_ms=100.0, crash_after_vote=0.05)
+
+
 PROFILES = {
     "swarm": swarm,
     "votes": votes,
@@ -316,6 +358,8 @@ PROFILES = {
     "laggards": laggards,
     "members": members,
     "transfers": transfers,
+    "rot": rot,
+    "forgets": forgets,
 }
 
 ROTATION = (
@@ -331,6 +375,8 @@ ROTATION = (
     "members",
     "transfers",
     "strangers",
+    "rot",
+    "forgets",
 )
 
 

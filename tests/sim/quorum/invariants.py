@@ -12,6 +12,7 @@
     12  a log begins at 0 or at the end of a snapshot that is held; none above a high watermark
     13  a leader never loads a snapshot; what one says is what was committed, voters too
     14  voters change one at a time: each change by a leader of its epoch, after the last one
+    15  who has lost records neither votes nor stands before it has all again that counts
 What clients may see is in clients.py.
 """
 
@@ -21,7 +22,7 @@ from controller.raft.messages import FetchRequest, Request, VoteRequest
 from controller.raft.state import Leader, RaftState, SavedState
 from controller.raft.voters import VoterSet, share_majority, voters_at
 from klamm.ids import NodeId, OffsetAndEpoch
-from tests.sim.quorum.disk import Batch
+from tests.sim.quorum.disk import Batch, Disk, Entry
 
 if TYPE_CHECKING:
     from tests.sim.quorum.node import Node
@@ -50,6 +51,7 @@ class Invariants:
         self.elections = 0
         self.changes = 0
         self.truncations = 0
+        self.recoveries = 0
 
     def stepped(self, node: "Node", before: RaftState) -> None:
         state = node.state
@@ -158,15 +160,17 @@ class Invariants:
     def _durable_at_majority(
         self, node: "Node", offset: int, ids: tuple[NodeId, ...], lost: int = 0
     ) -> None:
-        """Of the voters that held where it was committed first, but for disks lost since."""
+        """Of the voters that held where it was committed first, but for disks lost since.
+
+        Who has lost records has them again before it has a say: a leader may learn late of what
+        it acknowledged before.
+        """
         entry = self.committed[offset]
         voters = [each for each in node.world.nodes if each.id in ids]
         holders = [
             each.id
             for each in voters
-            if not each.is_new_disk
-            and each.disk.durable_end > offset
-            and each.disk.entries[offset] == entry
+            if not each.is_new_disk and (each.disk.decay.ails or _holds(each.disk, offset, entry))
         ]
         assert len(holders) > len(voters) // 2 - lost, (
             f"node {node.id} commits {offset}, durable at {holders} only"
@@ -221,6 +225,11 @@ class Invariants:
             end, lost = len(self.committed), self._disks_lost(node)
             self._durable_at_majority(node, end - 1, self.last_voters, lost)
 
+    def whole_again(self, node: "Node") -> None:
+        """15. What it lost, and had helped to commit, is on its disk again."""
+        self.recoveries += 1
+        self.truncated(node)
+
     def crashed(self, node: "Node") -> None:
         self.applied.pop(node.id, None)
 
@@ -232,6 +241,7 @@ class Invariants:
     def voted(self, node: "Node", candidate: int, request: Request) -> None:
         """7. On the way out of a granted vote."""
         assert isinstance(request, VoteRequest)
+        assert self._is_believed(node), f"node {node.id} votes, and is not whole"
         if request.pre_vote:
             return
         epoch = request.epoch
@@ -246,6 +256,9 @@ class Invariants:
             assert saved.voted_for is not None, f"node {node.id}: no vote on disk"
             assert saved.voted_for.node_id == candidate, f"node {node.id}: another on disk"
 
+    def _is_believed(self, node: "Node") -> bool:
+        return not (node.world.look_at_trust and node.disk.decay.distrust)
+
     def _one_vote(self, node: "Node", epoch: int, candidate: int) -> None:
         voter = node.config.directory_id.int
         other = self.votes.setdefault((voter, epoch), candidate)
@@ -253,6 +266,10 @@ class Invariants:
 
     def requesting(self, node: "Node", request: Request) -> None:
         match request:
+            case VoteRequest(pre_vote=True, log_end=log_end) if log_end.offset == 0:
+                pass  # Whose log is empty asks whether all others' are.
+            case VoteRequest() if not self._is_believed(node):
+                raise AssertionError(f"node {node.id} stands for election, and is not whole")
             case FetchRequest(log_end=log_end):
                 assert log_end.offset <= node.disk.durable_end, (
                     f"node {node.id} acknowledges {log_end.offset}, "
@@ -260,3 +277,7 @@ class Invariants:
                 )
             case _:
                 pass
+
+
+def _holds(disk: Disk, offset: int, entry: Entry) -> bool:
+    return disk.durable_end > offset and disk.entries[offset] == entry

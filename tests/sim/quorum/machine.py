@@ -20,7 +20,14 @@ class Machine:
 
     def __init__(self) -> None:
         self.end = 0
+        self.loaded_end = 0
+        """Below, it knows the state and not how it came to be."""
         self.values: dict[str, str] = {}
+
+    def load(self, entries: list[tuple[int, str]]) -> None:
+        """The state of a snapshot, as all that had led to it."""
+        self.apply(entries, 0)
+        self.loaded_end = self.end
 
     def apply(self, entries: list[tuple[int, str]], base: int) -> None:
         """Records as (epoch, payload), from offset `base` on."""

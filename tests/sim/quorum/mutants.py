@@ -15,7 +15,7 @@ from controller.raft.voters import VoterSet
 from klamm.ids import NO_NODE
 from klamm.log.epochs import EpochChain
 from tests.sim.planting import Mutant, Patch
-from tests.sim.quorum import snapshot_mutants, subtle_mutants, transfer_mutants
+from tests.sim.quorum import decay_mutants, snapshot_mutants, subtle_mutants, transfer_mutants
 from tests.sim.quorum.node import Node
 from tests.sim.quorum.world import World
 
@@ -282,4 +282,5 @@ MUTANTS = (
     *snapshot_mutants.MUTANTS,
     *transfer_mutants.MUTANTS,
     *subtle_mutants.MUTANTS,
+    *decay_mutants.MUTANTS,
 )

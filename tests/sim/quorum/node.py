@@ -42,7 +42,6 @@ from controller.raft.events import (
 )
 from controller.raft.messages import (
     FetchRequest,
-    FetchResponse,
     Request,
     Response,
     VoteRequest,
@@ -52,6 +51,7 @@ from controller.raft.state import Leader, RaftConfig, RaftState, SavedState, res
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.ids import DirectoryId, NodeId
+from tests.sim.quorum import decay
 from tests.sim.quorum.contact import Contact
 from tests.sim.quorum.disk import Batch, Disk
 from tests.sim.quorum.machine import Machine
@@ -123,12 +123,13 @@ class Node:
     def start(self) -> None:
         """From what is on the disk."""
         assert self.state is None, "already running"
-        saved = self.disk.saved or SavedState()
+        saved = decay.open_disk(self.disk)
+        self.disk.decay.tears = self.world.faults.torn
         self.paused = False
         self.machine = Machine()
         self.contact = Contact()
         for held in self.disk.held()[-1:]:
-            self.machine.apply(self.disk.entries[: held.snapshot_id.offset], 0)
+            self.machine.load(self.disk.entries[: held.snapshot_id.offset])
         self.state = restore(
             self.config,
             saved,
@@ -136,6 +137,7 @@ class Node:
             self.disk.voters(),
             self._moment(),
             snapshots=self.disk.held(),
+            distrust=self.disk.decay.distrust,
         )
         self.world.invariants.on_disk(self)
         self.world.invariants.knows_voters(self)
@@ -230,7 +232,16 @@ class Node:
             self._carry_out(effect)
             self.world.troubles.after_effect(self, effect)
         if self.incarnation == incarnation:
+            self._keep_bounds(before)
             self.world.invariants.on_disk(self)
+
+    def _keep_bounds(self, before: RaftState) -> None:
+        """As the driver and its store do."""
+        assert self.state is not None
+        if before.recovering is not None and self.state.recovering is None:
+            self.disk.decay.is_whole(self.disk.durable_end)
+            self.world.invariants.whole_again(self)
+        self.disk.decay.keep(self.world.now_ms, self.disk.durable_end)
 
     def _set_timer(self) -> None:
         if self.state is None or self._timer_ms == self._deadline_ms:
@@ -257,6 +268,7 @@ class Node:
         match effect:
             case SaveQuorumState(epoch=epoch, voted_for=voted_for, leader=leader):
                 saved = SavedState(epoch=epoch, voted_for=voted_for, leader=leader)
+                self.disk.decay.save(saved)
                 self.world.save(self, saved)
             case AppendRecords() | AppendControl() | AppendVoters() | AppendFetched():
                 self._append(effect)
@@ -269,14 +281,12 @@ class Node:
             case SendResponse(call, response):
                 self._answer(call, response)
             case SendRecords():
-                self._answer(effect.call, self._records(effect))
+                self._answer_with_records(effect)
             case SendChunk():
                 self._answer(effect.call, chunk(self, effect))
             case Commit(high_watermark):
                 self.world.invariants.committed_to(self, high_watermark)
-                base = self.machine.end
-                self.machine.apply(self.disk.entries[base:high_watermark], base)
-                self.world.clients.committed(self)
+                self._apply(high_watermark)
             case Claim(end_offset=end_offset):
                 self.world.invariants.claimed(self, end_offset)
             case Renounce():
@@ -289,6 +299,20 @@ class Node:
                 self.world.clients.transferred(self, effect)
             case _:
                 carry_out(self, effect)
+
+    def _apply(self, high_watermark: int) -> None:
+        """Read from the log; who finds damage there ends."""
+        base = self.machine.end
+        if not self._is_sound(self.disk.between(base, high_watermark)):
+            self.world.troubles.crash(self)
+            return
+        self.machine.apply(self.disk.entries[base:high_watermark], base)
+        self.world.clients.committed(self)
+
+    def _is_sound(self, batches: list[Batch]) -> bool:
+        return not self.disk.decay.flipped or all(
+            decay.is_sound(self.disk, each) for each in batches
+        )
 
     def _append(self, effect: AppendRecords | AppendControl | AppendVoters | AppendFetched) -> None:
         match effect:
@@ -342,9 +366,14 @@ class Node:
 
         self.world.after(self.world.rng.uniform(*self.fsync_ms), done)
 
-    def _records(self, effect: SendRecords) -> FetchResponse:
+    def _answer_with_records(self, effect: SendRecords) -> None:
+        """As they stand in the log; who finds damage there ends, and sends none of it."""
         found = self.disk.read(effect.start_offset, effect.max_bytes)
-        return replace(effect.response, batches=tuple(each.fetched() for each in found), data=found)
+        if not self._is_sound(found):
+            self.world.troubles.crash(self)
+            return
+        batches = tuple(each.fetched() for each in found)
+        self._answer(effect.call, replace(effect.response, batches=batches, data=found))
 
     def _send_request(self, to: int, request: Request) -> None:
         world, me, incarnation = self.world, self.id, self.incarnation

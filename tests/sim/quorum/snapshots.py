@@ -51,7 +51,8 @@ def write(node: "Node") -> None:
     """Begin one of what this node knows to be committed, at the end of some batch; beside."""
     state = node.state
     assert state is not None
-    ends = [each.end_offset for each in node.disk.batches if each.end_offset <= node.applied]
+    known = range(node.machine.loaded_end + 1, node.applied + 1)
+    ends = [each.end_offset for each in node.disk.batches if each.end_offset in known]
     if not ends:
         return
     end = node.world.rng.choice(ends[-5:])
@@ -90,12 +91,13 @@ def _tokens(writer: int, entries: list[Entry]) -> tuple[Token, ...]:
 
 
 def chunk(node: "Node", effect: SendChunk) -> FetchSnapshotResponse:
-    """What the leader answers with; the line may flip a bit of it."""
+    """What the leader answers with; the disk or the line may flip a bit of it."""
     answer, world = effect.response, node.world
     tokens = node.disk.snapshots[answer.snapshot_id].tokens
     first = answer.position // TOKEN_BYTES
     sent = list(tokens[first : first + max(1, effect.max_bytes // TOKEN_BYTES)])
-    if world.rng.random() < world.faults.chunk_damage and not world.peaceful:
+    flipped = not node.disk.decay.is_sound(answer.snapshot_id)
+    if flipped or (world.rng.random() < world.faults.chunk_damage and not world.peaceful):
         sent[0] = DAMAGED
     return replace(answer, data=tuple(sent), length=len(sent) * TOKEN_BYTES)
 
@@ -122,7 +124,7 @@ def carry_out(node: "Node", effect: SnapshotEffect) -> None:
         case LoadSnapshot(snapshot_id):
             world.invariants.loading(node, snapshot_id)
             node.machine = Machine()
-            node.machine.apply(disk.entries[: snapshot_id.offset], 0)
+            node.machine.load(disk.entries[: snapshot_id.offset])
             world.clients.committed(node)
 
 

@@ -21,6 +21,7 @@ from controller.raft.effects import (
 )
 from controller.raft.messages import Request, VoteRequest, VoteResponse
 from klamm.ids import NodeId
+from tests.sim.quorum import decay
 from tests.sim.quorum.faults import CALM
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ class Troubles:
         self.kinds += ["empty_disk"] if self.faults.empty_disk else []
         self.kinds += ["slow_disk"] if self.faults.slow_disk else []
         self.kinds += ["transfer", "transfer"] if self.faults.transfer else []
+        self.kinds += ["flip", "flip"] if self.faults.flips else []
+        self.kinds += ["lie", "lie"] if self.faults.lying_disk else []
+        self.kinds += ["scatter"] if self.faults.torn else []
+        self.kinds += ["lose_vote"] if self.faults.lost_vote else []
 
     def set_clock(self, node: "Node") -> None:
         """A machine's clock begins anywhere when it is booted, and runs at its own speed."""
@@ -176,6 +181,39 @@ class Troubles:
         if victim.id < self.faults.voters and named and 2 * lost < self.faults.voters:
             self.crash(victim)
             victim.replace_disk()
+
+    def _may_ail(self, victim: "Node") -> bool:
+        """Fewer than half of the voters are not whole, at any time; observers as they like."""
+        voters = self.world.voters
+        lost = sum(each.is_new_disk or each.disk.decay.ails for each in voters if each != victim)
+        return victim not in voters or 2 * (lost + 1) < len(voters)
+
+    def _flip(self, victim: "Node") -> None:
+        """A bit; at times found at once, by a start."""
+        if not self._may_ail(victim):
+            return
+        if self.rng.random() < 0.7:
+            decay.flip_record(victim)
+        else:
+            decay.flip_snapshot(victim)
+        if self.rng.random() < 0.5:
+            self.crash(victim)
+
+    def _lie(self, victim: "Node") -> None:
+        if self._may_ail(victim) and victim.state is not None:
+            victim.disk.decay.lies = True
+            self.crash(victim)
+
+    def _scatter(self, victim: "Node") -> None:
+        if self._may_ail(victim) and victim.state is not None:
+            victim.disk.decay.scatters = True
+            self.crash(victim)
+
+    def _lose_vote(self, victim: "Node") -> None:
+        """A voter's: who has no vote and comes in an epoch of its own is not followed there."""
+        if victim in self.world.voters and not victim.is_new_disk:
+            self.crash(victim)
+            decay.lose_vote(victim)
 
     def _slow_disk(self, victim: "Node") -> None:
         victim.fsync_ms = self.rng.choice(((50.0, 300.0), (500.0, 2_000.0)))

@@ -47,6 +47,8 @@ class World:
 
     look_at_votes = True
     """Hold each vote against the disk as it leaves. A mutant turns it off, to be seen otherwise."""
+    look_at_trust = True
+    """Let nobody vote or stand who is not whole. As above."""
 
     def __init__(
         self,

@@ -31,7 +31,6 @@ def test_an_empty_directory_is_formatted_once(tmp_path: Path) -> None:
     path = tmp_path / "not" / "there" / "yet"
     with_id = open_directory(path)
     assert (with_id.cluster_id, with_id.node_id, with_id.directory_id) == (CLUSTER, NODE, ID)
-    assert with_id.is_new
     with_id.close()
     with_id.close()
     text = (path / META_PROPERTIES).read_text()
@@ -44,7 +43,6 @@ def test_an_empty_directory_is_formatted_once(tmp_path: Path) -> None:
     assert text.splitlines()[-1].startswith("checksum.crc32c=")
     again = DataDirectory.open(path, None, NODE)
     assert (again.cluster_id, again.directory_id) == (CLUSTER, ID)
-    assert not again.is_new
     again.close()
     assert (path / META_PROPERTIES).read_text() == text
 

@@ -1,7 +1,6 @@
 """Where voters are, and learners that join: with real sockets and files (rows 114, 118, 119)."""
 
 import asyncio
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,22 +55,6 @@ async def test_row_114_a_learner_joins_and_says_itself_where_it_is(tmp_path: Pat
         assert (done.before.can_lose, done.after.can_lose) == (1, 1)
         end = await group.write(active, b"with four")
         await new.machine.until(lambda: new.machine.end >= end)
-
-
-async def test_a_learner_whose_disk_was_emptied_begins_anew(tmp_path: Path) -> None:
-    """Scenario 19, of an observer: it has nothing to be doubted for, and follows from 0 on."""
-    async with members(tmp_path) as group:
-        active = await group.active()
-        new = await learner(group, 4)
-        end = await group.write(active, b"before")
-        await new.machine.until(lambda: new.machine.end >= end)
-        await new.kill()
-        shutil.rmtree(new.directory)
-        await new.restart(group.ports, disk=5)
-        assert new.node.recovering == ""
-        end = await group.write(await group.active(), b"after")
-        await new.machine.until(lambda: new.machine.end >= end)
-        assert new.machine.values == [b"before", b"after"]
 
 
 async def test_row_115_who_does_not_follow_is_refused_in_time_and_nothing_is_changed(
