@@ -164,8 +164,9 @@ class Channel(grpc.aio.Channel):
             try:
                 async with asyncio.timeout(limit_ms / 1_000):
                     link = await self._open_link()
-            except (OSError, TimeoutError, ValueError, OverflowError) as error:
-                # The latter two: an address that is none. Nobody would hear of them in this task.
+            except Exception as error:
+                # Not OSError alone: an address that is none is ValueError, OverflowError or even
+                # IndexError to asyncio, and would end this task with calls that wait for ever.
                 self._why = str(error) or f"nobody answers within {limit_ms} ms"
             else:
                 self._failures = 0
