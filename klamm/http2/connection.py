@@ -37,10 +37,6 @@ from klamm.http2.settings import greeting, read_settings
 from klamm.http2.streams import Stream
 
 _STREAM_ID_MAX = 2**31 - 1
-DEFAULT_TABLE_BYTES = 4_096
-
-_OF_STREAMS = frozenset({frames.DATA, frames.HEADERS, frames.PRIORITY, frames.RST_STREAM})
-_OF_CONNECTION = frozenset({frames.SETTINGS, frames.PING, frames.GOAWAY})
 
 
 class Connection:
@@ -146,7 +142,7 @@ class Connection:
             if kind != frames.SETTINGS or flags & frames.ACK:
                 raise ProtocolError(Code.PROTOCOL_ERROR, "SETTINGS do not come first")
             self.settled = True
-        if kind in (_OF_CONNECTION if stream_id else _OF_STREAMS):
+        if kind in (frames.OF_CONNECTION if stream_id else frames.OF_STREAMS):
             raise ProtocolError(Code.PROTOCOL_ERROR, f"type {kind} on stream {stream_id}")
         handle = self._on_frame.get(kind)
         if handle is None:
@@ -289,13 +285,18 @@ class Connection:
             if payload:
                 raise ProtocolError(Code.FRAME_SIZE_ERROR, "an acknowledgement with SETTINGS")
             return
+        window = self._initial_window
         for setting, value in read_settings(payload):
             self._set(setting, value)
+        # Acknowledged before anything that the new values allow (section 6.5.3).
         self._outgoing.frame(frames.head(0, frames.SETTINGS, frames.ACK, 0))
+        if self._initial_window > window:
+            for stream in list(self.streams.values()):
+                self._pump(stream)
 
     def _set(self, setting: Setting, value: int) -> None:
         match setting:
-            case Setting.HEADER_TABLE_SIZE if value < DEFAULT_TABLE_BYTES:
+            case Setting.HEADER_TABLE_SIZE if value < frames.DEFAULT_TABLE_BYTES:
                 self._outgoing.announce_no_table()
             case Setting.MAX_CONCURRENT_STREAMS:
                 self.peer_streams_max = min(value, STREAMS_MAX)
@@ -304,7 +305,6 @@ class Connection:
                 for stream in list(self.streams.values()):
                     if not stream.widen(change):
                         raise ProtocolError(Code.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE")
-                    self._pump(stream)
             case Setting.MAX_FRAME_SIZE:
                 self._outgoing.use_frames_of(value)
 

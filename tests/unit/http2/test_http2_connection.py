@@ -267,6 +267,19 @@ def test_limits_stand_in_a_sensible_order() -> None:
     assert len(BLOCK) < HEADER_BLOCK_BYTES_MAX
 
 
+def test_settings_are_acknowledged_before_what_they_allow() -> None:
+    """A peer may wait for the one before it looks at the other."""
+    no_window = frames.settings({frames.Setting.INITIAL_WINDOW_SIZE: 0})
+    server = Connection(client=False)
+    server.receive(PREFACE + no_window + headers(1, flags=frames.END_HEADERS | frames.END_STREAM))
+    server.send_headers(1, ANSWER)
+    server.send_data(1, b"xyz")
+    server.take()
+    server.receive(frames.settings({frames.Setting.INITIAL_WINDOW_SIZE: 1}))
+    ack = frames.head(0, frames.SETTINGS, frames.ACK, 0)
+    assert server.take() == ack + frame(frames.DATA, b"x", stream_id=1)
+
+
 def test_streams_beyond_the_limit_are_refused_one_by_one() -> None:
     server = Connection(client=False)
     opened = b"".join(headers(each) for each in range(1, 2 * STREAMS_MAX, 2))
