@@ -3,7 +3,7 @@
     committed bytes, or time ──due──▶ the present image ──slices──▶ .part ──fsync, rename──▶ quorum
     every CLEAN_MS ──too large, too old──▶ the log begins at a later snapshot
 
-The image never changes, so nothing waits for the writing: the loop encodes for SLICE_MS at a time
+The image never changes, so nothing waits for the writing: the loop encodes for SLICE_US at a time
 and rests REST_MS; the disk is written to in another thread, a little at a time, so that an fsync of
 the log never stands behind a large one. Each controller writes its own, one at a time.
 
@@ -42,10 +42,10 @@ CLEAN_MS = 60_000
 RETRY_MS = 60_000
 """After one that could not be written."""
 
-SLICE_MS = 1
+SLICE_US = 500
 """So long it is encoded without a rest."""
 
-REST_MS = 4
+REST_MS = 3
 
 SYNC_BYTES = 512 * 1024
 """Written at the most before it is made durable."""
@@ -215,7 +215,7 @@ class Snapshots:
             if part.position - synced >= SYNC_BYTES:
                 await _in_thread(part.sync)
                 synced = part.position
-            if self._now_ns() - began_ns >= SLICE_MS * 1_000_000:
+            if self._now_ns() - began_ns >= SLICE_US * 1_000:
                 await asyncio.sleep(REST_MS / 1_000)
                 began_ns = self._now_ns()
 
