@@ -137,7 +137,11 @@ def test_who_has_another_state_says_so_and_is_rebuilt_from_its_peers(
     status, why = asked(http, "readyz")
     assert status == 503
     assert "the state here is not the one of the log" in why
-    assert health(cluster.address(victim)) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+    async def serves_no_more() -> bool:  # Health is told a moment after readiness.
+        return health(cluster.address(victim)) == health_pb2.HealthCheckResponse.NOT_SERVING
+
+    cluster.until(serves_no_more, f"{victim} to say that it does not serve", WAIT_S)
     assert health(cluster.address(third)) == health_pb2.HealthCheckResponse.SERVING
     assert "the state here is not the one of the log" in cluster.log(victim)
     others = [each for each in (*cluster.controllers, *cluster.brokers) if each != victim]
