@@ -165,7 +165,6 @@ class ClientCall:
         self._attached: asyncio.Future[None] | None = None
         self._answered = False
         self._initial: Metadata = ()
-        self._error: grpc.aio.AioRpcError | None = None
         self._code: grpc.StatusCode | None = None
         """None while the call is not over."""
         self._details = ""
@@ -307,7 +306,7 @@ class ClientCall:
         """
         while not self._inbox:
             if self._code is not None:
-                if self._code is grpc.StatusCode.OK:
+                if self._code is _OK:
                     return grpc.aio.EOF
                 raise self._failure()
             await self._next()
@@ -324,7 +323,7 @@ class ClientCall:
         except asyncio.CancelledError:
             self.cancel()
             raise
-        if self._code is not grpc.StatusCode.OK:
+        if self._code is not _OK:
             raise self._failure()
         if len(self._inbox) != 1:
             self._code = grpc.StatusCode.INTERNAL
