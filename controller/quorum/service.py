@@ -30,6 +30,7 @@ from controller.quorum.observers import Observers
 from controller.quorum.port import Quorum
 from controller.raft import membership
 from controller.raft.events import StreamLost
+from controller.raft.messages import FetchRequest
 from controller.raft.snapshots import needed
 from controller.raft.voters import ReplicaKey
 from klamm.clock import Clock
@@ -183,6 +184,8 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
                 sender = replica_key(request.caller)
                 self._meet(request, sender)
                 asked = request_from_wire(request)
+                if isinstance(asked, FetchRequest):
+                    self.downloads.fetched(sender, asked.log_end.offset)
                 answer = response_to_wire(await self._driver.request(sender, asked))
                 assert isinstance(answer, kind), f"{answer} answers {request}"
                 if isinstance(answer, pb.FetchResponse) and answer.error:
@@ -230,7 +233,7 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
             return self._refused_chunk(refused)
         try:
             wanted = log_end(request.snapshot_id)
-            self.downloads.asked(wanted, self._quorum)
+            self.downloads.asked(replica_key(request.caller), wanted, self._quorum)
             if not await self.downloads.is_sound(wanted, self._quorum):
                 return self._refused_chunk(pb.QUORUM_ERROR_SNAPSHOT_NOT_FOUND)
             if request.observer:
@@ -248,7 +251,9 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         """Committed records from the fetcher's end on."""
         end = log_end(request.log_end)
         log = self._driver.state.log
-        self._observers.fetched(replica_key(request.caller), end.offset, self._quorum)
+        key = replica_key(request.caller)
+        self._observers.fetched(key, end.offset, self._quorum)
+        self.downloads.fetched(key, end.offset)
         wanted = needed(self._driver.state, end)
         if wanted is not None:
             answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)

@@ -97,6 +97,25 @@ async def test_a_laggard_of_any_age_catches_up_while_writes_go_on(tmp_path: Path
         assert laggard.machine.values == active.machine.values
 
 
+async def test_a_download_that_is_over_does_not_hold_the_log(tmp_path: Path) -> None:
+    """Who downloaded and follows again needs nothing old: the log may begin later at once."""
+    async with members(tmp_path) as group:
+        small_segments(group)
+        active = await restart_all(group)
+        laggard = next(each for each in group.all if each is not active)
+        await laggard.kill()
+        await filled(group, active)
+        await active.trim(await active.snapshot())
+        await laggard.restart(group.ports)
+        await laggard.machine.until(lambda: laggard.node.log_start_offset > 0)
+        await filled(group, active)
+        await everywhere(group, active.machine.end)
+        newer = await active.snapshot()
+        async with asyncio.timeout(DEADLINE_S):
+            while not active.node.trim(newer):
+                await asyncio.sleep(0.001)  # Its fetch from the end is on its way.
+
+
 async def test_all_restart_from_their_snapshots(tmp_path: Path) -> None:
     """Base epochs, voters and high watermarks come from the snapshots."""
     async with members(tmp_path) as group:
