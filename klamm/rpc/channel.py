@@ -213,11 +213,13 @@ class Channel(grpc.aio.Channel):
         self._links[link] = None
         try:
             await ready
+            if link.closed or link.connection.going_away:
+                # While it was still about to be handed over; `has_ended` has come too early.
+                raise ConnectionError("the server left as soon as it had spoken")
         except BaseException:
             link.close("not in time")
+            self._links.pop(link, None)
             raise
-        if link.closed or link.connection.going_away:
-            raise ConnectionError("the server left as soon as it had spoken")
         return link
 
     def _lost(self, link: ClientLink, why: str) -> None:

@@ -1,12 +1,15 @@
 """A channel finds its server again, whatever became of the connection before."""
 
 import asyncio
+from typing import Any
 
 import grpc.aio
 import pytest
 
 from klamm.http2 import frames
+from klamm.rpc.calls import ClientLink
 from klamm.rpc.channel import Channel
+from klamm.rpc.status import NEVER_SENT
 from tests.unit.rpc.test_interop import SERVICE, Echo, path
 
 DEADLINE_S = 20.0
@@ -49,3 +52,26 @@ async def test_a_server_that_greets_and_leaves_at_once_is_connected_to_again() -
             await channel.channel_ready()
         assert await one(b"ab", timeout=DEADLINE_S) == b"ba"
         await real.stop(0)
+
+
+async def test_a_connection_that_is_over_before_its_channel_has_it_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server spoke and left while the loop was still about to hand the connection over."""
+    made: list[ClientLink] = []
+
+    async def create_connection(make: Any, *_: object, **__: object) -> tuple[None, ClientLink]:
+        link: ClientLink = make()
+        link.data_received(frames.settings({}))
+        link.connection_lost(None)
+        made.append(link)
+        return None, link
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", create_connection)
+    async with Channel("127.0.0.1:1") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(channel.unary_unary(path("One"))(b"ab"), DEADLINE_S)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert (caught.value.details() or "").startswith(NEVER_SENT)
+        assert made
+        assert not channel._links, "what is over is not kept"
