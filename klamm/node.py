@@ -17,7 +17,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from klamm import descriptors
+from klamm import descriptors, names
 from klamm.config.load import Arguments, parse_arguments
 from klamm.errors import StartError, StateDivergedError
 from klamm.telemetry import logs
@@ -57,7 +57,7 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
         logs.configure(
             log_format=config.log_format, level=config.log_level, node=f"{role}-{config.node_id}"
         )
-        asyncio.run(_until_stopped(config, serve))
+        names.run(_until_stopped(config, serve))
     except StartError as error:
         return _refuse(role, str(error))
     except StateDivergedError as error:

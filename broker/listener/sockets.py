@@ -8,6 +8,9 @@ import socket
 from klamm.config.listeners import Listener, format_address
 from klamm.errors import StartError
 
+LOOKUP_TIMEOUT_S = 10.0
+"""For the name of a listener's host."""
+
 SYSTEM_SIZE = -1
 """Of a socket's buffers: as the system has it."""
 
@@ -41,9 +44,13 @@ async def _addresses(listener: Listener) -> list[tuple[socket.AddressFamily, str
         if socket.has_dualstack_ipv6():
             return [(socket.AF_INET6, "::")]
         return [(socket.AF_INET, "0.0.0.0")]  # noqa: S104 - an empty host is every interface
-    found = await asyncio.get_running_loop().getaddrinfo(
-        listener.host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(
+                listener.host, listener.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+    except TimeoutError as error:
+        raise socket.gaierror(socket.EAI_AGAIN, "no name server answers in time") from error
     by_address = {str(info[4][0]): info[0] for info in found}
     return [(family, address) for address, family in by_address.items()]
 
@@ -82,6 +89,8 @@ def _sentence(listener: Listener, error: OSError) -> str:
             why = "this user may not use the port. Give one above 1023"
         case errno.EADDRNOTAVAIL:
             why = "the address is none of this machine's. Give one that is, or none for all"
+        case socket.EAI_AGAIN if isinstance(error, socket.gaierror):
+            why = "the host is not known: no name server answers. Give an address"
         case _ if isinstance(error, socket.gaierror):
             why = "the host is not known. Give another"
         case _:

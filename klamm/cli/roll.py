@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from klamm import names
 from klamm.cli import target
 from klamm.cli.options import DirOption
 from klamm.cli.outside import Controllers, outside
@@ -69,7 +70,7 @@ def roll(
         finally:
             await controllers.close()
 
-    asyncio.run(go())
+    names.run(go())
 
 
 class _LocalCluster:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import typer
 
+from klamm import names
 from klamm.cli.outside import Controllers, Outside
 from klamm.cluster import cluster_file, state
 from klamm.config.listeners import format_address, parse_addresses
@@ -114,7 +115,7 @@ def ask(
         finally:
             await controllers.close()
 
-    return asyncio.run(conversation())
+    return names.run(conversation())
 
 
 def bootstrap_servers(outside: Outside, target: Target, timeout_s: float) -> str:

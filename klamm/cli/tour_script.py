@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
 )
 from rich.console import Console
 
+from klamm import names
 from klamm.cli import kafka, output
 from klamm.cli.tour_traffic import Traffic
 from klamm.client.client import ControllerClient
@@ -50,7 +51,7 @@ class Tour:
             StartError: The cluster did not start, or did not keep its promise.
             TimeoutError: A step took too long.
         """
-        asyncio.run(self._run())
+        names.run(self._run())
 
     async def _run(self) -> None:
         began_ms = self._clock.monotonic_ms()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from klamm import names
 from klamm.cluster import cluster_file, state
 from klamm.cluster.cluster import LOCK_NAME, START_TIMEOUT_S, LocalCluster, is_node
 from klamm.cluster.layout import NodeKind
@@ -53,7 +54,7 @@ def run(request: Request, say: Say) -> None:
     Raises:
         StartError: It cannot be started.
     """
-    asyncio.run(_run(request, say))
+    names.run(_run(request, say))
 
 
 async def _run(request: Request, say: Say) -> None:
@@ -233,4 +234,4 @@ def _wait(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         return True
 
-    return asyncio.run(poll())
+    return names.run(poll())

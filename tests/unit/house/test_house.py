@@ -53,6 +53,18 @@ def test_every_function_fits_a_screen() -> None:
     assert not too_long
 
 
+def test_every_loop_looks_names_up_in_threads_of_their_own() -> None:
+    """asyncio's own has a silent name server stop the threads that fsync (`klamm/names.py`)."""
+    begun = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if path.relative_to(ROOT).parts[0] not in ("tests", "benchmarks")
+        and "asyncio.run(" in path.read_text()
+    ]
+    # Offline: no address is ever looked up.
+    assert begun == ["controller/recovery/__main__.py"]
+
+
 def test_a_sign_hangs_at_every_door() -> None:
     """A package's `__init__` says what it is, and holds no code but imports and names."""
     for path in sources():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from broker.listener import sockets
 from broker.listener.connection import UNSENT_BYTES_MAX
 from broker.listener.listeners import Listeners
 from klamm.config.broker import BrokerConfig
@@ -195,3 +196,16 @@ async def test_small_answers_are_not_held_back_by_nagle() -> None:
         accepted = connection._transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await client.close()
+
+
+async def test_a_name_server_that_is_silent_does_not_hold_up_the_start_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def silent(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(sockets, "LOOKUP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent)
+    listeners = Listeners(BrokerConfig.for_tests(listeners="PLAINTEXT://db.example:0"))
+    with pytest.raises(StartError, match=r"db.example:0.*no name server answers"):
+        await asyncio.wait_for(listeners.bind(), 20)
