@@ -49,6 +49,8 @@ class Link(asyncio.Protocol, ABC):
         self._gone_bytes = 0
         """Of these so many had gone to the kernel at the last look."""
         self._timer: asyncio.TimerHandle | None = None
+        self.gone = asyncio.Event()
+        """Nothing of it is left to be sent: its socket is closed."""
 
     # ── what a side makes of it ──────────────────────────────────────────────────────────────
 
@@ -100,6 +102,7 @@ class Link(asyncio.Protocol, ABC):
             self._wake(stream_id)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.gone.set()
         self._over(str(error) if error else "the other end closed the connection")
         if self._timer is not None:
             self._timer.cancel()
@@ -124,6 +127,11 @@ class Link(asyncio.Protocol, ABC):
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._writers.append((stream_id, waiter))
             await waiter
+
+    async def all_drained(self) -> None:
+        """Returns once what waits on its streams has gone out, or will not."""
+        for stream_id in list(self.connection.streams):
+            await self.drained(stream_id)
 
     def wake_writers(self, stream_id: int) -> None:
         """The stream is over: nobody need wait for it."""

@@ -91,6 +91,7 @@ class ServerLink(Link):
                     self._answer_foreign(stream_id, ended=ended)
             case StreamReset(stream_id):
                 self._foreign.discard(stream_id)
+                self.wake_writers(stream_id)
                 if (call := self._served.get(stream_id)) is not None:
                     call.left()
             case _:

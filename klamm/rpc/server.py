@@ -8,6 +8,7 @@ serves. Reflection is offered as v1 and as v1alpha, which are the same messages 
 import asyncio
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -72,29 +73,36 @@ class GrpcServer:
         await self._health.set(service, answer.SERVING if serving else answer.NOT_SERVING)
 
     async def stop(self, grace_ms: int = STOP_GRACE_MS) -> None:
-        """Take no new calls; end those that run after `grace_ms`."""
+        """Take no new calls; end those that run after `grace_ms`. Callers that take their answers
+        within it have them whole."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + grace_ms / 1_000
         self._calls.stopping = True
         await self._health.enter_graceful_shutdown()
         for listening in self._listening:
             listening.close()
         for each in self._sockets:
             each.close()
-        for link in list(self._calls.links):
+        links = list(self._calls.links)
+        for link in links:
             link.connection.go_away()
             link.flush()
-        if grace_ms > 0:
-            try:
-                async with asyncio.timeout(grace_ms / 1_000):
-                    await self._calls.idle.wait()
-            except TimeoutError:
-                pass
-        for link in list(self._calls.links):
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                await self._calls.idle.wait()
+                for link in links:
+                    await link.all_drained()
+        for link in links:
             link.close("the server stops")
         running = list(self._calls.running)
         for task in running:
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=STOP_GRACE_MS / 1_000)
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                for link in links:
+                    await link.gone.wait()
 
 
 class _Registry(grpc.aio.Server):

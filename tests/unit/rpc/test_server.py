@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from klamm.errors import StartError
-from klamm.rpc.channel import open_channel
+from klamm.rpc.channel import Channel, open_channel
 from klamm.rpc.server import GrpcServer
 from klamm.v1 import metadata_pb2
 from klamm.v1.metadata_pb2_grpc import (
@@ -18,6 +18,8 @@ from klamm.v1.metadata_pb2_grpc import (
     add_MetadataServiceServicer_to_server,
 )
 
+DEADLINE_S = 20.0
+BIG_BYTES = 12_000_000
 METADATA = "klamm.v1.MetadataService"
 
 
@@ -112,6 +114,56 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "request" in (caught.value.details() or "")
     assert caplog.records == []
+
+
+async def test_an_answer_that_is_finished_reaches_its_caller_though_the_server_stops() -> None:
+    """It is larger than the caller's window and the socket's buffers: most of it still waits."""
+    answer = bytes(BIG_BYTES)
+    answered = asyncio.Event()
+
+    async def big(request: bytes, context: object) -> bytes:
+        answered.set()
+        return answer
+
+    server = GrpcServer("127.0.0.1", 0)
+    handlers = {"Big": grpc.unary_unary_rpc_method_handler(big)}
+    server.add("test.Big", lambda it: it.add_registered_method_handlers("test.Big", handlers))
+    await server.start()
+    async with Channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.unary_unary("/test.Big/Big")(b"")
+        await asyncio.wait_for(answered.wait(), DEADLINE_S)
+        links = list(server._calls.links)
+        await server.stop(grace_ms=round(DEADLINE_S * 1_000))
+        for link in links:
+            # The process's end lets nothing out any more.
+            assert link._transport is not None
+            link._transport.abort()
+        assert await asyncio.wait_for(call, DEADLINE_S) == answer
+
+
+async def test_a_caller_that_does_not_read_its_answer_holds_up_no_stop() -> None:
+    answered = asyncio.Event()
+
+    async def big(request: bytes, context: object) -> bytes:
+        answered.set()
+        return bytes(BIG_BYTES)
+
+    server = GrpcServer("127.0.0.1", 0)
+    handlers = {"Big": grpc.unary_unary_rpc_method_handler(big)}
+    server.add("test.Big", lambda it: it.add_registered_method_handlers("test.Big", handlers))
+    await server.start()
+    async with Channel(f"127.0.0.1:{server.port}") as channel:
+        await channel.channel_ready()
+        assert channel._link is not None
+        call = channel.unary_unary("/test.Big/Big")(b"")
+        assert channel._link._transport is not None
+        channel._link._transport.pause_reading()
+        await asyncio.wait_for(answered.wait(), DEADLINE_S)
+        await asyncio.wait_for(server.stop(grace_ms=20), DEADLINE_S)
+        channel._link._transport.resume_reading()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asyncio.wait_for(call, DEADLINE_S)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_call_that_is_cut_off_by_the_end_is_not_told(
