@@ -145,12 +145,15 @@ class ClientCall:
         *,
         timeout_s: float | None,
         metadata: Metadata,
+        channel: object = None,
     ) -> None:
+        """Args: `channel` is kept until the call is over."""
         self.path = path
         self.timeout_s = timeout_s
         self.metadata = metadata
         self._serialize = serialize
         self._parse = parse
+        self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._link: ClientLink | None = None
         self._stream_id = 0
@@ -261,6 +264,7 @@ class ClientCall:
         self._wake()
         for callback in self._callbacks:
             self._loop.call_soon(callback, self)
+        self._channel = None
 
     # ── what its caller does ─────────────────────────────────────────────────────────────────
 

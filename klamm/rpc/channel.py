@@ -12,10 +12,15 @@ nothing of them has been sent.
 A peer that was away is tried again after RECONNECT_MS, and not after up to two minutes, as on the
 internet. One that dies silently (a cut cable, a paused machine) is found by keepalive (link.py); a
 killed one is noticed by the kernel at once.
+
+Neither connection nor attempts keep their channel: one that is dropped and was not closed takes
+them with it, once the last of its calls is over.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,6 +65,12 @@ class Channel(grpc.aio.Channel):
         self._why = ""
         self._waiting: dict[ClientCall, None] = {}
 
+    def __del__(self) -> None:
+        for link in self._links:
+            # Whoever collects garbage may be any thread. A loop that is closed has no sockets.
+            with suppress(RuntimeError):
+                link.close_soon("its channel is gone")
+
     # ── calls ────────────────────────────────────────────────────────────────────────────────
 
     def unary_unary(self, method: str, *coding: Any, **codings: Any) -> Any:
@@ -101,8 +112,8 @@ class Channel(grpc.aio.Channel):
     def _waits_no_more(self, call: ClientCall) -> None:
         self._waiting.pop(call, None)
 
-    def _serve_waiting(self) -> None:
-        """As many as the server takes now."""
+    def serve_waiting(self) -> None:
+        """A call is over: send those that wait, as many as the server takes now."""
         while self._waiting and self._link is not None and not self._link.connection.full:
             call = next(iter(self._waiting))
             del self._waiting[call]
@@ -153,31 +164,30 @@ class Channel(grpc.aio.Channel):
         if self._attempt is None or self._attempt.done():
             self._become(State.CONNECTING)
             loop = asyncio.get_running_loop()
-            self._attempt = loop.create_task(self._attempts(), name=f"connect {self.address}")
+            attempts = _attempts(weakref.ref(self))
+            self._attempt = loop.create_task(attempts, name=f"connect {self.address}")
 
-    async def _attempts(self) -> None:
-        """Until one succeeds."""
-        while True:
-            self._become(State.CONNECTING)
-            first_ms, last_ms = CONNECT_MS
-            limit_ms = min(first_ms << min(self._failures, 8), last_ms)
-            try:
-                async with asyncio.timeout(limit_ms / 1_000):
-                    link = await self._open_link()
-            except Exception as error:
-                # Not OSError alone: an address that is none is ValueError, OverflowError or even
-                # IndexError to asyncio, and would end this task with calls that wait for ever.
-                self._why = str(error) or f"nobody answers within {limit_ms} ms"
-            else:
-                self._failures = 0
-                self._link = link
-                self._become(State.READY)
-                self._serve_waiting()
-                return
+    async def attempt(self) -> bool:
+        """One, to connect; whether it did."""
+        self._become(State.CONNECTING)
+        first_ms, last_ms = CONNECT_MS
+        limit_ms = min(first_ms << min(self._failures, 8), last_ms)
+        try:
+            async with asyncio.timeout(limit_ms / 1_000):
+                link = await self._open_link()
+        except Exception as error:
+            # Not OSError alone: an address that is none is ValueError, OverflowError or even
+            # IndexError to asyncio, and would end this task with calls that wait for ever.
+            self._why = str(error) or f"nobody answers within {limit_ms} ms"
             self._failures += 1
             self._become(State.TRANSIENT_FAILURE)
             self._fail_waiting(self._unconnected())
-            await asyncio.sleep(RECONNECT_MS / 1_000)
+            return False
+        self._failures = 0
+        self._link = link
+        self._become(State.READY)
+        self.serve_waiting()
+        return True
 
     async def _open_link(self) -> ClientLink:
         """
@@ -192,13 +202,22 @@ class Channel(grpc.aio.Channel):
             if not ready.done():
                 ready.set_result(None)
 
+        this = weakref.ref(self)
+
         def has_ended(link: ClientLink, why: str) -> None:
             if not ready.done():
                 ready.set_exception(ConnectionError(why))
-            self._lost(link, why)
+            if (channel := this()) is not None:
+                channel.lost(link, why)
+
+        def is_free() -> None:
+            if (channel := this()) is not None:
+                channel.serve_waiting()
+
+        address = self.address
 
         def make_link() -> ClientLink:
-            return ClientLink(self.address, is_ready, has_ended, self._serve_waiting)
+            return ClientLink(address, is_ready, has_ended, is_free)
 
         try:
             _, link = await loop.create_connection(
@@ -222,7 +241,8 @@ class Channel(grpc.aio.Channel):
             raise
         return link
 
-    def _lost(self, link: ClientLink, why: str) -> None:
+    def lost(self, link: ClientLink, why: str) -> None:
+        """It takes no more calls, or is closed."""
         if link.closed:
             self._links.pop(link, None)
         if link is self._link:
@@ -246,6 +266,13 @@ class Channel(grpc.aio.Channel):
         waiting, self._waiting = self._waiting, {}
         for call in waiting:
             call.end(grpc.StatusCode.UNAVAILABLE, why)
+
+
+async def _attempts(of: "weakref.ref[Channel]") -> None:
+    """Until one succeeds, or nobody has the channel any more."""
+    while (channel := of()) is not None and not await channel.attempt():
+        del channel
+        await asyncio.sleep(RECONNECT_MS / 1_000)
 
 
 class _Method:
@@ -280,6 +307,7 @@ class _Method:
             *self._coding,
             timeout_s=timeout,
             metadata=cast("Metadata", tuple(metadata or ())),
+            channel=self._channel,
         )
         if self._unary:
             try:

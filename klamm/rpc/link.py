@@ -152,6 +152,10 @@ class Link(asyncio.Protocol, ABC):
         if transport.get_write_buffer_size():
             self._timer = self._loop.call_later(LINGER_MS / 1_000, transport.abort)
 
+    def close_soon(self, why: str) -> None:
+        """As `close`, from any thread. Raises: RuntimeError: The loop is closed."""
+        self._loop.call_soon_threadsafe(self.close, why)
+
     def peer(self) -> str:
         """`ipv4:host:port`, as grpcio has it."""
         name = self._transport.get_extra_info("peername") if self._transport else None
