@@ -344,9 +344,7 @@ class Log:
 
         A crash on the way leaves a part of the old log, or an empty one that starts at 0.
 
-        Args:
-            offset: The new start and end.
-            epoch: Of the record before `offset`, if it is known, as from a snapshot's id.
+        Args: `epoch` of the record before `offset`, if it is known, as from a snapshot's id.
         """
         self._check()
         with self._disk, self._writing("truncate"):
@@ -422,14 +420,16 @@ class Log:
 
     def _roll(self) -> None:
         """Begin a new segment after the active one."""
-        active = self._active
+        active, durably = self._active, self.config.on_corruption is OnCorruption.REFUSE
         active.write_indexes()
-        if self.config.on_corruption is OnCorruption.REFUSE:
-            with self._disk:
+        if durably:
+            # No room for a sync is a failure like any other: what it lost, the next one would not.
+            with self._disk, self._writing("sync"):
                 self._sync_up_to(active.end_offset)
         self._add_segment(active.end_offset)
-        if self.config.on_corruption is OnCorruption.REFUSE:
-            self._files.sync_directory(self.directory)
+        if durably:
+            with self._writing("sync"):
+                self._files.sync_directory(self.directory)
 
     def _begin_epoch(self, epoch: Epoch, offset: Offset) -> None:
         chain = self._chain
