@@ -10,12 +10,13 @@
     └── IndefiniteError   it may have happened, and may yet
         ├── CommitUnknownError  appended, and not known to be committed
         └── StorageError      a disk failed under a write; what it holds is known after a restart
-            ├── NoSpaceError      the disk is full; nothing was written
+            ├── NoSpaceError      the disk is full, or no open file is left; nothing was written
             └── CorruptLogError   stored bytes are not what was written
 
 Bad configuration and unusable directories have `StartError`: the process never began to serve.
 """
 
+import errno
 from enum import IntEnum
 
 from klamm.ids import NO_EPOCH, NO_NODE, Epoch, NodeId
@@ -189,10 +190,14 @@ class StorageError(IndefiniteError):
 
 
 class NoSpaceError(StorageError):
-    """The disk is full. Nothing was written, and the file goes on when there is room."""
+    """The disk is full, or no open file is left. Nothing was written, and the file goes on when
+    there is room."""
 
-    def __init__(self, path: str, needed_bytes: int) -> None:
-        super().__init__(f"no space left for {path}: {needed_bytes} bytes needed")
+    def __init__(self, path: str, needed_bytes: int, error: OSError | None = None) -> None:
+        if error is not None and error.errno in (errno.EMFILE, errno.ENFILE):
+            super().__init__(f"too many open files: none is left for {path}")
+        else:
+            super().__init__(f"no space left for {path}: {needed_bytes} bytes needed")
         self.path = path
         self.needed_bytes = needed_bytes
 

@@ -16,7 +16,6 @@ distrust      The log has lost what this voter had acknowledged, and is not whol
 """
 
 import asyncio
-import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from aiofiles.os import wrap
 from klamm.errors import StorageError
 from klamm.ids import EPOCH_MAX, LOG_START, Epoch, Offset
 from klamm.log.checkpoint import read_whole, write_atomically
-from klamm.log.files import Files
+from klamm.log.files import NO_ROOM, Files
 from klamm.log.sealed import open_json, seal_json
 
 QUORUM_BOUNDS = "quorum-bounds"
@@ -36,7 +35,6 @@ EPOCH_STRIDE = 1_000
 BOUNDS_EVERY_MS = 2_000
 """How far behind endOffset may be while there are appends, and how long after the last one."""
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 _DATA_VERSION = 1
 _NUMBERS = ("endOffset", "epoch", "epochCeiling", "data_version")
 _KEYS = frozenset({*_NUMBERS, "distrust"})
@@ -144,7 +142,7 @@ class BoundsFile:
                     await self._write(bounds)
                 except OSError as error:
                     # It says less than it could, and nothing that is wrong.
-                    if error.errno not in _NO_ROOM:
+                    if error.errno not in NO_ROOM:
                         raise StorageError(f"cannot write {self._path}: {error}") from error
 
     async def promise(self, epoch: Epoch) -> None:

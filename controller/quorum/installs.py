@@ -6,7 +6,6 @@ Wherever the power goes, `reconcile` finds the old log with the old snapshots, o
 if it is the new one, what is left of the old log goes, since the snapshot is of what is committed.
 """
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from controller.raft.voters import VoterSet
 from klamm.errors import StorageError
 from klamm.ids import LOG_START, NO_EPOCH, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
+from klamm.log.files import NO_ROOM
 from klamm.log.log import Log
 from klamm.log.records import CorruptBatchError
 from klamm.log.snapshot import CorruptSnapshotError, PartFile, SnapshotFiles, format_name
@@ -129,17 +129,17 @@ class Installs:
         Raises:
             OSError: The disk failed otherwise.
         """
-        if position == 0:
-            self.abandon(snapshot_id)
-            self._parts[snapshot_id] = self._snapshots.create(snapshot_id)
-        part = self._parts.get(snapshot_id)
-        if part is None:
-            return False
-        assert part.position == position, f"a chunk at {position}, {part.position} is next"
         try:
+            if position == 0:
+                self.abandon(snapshot_id)
+                self._parts[snapshot_id] = self._snapshots.create(snapshot_id)
+            part = self._parts.get(snapshot_id)
+            if part is None:
+                return False
+            assert part.position == position, f"a chunk at {position}, {part.position} is next"
             part.append(data)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_ROOM:
                 raise
             self.abandon(snapshot_id)
             return False

@@ -123,7 +123,9 @@ class Journal:
         now_ms = self._clock.monotonic_ms()
         if now_ms >= self._told_of_room_ms + TELL_OF_ROOM_MS:
             self._told_of_room_ms = now_ms
-            _log.error("the disk is full; nothing was written", needed_bytes=error.needed_bytes)
+            _log.error(
+                "the disk is full, or no open file is left; nothing was written", why=str(error)
+            )
 
     def ended(self, error: BaseException) -> None:
         if isinstance(error, CorruptLogError):

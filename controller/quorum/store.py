@@ -12,7 +12,6 @@ so in another.
 """
 
 import asyncio
-import errno
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,7 +40,7 @@ from klamm.errors import NoSpaceError, StartError, StorageError
 from klamm.ids import Offset, OffsetAndEpoch
 from klamm.log.checkpoint import put_in_place, write_beside
 from klamm.log.epochs import EpochChain
-from klamm.log.files import Buffer, Files
+from klamm.log.files import NO_ROOM, Buffer, Files
 from klamm.log.log import LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
@@ -264,7 +263,7 @@ class LogStore:
         """Replace quorum-state; durable once this returns.
 
         Raises:
-            NoSpaceError: The disk is full; nothing has changed.
+            NoSpaceError: The disk is full, or no open file is left; nothing has changed.
             StorageError: The disk failed; which of the two it holds is not known.
         """
         data = format_state(effect)
@@ -296,8 +295,8 @@ class LogStore:
         try:
             await what
         except OSError as error:
-            if needed_bytes and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpaceError(str(self._log.directory), needed_bytes) from error
+            if needed_bytes and error.errno in NO_ROOM:
+                raise NoSpaceError(str(self._log.directory), needed_bytes, error) from error
             raise StorageError(f"cannot write in {self._log.directory}: {error}") from error
 
     def _append(self, batches: Buffer) -> None:

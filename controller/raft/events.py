@@ -136,7 +136,8 @@ class SnapshotDamaged:
 
 @dataclass(frozen=True, slots=True)
 class NoRoomFound:
-    """The disk is full: an event was dropped, since its first write found no room."""
+    """The disk is full, or no open file is left: an event was dropped, since its first write found
+    no room."""
 
 
 Event = (

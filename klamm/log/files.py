@@ -11,12 +11,19 @@ Every method raises OSError. A failed `append` may have written some of it; a fa
 never be repeated as if it could still succeed, for the kernel may have dropped the pages.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import Protocol
 
 Buffer = bytes | bytearray | memoryview
 
+
+NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+"""No open file is left, to this process or to the machine: nothing was done."""
+
+NO_ROOM = NO_DESCRIPTOR | {errno.ENOSPC, errno.EDQUOT}
+"""Of anything but a sync they say that there may be room later."""
 
 REWRITE_BYTES = 1024 * 1024
 """Held in memory at once while a file is written again."""

@@ -14,10 +14,9 @@ for nobody knows what the disk holds until it is opened again (fsyncgate: a seco
 report success for pages that the first one lost).
 """
 
-import errno
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.checkpoint import EpochStart
 from klamm.log.epochs import EpochChain
-from klamm.log.files import Buffer, Files
+from klamm.log.files import NO_DESCRIPTOR, NO_ROOM, Buffer, Files
 from klamm.log.found import FoundRecord, first_not_older, youngest_of
 from klamm.log.index import POSITION_MAX, RELATIVE_OFFSET_MAX
 from klamm.log.log_config import LogConfig as LogConfig
@@ -138,15 +137,12 @@ class Log:
         """Write whole batches at the end, as they are: offsets and epochs are assigned.
 
         Not durable before `flush`. Checksums are not looked at. One write, but for a new segment
-        among the batches.
-
-        Returns:
-            The new end offset.
+        among the batches. The new end offset.
 
         Raises:
             CorruptBatchError: Not whole batches, or not those that come next; nothing was
                 written.
-            NoSpaceError: The disk is full; nothing was written.
+            NoSpaceError: The disk is full, or no open file is left; nothing was written.
             StorageError: The disk failed, now or before.
         """
         self._check()
@@ -158,10 +154,10 @@ class Log:
             else:
                 self._append_with_rolls(memoryview(batches), headers)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_ROOM:
                 raise self._poison("append to", error) from error
             self._take_back(active, size_bytes, count)
-            raise NoSpaceError(str(active.path), len(batches)) from error
+            raise NoSpaceError(str(active.path), len(batches), error) from error
         for header in headers:
             if header.leader_epoch != self._last_epoch:
                 self._begin_epoch(Epoch(header.leader_epoch), Offset(header.base_offset))
@@ -283,11 +279,8 @@ class Log:
                 active.rewrite(active.position_of(start))
 
     def checkpoint(self) -> Offset:
-        """Flush, and write leader-epoch-checkpoint. May run in another thread.
-
-        Returns:
-            The recovery point, to be kept and given to `open`.
-        """
+        """Flush, and write leader-epoch-checkpoint; the recovery point, to be kept and given to
+        `open`. May run in another thread."""
         end = self.flush()
         with self._disk:
             self._check()
@@ -424,11 +417,11 @@ class Log:
         active.write_indexes()
         if durably:
             # No room for a sync is a failure like any other: what it lost, the next one would not.
-            with self._disk, self._writing("sync"):
+            with self._disk, self._writing("sync", unless=NO_DESCRIPTOR):
                 self._sync_up_to(active.end_offset)
         self._add_segment(active.end_offset)
         if durably:
-            with self._writing("sync"):
+            with self._writing("sync", unless=NO_DESCRIPTOR):
                 self._files.sync_directory(self.directory)
 
     def _begin_epoch(self, epoch: Epoch, offset: Offset) -> None:
@@ -467,9 +460,13 @@ class Log:
 
     def _sync_up_to(self, end: Offset) -> None:
         if self._names_unsynced:
-            self._names_unsynced = False
-            self._files.sync_directory(self.directory)
-            self._files.sync_directory(self.directory.parent)
+            self._names_unsynced = False  # Unless there are more of them meanwhile.
+            try:
+                self._files.sync_directory(self.directory)
+                self._files.sync_directory(self.directory.parent)
+            except OSError:
+                self._names_unsynced = True
+                raise
         for segment in tuple(self._segments):
             if segment.end_offset > self._durable_end:
                 segment.sync()
@@ -485,10 +482,12 @@ class Log:
             self._starts_written = starts
 
     @contextmanager
-    def _writing(self, verb: str) -> Iterator[None]:
+    def _writing(self, verb: str, unless: Collection[int] = ()) -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            if error.errno in unless:
+                raise
             raise self._poison(verb, error) from error
 
     @contextmanager

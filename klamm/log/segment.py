@@ -13,7 +13,7 @@ from pathlib import Path
 
 from klamm.errors import CorruptLogError
 from klamm.ids import Offset
-from klamm.log.files import Buffer, Files
+from klamm.log.files import NO_DESCRIPTOR, Buffer, Files
 from klamm.log.index import (
     NO_TIMESTAMP,
     OFFSET_ENTRY_BYTES,
@@ -279,8 +279,14 @@ class Segment:
         self._file.sync()
 
     def sync_indexes(self) -> None:
+        """Another time, if no open file is left: one that a crash takes is built anew."""
         for path in (self.index_path, self.time_index_path):
-            file = self._files.open(path)
+            try:
+                file = self._files.open(path)
+            except OSError as error:
+                if error.errno in NO_DESCRIPTOR:
+                    return
+                raise
             try:
                 file.sync()
             finally:

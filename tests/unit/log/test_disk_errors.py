@@ -92,9 +92,12 @@ def test_no_open_file_is_left_for_the_next_segment(
     fill(log, [1, 1])
     log.flush()
     files.fail("open", code, after=after, once=False)
-    with pytest.raises(StorageError, match="oo many open files"):
+    with pytest.raises(NoSpaceError, match="oo many open files"):
         roll_often(log)
     end = log.end_offset
+    assert log.flush() == end
+    with pytest.raises(NoSpaceError, match="oo many open files"):
+        roll(log)
     files.kill()
     files.heal()
     again = open_log(files, config)

@@ -1,5 +1,5 @@
-"""A disk that is full at any step of a roll: nothing is left of the append, nor of the segment that
-was to be, and nothing durable is lost (scenarios 33, 34)."""
+"""A disk that is full, or no open file, at any step of a roll: nothing is left of the append, nor
+of the segment that was to be, and nothing durable is lost (scenarios 33, 34, 42)."""
 
 import errno
 from collections.abc import Iterator
@@ -13,15 +13,19 @@ from tests.sim.disk import OPERATIONS, SimFiles
 from tests.unit.log.logs import DIRECTORY, REFUSE, SMALL, batch, everything, fill, open_log
 
 WRITES = tuple(each for each in OPERATIONS if each != "read")
+OPENS = ("open", "sync_directory")
 STEPS_MAX = 40
 """More than an append of three segments has of any operation."""
 
 ALL = pytest.mark.parametrize(
-    ("config", "operation", "once", "count"),
+    ("config", "code", "operation", "once", "count"),
     [
-        pytest.param(config, operation, once, count, id=f"{name}-{operation}-{once}-{count}")
+        pytest.param(*each, once, count, id=f"{name}-{each[1]}-{each[2]}-{once}-{count}")
         for name, config in (("truncate", SMALL), ("refuse", REFUSE))
-        for operation in WRITES
+        for each in [
+            *((config, errno.ENOSPC, operation) for operation in WRITES),
+            *((config, errno.EMFILE, operation) for operation in OPENS),
+        ]
         for once in (True, False)
         for count in (1, 20)
     ],
@@ -37,7 +41,7 @@ def full_segment(config: LogConfig) -> int:
 
 
 def about_to_roll(
-    config: LogConfig, operation: str, count: int, *, once: bool
+    config: LogConfig, code: int, operation: str, count: int, *, once: bool
 ) -> Iterator[tuple[SimFiles, Log, list[bytes], bool]]:
     """Logs to which an append of `count` batches that rolls has found no room, at each of its
     steps; what was in them, and whether they take more."""
@@ -49,7 +53,7 @@ def about_to_roll(
         batches = fill(log, [1] * (size - 2))
         log.flush()
         batches += fill(log, [1, 1])
-        files.fail(operation, errno.ENOSPC, after=after, once=once)
+        files.fail(operation, code, after=after, once=once)
         try:
             log.append(more)
         except NoSpaceError:
@@ -65,9 +69,11 @@ def about_to_roll(
 
 @ALL
 def test_a_log_that_refused_goes_on(
-    config: LogConfig, operation: str, once: bool, count: int
+    config: LogConfig, code: int, operation: str, once: bool, count: int
 ) -> None:
-    for files, log, batches, goes_on in about_to_roll(config, operation, count, once=once):
+    for files, log, batches, goes_on in about_to_roll(config, code, operation, count, once=once):
+        # To take a segment back opens the directory, in place of the file that it closes.
+        assert goes_on or code == errno.ENOSPC or (operation != "open" and not once)
         if not goes_on:
             with pytest.raises(StorageError):
                 log.flush()
@@ -83,10 +89,10 @@ def test_a_log_that_refused_goes_on(
 @ALL
 @pytest.mark.parametrize("seed", range(4))
 def test_what_a_restart_finds(
-    config: LogConfig, operation: str, once: bool, count: int, seed: int
+    config: LogConfig, code: int, operation: str, once: bool, count: int, seed: int
 ) -> None:
     """After the process's end, or the power's: what was durable, and no segment but its own."""
-    for files, _, batches, _ in about_to_roll(config, operation, count, once=once):
+    for files, _, batches, _ in about_to_roll(config, code, operation, count, once=once):
         if seed == 0:
             files.kill()
         else:
