@@ -1,6 +1,5 @@
 """One run: trouble for a while, then peace, then every disk's word against what was promised."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -36,13 +35,7 @@ async def trouble_and_peace(
             Snapshots(world).go_on(),
         )
     ]
-    until_s = world.loop.time() + trouble_s
-    while world.loop.time() < until_s:
-        await asyncio.sleep(0.1)
-        world.check()
-        for each in work:
-            if each.done():
-                each.result()
+    await world.watch(work, trouble_s)
     for each in work:
         each.cancel()
     troubles.stop()

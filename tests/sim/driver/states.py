@@ -413,13 +413,7 @@ async def trouble_and_states(world: World, trouble_s: float, without: Sequence[s
             troubles.go_on(),
         )
     ]
-    until_s = world.loop.time() + trouble_s
-    while world.loop.time() < until_s:
-        await asyncio.sleep(0.1)
-        world.check()
-        for each in work:
-            if each.done():
-                each.result()
+    await world.watch(work, trouble_s)
     for each in work:
         each.cancel()
         with suppress(asyncio.CancelledError, KlammError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from uuid import UUID
@@ -315,6 +315,16 @@ class World:
             await asyncio.sleep(0.005)
         self.check()
         return self.loop.time() - began_s
+
+    async def watch(self, work: Sequence[asyncio.Task[None]], for_s: float) -> None:
+        """Returns after so long; raises before it what was found, or what ended one of `work`."""
+        until_s = self.loop.time() + for_s
+        while self.loop.time() < until_s:
+            await asyncio.sleep(0.1)
+            self.check()
+            for each in work:
+                if each.done():
+                    each.result()
 
     def _on_majority(self, data: bytes) -> bool:
         holders = [node for node in self.nodes if node.holds(data)]
