@@ -12,6 +12,11 @@ _log = logs.logger("controller.quorum")
 
 TELL_OF_ROOM_MS = 10_000
 
+LEADERLESS_MS = 10_000
+"""Without a leader for so long, a quorum is likely to need somebody's help."""
+
+TELL_LEADERLESS_MS = 60_000
+
 
 class Journal:
     """Told of every step of one voter."""
@@ -20,6 +25,7 @@ class Journal:
         self._clock = clock
         self._told_of_room_ms = -TELL_OF_ROOM_MS
         self._leaderless_since_ms: int | None = None
+        self._tell_leaderless_ms = clock.monotonic_ms() + LEADERLESS_MS
 
     def opened(self, state: RaftState) -> None:
         """The voter has come back from its disk."""
@@ -46,12 +52,17 @@ class Journal:
         if after.log is not before.log:
             metrics.RAFT_LOG_END_OFFSET.set(after.log.end_offset)
         if before.recovering is not None and after.recovering is None:
+            has_its_vote = (
+                "and has its vote back" if after.is_voter else "the log names another disk"
+            )
             _log.warning(
-                "this voter's log is whole again, and has its vote back",
+                f"this voter's log is whole again, {has_its_vote}",
                 log_end=after.log.end_offset,
                 epoch=after.epoch,
             )
             metrics.RAFT_RECOVERING.set(0)
+        if after.leader == NO_NODE:
+            self._tell_leaderless(after)
         if type(after.role) is type(before.role) and after.epoch == before.epoch:
             if after.leader != before.leader:
                 self._on_leader(before, after)
@@ -159,12 +170,26 @@ class Journal:
         if isinstance(before.role, Leader) and not isinstance(after.role, Leader):
             _log.info("leads no more", epoch=before.epoch)
 
+    def _tell_leaderless(self, after: RaftState) -> None:
+        now_ms = self._clock.monotonic_ms()
+        if now_ms < self._tell_leaderless_ms:
+            return
+        self._tell_leaderless_ms = now_ms + TELL_LEADERLESS_MS
+        _log.warning(
+            "no leader for long: most of the voters must be there, with the disks that the log "
+            "names; if those are lost for good, `klamm quorum recover` goes on with one that is "
+            "left",
+            voters=", ".join(map(str, after.voters.ids)),
+            epoch=after.epoch,
+        )
+
     def _on_leader(self, before: RaftState, after: RaftState) -> None:
         metrics.RAFT_CURRENT_LEADER.set(after.leader)
         now_ms = self._clock.monotonic_ms()
         if after.leader == NO_NODE:
             if before.leader != NO_NODE:
                 self._leaderless_since_ms = now_ms
+                self._tell_leaderless_ms = now_ms + LEADERLESS_MS
                 _log.info("leader lost", leader=before.leader, epoch=before.epoch)
             return
         metrics.CONTROLLER_NEW_ACTIVE.inc()
@@ -178,7 +203,8 @@ class Journal:
         _log.info("voters", voters=voters, offset=after.voter_history[-1][0])
         if not after.is_voter:
             _log.warning(
-                "this node has no vote: the log names another disk for its id, or none",
+                "this node has no vote: the log names another disk for its id, or none; "
+                "`klamm join --replace` gives a node a new disk",
                 node=after.config.me,
             )
 

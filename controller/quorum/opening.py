@@ -37,7 +37,8 @@ RESTORING = "restoring"
 
 NEW_DISK = (
     "the disk is new, and may have taken the place of one that was wiped: it has no say until a "
-    "leader has filled it, or all other voters have answered that their logs are empty too"
+    "leader has filled it, or all other voters have answered that their logs are empty too; if "
+    "most of the voters' disks are lost, `klamm quorum recover` goes on with one that is left"
 )
 NO_VOTE_YET = Epoch(0)
 

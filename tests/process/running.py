@@ -176,14 +176,19 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, overrides: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Three controllers and three brokers, until the block ends."""
+def running(
+    directory: Path,
+    overrides: Mapping[str, str] | None = None,
+    prepare: Callable[[LocalCluster], None] = lambda _: None,
+) -> Iterator[Running]:
+    """Three controllers and three brokers, until the block ends; `prepare` before they start."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="cluster", daemon=True)
     thread.start()
 
     async def opened() -> LocalCluster:
         cluster = LocalCluster.open(directory, base_port=0, overrides=overrides)
+        prepare(cluster)
         await cluster.start()
         return cluster
 

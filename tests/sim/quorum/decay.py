@@ -30,6 +30,8 @@ class Decay:
     """quorum-bounds, as the shell keeps it."""
     bounds_ms: float = 0.0
     """When it was written."""
+    is_first: bool = False
+    """It is doubted because it is new, and indeed the first of its node."""
     ails: bool = False
     """It has lost something, found or not, and is not whole again."""
     flipped: set[int] = field(default_factory=set)
@@ -79,6 +81,7 @@ class Decay:
         """The core says so."""
         self.bounds = replace(self.bounds, distrust="", end_offset=Offset(durable_end))
         self.ails = bool(self.flipped or self.flipped_snapshots)  # Again, in the meantime.
+        self.is_first = False
 
 
 def as_it_stands(disk: "Disk", batch: "Batch") -> "Batch":
@@ -91,6 +94,11 @@ def as_it_stands(disk: "Disk", batch: "Batch") -> "Batch":
 def is_sound(disk: "Disk", batch: "Batch") -> bool:
     """Does its checksum say so?"""
     return batch.base_offset not in disk.decay.flipped
+
+
+def doubt_new_disk(disk: "Disk") -> None:
+    """Nobody has formatted it (controller/quorum/opening.py)."""
+    disk.decay.bounds = Bounds(distrust="new")
 
 
 # ── in a power cut ───────────────────────────────────────────────────────────────────────────────

@@ -150,6 +150,11 @@ def _an_old_vote_is_one() -> list[Patch]:
     return [(decay, "read_vote", read_vote)]
 
 
+def _a_new_disk_votes_at_once() -> list[Patch]:
+    """An empty disk is the first of its node."""
+    return [(decay, "doubt_new_disk", lambda disk: None)]
+
+
 MUTANTS = (
     Mutant("distrust unheard", "the core starts as after any crash", _distrust_unheard, "rot"),
     Mutant("whole at once", "with the first answer of a leader", _whole_at_the_first_answer, "rot"),
@@ -166,4 +171,5 @@ MUTANTS = (
     ),
     Mutant("a lost vote was none", "the log knows the epoch", _a_lost_vote_was_none, "forgets"),
     Mutant("an old vote is one", "its checksum is right", _an_old_vote_is_one, "rot"),
+    Mutant("a new disk votes at once", "empty is empty", _a_new_disk_votes_at_once, "wiped"),
 )

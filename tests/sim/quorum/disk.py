@@ -211,6 +211,12 @@ class Disk:
         return [each for each in self.batches if each.end_offset > start and each.base_offset < end]
 
     @property
+    def durable_chain_end(self) -> tuple[int, int]:
+        """Epoch and offset of what a power cut leaves at the least."""
+        end = self.durable_end
+        return (self.entries[end - 1][0], end) if end else (0, 0)
+
+    @property
     def names_disks(self) -> bool:
         """Does what is durable say which disk each voter has?"""
         said = [voters for offset, voters in self.voters() if offset < self.durable_end]

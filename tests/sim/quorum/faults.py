@@ -64,6 +64,8 @@ class Faults:
     full_disk: bool = False
     empty_disk: bool = False
     """Voters come back with another disk, and nothing on it."""
+    wiped_disk: bool = False
+    """Nobody formats a disk: all are doubted at first; some are wiped, at times most of them."""
     slow_disk: bool = False
     flips: bool = False
     """Bits of records and snapshots that the disk had safely."""
@@ -315,6 +317,26 @@ def strangers(rng: random.Random) -> Faults:
     )
 
 
+def wiped(rng: random.Random) -> Faults:
+    """First starts, and disks that are wiped soon after, while words of theirs are on their way."""
+    return Faults(
+        voters=rng.choice((3, 3, 5)),
+        wiped_disk=True,
+        loss=rng.choice((0.0, 0.02, 0.2)),
+        delay_ms=rng.choice(((0.1, 2.0), (0.1, 30.0))),
+        slow_delay_chance=rng.choice((0.0, 0.1, 0.3)),
+        crash_at_effect=rng.choice((0.0, 0.002)),
+        crash_after_vote=rng.choice((0.0, 0.1)),
+        misfortune_every_ms=rng.choice((60.0, 200.0, 600.0)),
+        downtime_ms=rng.choice(((0.5, 30.0), (5.0, 800.0))),
+        proposal_every_ms=rng.choice((15.0, 60.0)),
+        election_timeout_ms=150,
+        fetch_timeout_ms=rng.choice((300, 2_000)),
+        cut=rng.random() < 0.8,
+        pause=rng.random() < 0.5,
+    )
+
+
 def rot(rng: random.Random) -> Faults:
     """Disks that lose what they had safely, a minority of them at a time, among other crashes."""
     return Faults(
@@ -359,6 +381,7 @@ PROFILES = {
     "members": members,
     "transfers": transfers,
     "rot": rot,
+    "wiped": wiped,
     "forgets": forgets,
 }
 
@@ -377,6 +400,7 @@ ROTATION = (
     "strangers",
     "rot",
     "forgets",
+    "wiped",
 )
 
 

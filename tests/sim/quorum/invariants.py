@@ -18,6 +18,7 @@ What clients may see is in clients.py.
 
 from typing import TYPE_CHECKING
 
+from controller.raft.membership import known as known_voters
 from controller.raft.messages import FetchRequest, Request, VoteRequest
 from controller.raft.state import Leader, RaftState, SavedState
 from controller.raft.voters import VoterSet, share_majority, voters_at
@@ -74,7 +75,7 @@ class Invariants:
         assert len(granting) >= node.state.voters.majority, f"node {node.id} leads by {granting}"
         for each in granting:
             voter = node.world.nodes[each]
-            disk = voter.config.directory_id.int
+            disk = _counted_disk(node, voter)
             if not voter.is_new_disk:
                 given = self.votes.get((disk, epoch))
                 assert given == node.id, f"node {node.id} counts {each}'s vote, which is {given}"
@@ -228,6 +229,9 @@ class Invariants:
     def whole_again(self, node: "Node") -> None:
         """15. What it lost, and had helped to commit, is on its disk again."""
         self.recoveries += 1
+        assert node.state is not None
+        if node.id < node.world.faults.voters and not node.state.admits(node.config.key):
+            node.is_new_disk = True
         self.truncated(node)
 
     def crashed(self, node: "Node") -> None:
@@ -277,6 +281,14 @@ class Invariants:
                 )
             case _:
                 pass
+
+
+def _counted_disk(node: "Node", voter: "Node") -> int:
+    """The one that this node takes for the voter's."""
+    assert node.state is not None
+    known = known_voters(node.state).find(voter.config.me)
+    disk_id = None if known is None else known.directory_id
+    return (disk_id or voter.config.directory_id).int
 
 
 def _holds(disk: Disk, offset: int, entry: Entry) -> bool:

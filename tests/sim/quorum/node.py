@@ -87,6 +87,9 @@ class Node:
         self.disk = Disk()
         self.is_new_disk = False
         """It has lost the one that it began with."""
+        if world.faults.wiped_disk:
+            decay.doubt_new_disk(self.disk)
+            self.disk.decay.is_first = True
         self.machine = Machine()
         self.contact = Contact()
         self.state: RaftState | None = None
@@ -168,6 +171,13 @@ class Node:
         directory_id = DirectoryId(UUID(int=self.config.directory_id.int + 1_000))
         self.config = replace(self.config, directory_id=directory_id)
 
+    def wipe_disk(self) -> None:
+        """As above; but nobody has formatted it, so the node has doubts (controller/beginning)."""
+        self.replace_disk()
+        self.is_new_disk = False  # It may be a voter again; if not, `whole_again` finds out.
+        decay.doubt_new_disk(self.disk)
+        self.disk.decay.ails = True
+
     def resume(self) -> None:
         """Go on after a pause: everything that came in the meantime comes now."""
         if not self.paused:
@@ -203,14 +213,15 @@ class Node:
             self._step(TimePassed())
         raise AssertionError(f"node {self.id}: a deadline that never moves: {self.state}")
 
-    def receive(self, sender: int, request: Request, answer: Callable[[Response], None]) -> None:
+    def receive(
+        self, sender: ReplicaKey, request: Request, answer: Callable[[Response], None]
+    ) -> None:
         call = self._next_call = self._next_call + 1
         if self.state is None:
             return
-        self._calls[call] = (sender, request)
+        self._calls[call] = (sender.node_id, request)
         self.world.answers[self.id, self.incarnation, call] = answer
-        key = ReplicaKey(node_id=NodeId(sender), directory_id=self.world.directory_of(sender))
-        self.happen(RequestReceived(call, key, request))
+        self.happen(RequestReceived(call, sender, request))
 
     def _step(self, event: Event) -> None:
         if self.state is None:
@@ -377,6 +388,7 @@ class Node:
 
     def _send_request(self, to: int, request: Request) -> None:
         world, me, incarnation = self.world, self.id, self.incarnation
+        key = self.config.key
         world.invariants.requesting(self, request)
         world.troubles.after_request(self, to, request)
         fetch = isinstance(request, FetchRequest)
@@ -400,7 +412,7 @@ class Node:
 
         def deliver_request() -> None:
             if world.nodes[to].state is not None:
-                world.nodes[to].receive(me, request, answered)
+                world.nodes[to].receive(key, request, answered)
             elif (to, me) not in world.network.cut:
                 world.after(world.rng.uniform(*DEATH_HEARD_MS), refused)
 

@@ -20,6 +20,7 @@ from controller.raft.effects import (
     VerifySnapshot,
 )
 from controller.raft.messages import Request, VoteRequest, VoteResponse
+from controller.raft.voters import ReplicaKey
 from klamm.ids import NodeId
 from tests.sim.quorum import decay
 from tests.sim.quorum.faults import CALM
@@ -38,6 +39,7 @@ class Troubles:
         self.rng = world.rng
         self.faults = world.faults
         self.crashes = 0
+        self.most_are_wiped = False
         self.counts: dict[str, int] = {}
         """How often each kind has befallen somebody."""
         self.kinds = ["heal"]
@@ -48,6 +50,7 @@ class Troubles:
         self.kinds += ["pause", "pause"] if self.faults.pause else []
         self.kinds += ["fill_disk"] if self.faults.full_disk else []
         self.kinds += ["empty_disk"] if self.faults.empty_disk else []
+        self.kinds += ["wipe", "wipe", "wipe_most"] if self.faults.wiped_disk else []
         self.kinds += ["slow_disk"] if self.faults.slow_disk else []
         self.kinds += ["transfer", "transfer"] if self.faults.transfer else []
         self.kinds += ["flip", "flip"] if self.faults.flips else []
@@ -182,10 +185,48 @@ class Troubles:
             self.crash(victim)
             victim.replace_disk()
 
+    def _wipe(self, victim: "Node") -> None:
+        """A minority at a time; what was on the disks is on others."""
+        if self._may_ail(victim) and victim in self.world.voters and not self.most_are_wiped:
+            self.crash(victim)
+            victim.wipe_disk()
+
+    def _wipe_most(self, victim: "Node") -> None:
+        """A majority at once, and once only. Who has most keeps it, so all that was committed.
+
+        Not while others are not whole: of what was committed the copy might be theirs.
+        """
+        voters = self.world.voters
+        if self.most_are_wiped or any(_is_lost(each) for each in voters):
+            return
+        self.most_are_wiped = True
+        keeper = max(voters, key=lambda each: each.disk.durable_chain_end)
+        others = [each for each in voters if each is not keeper]
+        for each in self.rng.sample(others, len(voters) // 2 + 1):
+            self.crash(each)
+            each.wipe_disk()
+        if self.rng.random() < 0.5:
+            self.crash(keeper)
+
+    def has_lost_a_majority(self) -> bool:
+        """Are too few left of the disks that the longest log names?"""
+        voters = self.world.voters
+        best = max(voters, key=lambda each: each.disk.durable_chain_end)
+        named = best.disk.voters()
+        if not self.faults.wiped_disk:
+            return False
+        left = sum(
+            each.config.key == ReplicaKey(node_id=one.node_id, directory_id=one.directory_id)
+            and not each.disk.decay.distrust
+            for one in (named[-1][1].voters if named else ())
+            for each in voters
+        )
+        return 2 * left <= len(voters)
+
     def _may_ail(self, victim: "Node") -> bool:
         """Fewer than half of the voters are not whole, at any time; observers as they like."""
         voters = self.world.voters
-        lost = sum(each.is_new_disk or each.disk.decay.ails for each in voters if each != victim)
+        lost = sum(_is_lost(each) for each in voters if each != victim)
         return victim not in voters or 2 * (lost + 1) < len(voters)
 
     def _flip(self, victim: "Node") -> None:
@@ -259,3 +300,8 @@ class Troubles:
 
     def _heal(self, victim: "Node") -> None:
         self.world.network.cut.clear()
+
+
+def _is_lost(node: "Node") -> bool:
+    """It may not have what it once acknowledged; at a first start there was nothing."""
+    return node.is_new_disk or (node.disk.decay.ails and not node.disk.decay.is_first)
