@@ -16,7 +16,7 @@ from controller.quorum.control import snapshot_pieces
 from controller.server.freshness import Freshness
 from controller.server.port import Metadata, QuorumView
 from klamm.clock import Clock
-from klamm.errors import OverloadedError, UnreachableError
+from klamm.errors import OverloadedError
 from klamm.ids import Offset
 from klamm.v1 import metadata_pb2 as pb
 from klamm.v1 import records_pb2
@@ -100,8 +100,6 @@ class Backups:
     async def _begin(self, asked: pb.Consistency) -> tuple[Offset, Iterator[tuple[bytes, Offset]]]:
         image = await self._freshness.image(asked)
         # From here on nothing is awaited until all that belongs to the image is at hand.
-        if doubts := self._metadata.agreement.why_not():
-            raise UnreachableError(f"controller {self._quorum.node_id}: {doubts[0]}")
         end, now_ms = image.provenance, self._clock.wall_ms()
         origin = records_pb2.BackupOrigin(
             cluster_id=self._quorum.cluster_id,

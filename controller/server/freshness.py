@@ -3,6 +3,9 @@
 LINEARIZABLE   the leader's committed end, asked now (read index), must be included
 BOUNDED        a given offset must be included
 LOCAL          whatever this controller has
+
+A state that is known not to be the one of the log answers nobody, however fresh: another controller
+has a better one.
 """
 
 from controller.server.port import Metadata, QuorumView
@@ -28,7 +31,8 @@ class Freshness:
 
         Raises:
             BadRequestError: The consistency itself makes no sense.
-            UnreachableError: It could not be had in time; another controller may do better.
+            UnreachableError: It could not be had in time, or is known not to be the log's; another
+                controller may do better.
         """
         if violations := _violations(asked):
             raise BadRequestError(violations)
@@ -36,7 +40,7 @@ class Freshness:
         deadline_ms = self._clock.monotonic_ms() + timeout_ms
         match asked.level:
             case pb.CONSISTENCY_LEVEL_LOCAL:
-                return self._metadata.image
+                least = Offset(0)
             case pb.CONSISTENCY_LEVEL_BOUNDED:
                 least = Offset(asked.min_offset)
             case _:
@@ -44,6 +48,8 @@ class Freshness:
         left_ms = deadline_ms - self._clock.monotonic_ms()
         if self._metadata.image.provenance.offset < least and left_ms > 0:
             await self._metadata.wait_applied(least, left_ms)
+        if doubts := self._metadata.agreement.why_not():
+            raise UnreachableError(f"controller {self._quorum.node_id}: {doubts[0]}")
         image = self._metadata.image
         if image.provenance.offset < least:
             raise UnreachableError(

@@ -12,6 +12,9 @@ from klamm.errors import KlammError, UnreachableError
 from klamm.ids import Epoch, Offset
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
+from klamm.metadata.checksum import CHECKSUM_FORMAT
+from klamm.metadata.delta import Statement
+from klamm.metadata.records import StateChecksumRecord
 from klamm.rpc.status import BadRequestError, CompactedError, from_call
 from klamm.v1 import metadata_pb2 as pb
 from klamm.v1 import records_pb2
@@ -110,6 +113,30 @@ async def test_a_consistency_without_sense_is_refused(
     error = await refused(world.stub.DescribeCluster(request))
     assert isinstance(error, BadRequestError)
     assert list(error.violations) == [field]
+
+
+@pytest.mark.parametrize(
+    "consistency",
+    [LOCAL, pb.Consistency(level=pb.CONSISTENCY_LEVEL_BOUNDED, min_offset=7), pb.Consistency()],
+    ids=["local", "bounded", "linearizable"],
+)
+async def test_a_state_that_is_not_the_logs_answers_nobody(
+    world: World, consistency: pb.Consistency
+) -> None:
+    """Row 14 of kraft.md 7.2: it stops serving; whoever asks goes to another controller."""
+    world.data.publish(an_image(17, ("a",)))
+    world.quorum.index = Offset(17)
+    record = StateChecksumRecord(offset=Offset(7), checksum=1, format=CHECKSUM_FORMAT)
+    world.data.agreement.disagreement = Statement(record, 2)
+    for call in (
+        world.stub.DescribeCluster(pb.DescribeClusterRequest(consistency=consistency)),
+        world.stub.ListBrokers(pb.ListBrokersRequest(consistency=consistency)),
+        world.stub.ListTopics(pb.ListTopicsRequest(consistency=consistency)),
+        world.stub.DescribeTopics(pb.DescribeTopicsRequest(consistency=consistency, names=["a"])),
+    ):
+        error = await refused(call)
+        assert isinstance(error, UnreachableError)
+        assert "the state here is not the one of the log" in str(error)
 
 
 # ── Pages ─────────────────────────────────────────────────────────────────────────────────────────
