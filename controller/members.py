@@ -97,13 +97,16 @@ class Members:
         self._check_leads()
         if isinstance(asked, ReplaceVoter):
             return self._dry_replacement(self._replacement(asked.voter))
-        seen = self._quorum.preview_voters(self._filled(asked))
+        change = self._filled(asked)
+        seen = self._quorum.preview_voters(change)
+        stranger = self._stranger(change)
+        refused = seen.refused if stranger is None else stranger
         return Changed(
             before=seen.before,
             after=seen.after,
             voters=seen.voters,
             end_offset=Offset(-1),
-            refusal="" if seen.refused is None else seen.refused.told,
+            refusal="" if refused is None else refused.told,
         )
 
     async def change(self, asked: Asked, timeout_ms: int) -> Changed:
@@ -124,12 +127,11 @@ class Members:
     async def _change(self, asked: VoterChange, deadline_ms: int) -> Changed:
         while True:
             change = self._filled(asked)
-            if isinstance(change, AddVoter) and _unknown(change.voter):
-                told = f"{change.voter.node_id} does not follow the leader"
-                await self._not_now(ChangeRefusal.NOT_FOLLOWING, told, deadline_ms)
+            if (stranger := self._stranger(change)) is not None:
+                await self._not_now(stranger.why, stranger.told, deadline_ms)
                 continue
             seen = self._quorum.preview_voters(change)
-            epoch = self._quorum.epoch
+            epoch, before = self._quorum.epoch, self._quorum.voters
             try:
                 end = await self._log.alongside(
                     lambda change=change: self._quorum.change_voters(change),  # type: ignore[misc]
@@ -147,7 +149,9 @@ class Members:
             if not known or self._quorum.voters.voters != seen.voters.voters:
                 raise
         voters = self._quorum.voters
-        _log.info("the voters changed", voters=",".join(map(str, voters.ids)), offset=end - 1)
+        if voters != before:
+            ids = ",".join(map(str, voters.ids))
+            _log.info("the voters changed", voters=ids, offset=end - 1)
         return Changed(before=seen.before, after=seen.after, voters=voters, end_offset=end)
 
     async def _replace(self, wanted: Voter, deadline_ms: int) -> Changed:
@@ -177,19 +181,29 @@ class Members:
         return self._quorum.not_ready(key)
 
     def _dry_replacement(self, voter: Voter) -> Changed:
-        """As many voters as before, one of them healthy for certain."""
+        """As many voters as before, and the new disk healthy, or not there."""
+        if self._quorum.voters.find(voter.node_id) is None:
+            return self.dry_run(AddVoter(voter=voter))  # The old disk is out already.
         removed = self._quorum.preview_voters(RemoveVoter(key=ReplicaKey(node_id=voter.node_id)))
-        refused = self._not_replaceable(voter) or removed.refused
-        after = removed.after
-        if refused is None:
-            after = Tolerance(voters=after.voters + 1, healthy=after.healthy + 1)
+        lacking = self._not_replaceable(voter)
+        refused = lacking or removed.refused
+        healthy = removed.after.healthy + (1 if lacking is None else 0)
         return Changed(
             before=removed.before,
-            after=after,
-            voters=removed.voters if refused else removed.voters.joined(voter),
+            after=Tolerance(voters=removed.before.voters, healthy=healthy),
+            voters=self._quorum.voters if refused else removed.voters.joined(voter),
             end_offset=Offset(-1),
             refusal="" if refused is None else refused.told,
         )
+
+    def _stranger(self, change: VoterChange) -> Refused | None:
+        """Is somebody to be added of whom this leader has not heard?"""
+        if not isinstance(change, AddVoter) or not _unknown(change.voter):
+            return None
+        if self._quorum.voters.find(change.voter.node_id) is not None:
+            return None  # A voter already.
+        told = f"{change.voter.node_id} does not follow the leader"
+        return Refused(why=ChangeRefusal.NOT_FOLLOWING, told=told)
 
     async def _not_now(self, why: ChangeRefusal, told: str, deadline_ms: int) -> None:
         """Wait for a moment, or give up."""

@@ -66,6 +66,8 @@ class Tolerance:
 class Refused:
     why: ChangeRefusal
     told: str
+    voters: VoterSet | None = None
+    """As they would have been, if it is they who would bear too little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class Preview:
 
     before: Tolerance
     after: Tolerance
+    """Also of a change that is refused because of it; otherwise as before."""
     voters: VoterSet
     """As they would be; as they are if it is refused."""
     refused: Refused | None
@@ -100,11 +103,11 @@ def preview(state: RaftState, change: VoterChange, moment: Moment) -> Preview:
     """What `change` would do, without doing it."""
     voters = decide(state, change, moment)
     refused = voters if isinstance(voters, Refused) else None
-    after = state.voters if isinstance(voters, Refused) else voters
+    wanted = (voters.voters or state.voters) if isinstance(voters, Refused) else voters
     return Preview(
         before=tolerance(state, state.voters, moment),
-        after=tolerance(state, after, moment),
-        voters=after,
+        after=tolerance(state, wanted, moment),
+        voters=wanted if refused is None else state.voters,
         refused=refused,
     )
 
@@ -130,6 +133,7 @@ def decide(state: RaftState, change: VoterChange, moment: Moment) -> VoterSet | 
             why=ChangeRefusal.UNHEALTHY,
             told=f"of the {bears.voters} voters that there would be, {bears.healthy} "
             f"{'is' if bears.healthy == 1 else 'are'} heard: nothing could be committed",
+            voters=voters,
         )
     return voters
 
@@ -152,13 +156,14 @@ def _gate(state: RaftState) -> Refused | None:
 def _added(state: RaftState, change: AddVoter, moment: Moment) -> VoterSet | Refused:
     voter, voters = change.voter, known(state)
     key = ReplicaKey(node_id=voter.node_id, directory_id=voter.directory_id)
+    if voters.find(voter.node_id) is not None:
+        same = key.directory_id is None or voters.admits(key)
+        other = "" if same else ", with another disk: replace it, or remove it first"
+        told = f"{voter.node_id} is a voter already{other}"
+        return Refused(why=ChangeRefusal.DUPLICATE_VOTER, told=told)
     if voter.node_id < 0 or voter.directory_id is None or voter.endpoint is None:
         told = "a voter has an id, a disk and an endpoint"
         return Refused(why=ChangeRefusal.INVALID, told=told)
-    if voters.find(voter.node_id) is not None:
-        same = "" if voters.admits(key) else ", with another disk: replace it, or remove it first"
-        told = f"{voter.node_id} is a voter already{same}"
-        return Refused(why=ChangeRefusal.DUPLICATE_VOTER, told=told)
     if key in voters.removed and not change.readmit:
         told = f"{voter.node_id} was a voter with this disk and was removed; readmit it by name"
         return Refused(why=ChangeRefusal.REMOVED_BEFORE, told=told)

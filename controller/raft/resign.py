@@ -128,13 +128,19 @@ def _turn_ms(state: RaftState, successors: tuple[NodeId, ...]) -> int:
     return (longest_ms >> (len(successors) - 1)) << max(place - 1, 0)
 
 
-def on_end_answered(state: RaftState, sender: NodeId) -> RaftState:
+def on_end_answered(state: RaftState, sender: NodeId, moment: Moment) -> RaftState:
     role = state.role
     if not isinstance(role, Resigned):
         return state
     unacked = tuple(each for each in role.unacked if each != sender)
-    retry_ms = role.retry_ms if unacked else NEVER_MS
-    return replace(state, role=replace(role, unacked=unacked, retry_ms=retry_ms))
+    if unacked:
+        return replace(state, role=replace(role, unacked=unacked))
+    deadline_ms = role.deadline_ms
+    if not state.is_voter:
+        # It has removed itself: nobody announces the next leader to it, so it asks, and soon.
+        deadline_ms = min(deadline_ms, _retry_ms(state, moment))
+    role = replace(role, unacked=(), retry_ms=NEVER_MS, deadline_ms=deadline_ms)
+    return replace(state, role=role)
 
 
 def on_time(state: RaftState, role: Resigned, moment: Moment) -> Step:

@@ -165,7 +165,7 @@ def _on_response(state: RaftState, event: ResponseReceived, moment: Moment) -> S
         case VoteRequest(), VoteResponse():
             return election.on_vote_response(state, sender, request, response, moment)
         case EndQuorumEpochRequest(), _:
-            return resign.on_end_answered(state, sender), ()
+            return resign.on_end_answered(state, sender, moment), ()
     return state, ()
 
 

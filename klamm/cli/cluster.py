@@ -167,12 +167,13 @@ async def _status(controllers: Controllers, timeout_ms: int) -> dict[str, Any]:
 
 
 def _with_processes(told: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """The same with each node's pid; null for one that is down."""
+    """The same with each node's pid; null for one that is down, none if it is kept elsewhere."""
     nodes = cluster_file.read(directory)
     for kind, rows in (("controllers", nodes.controllers), ("brokers", nodes.brokers)):
         pids = {each.node_id: each.pid for each in rows}
         for node in told[kind]:
-            node["pid"] = pids.get(node["id"])
+            if node["id"] in pids:
+                node["pid"] = pids[node["id"]]
     return {**told, "dir": str(directory)}
 
 
@@ -202,10 +203,10 @@ def _write_status(told: dict[str, Any]) -> None:
 def _status_row(
     node: dict[str, Any], kind: str, standing: str, address: str, leads: str | None, local: bool
 ) -> tuple[object, ...]:
-    if local and node["pid"] is None:
+    if local and node.get("pid", 0) is None:
         standing = "down"
     row = (f"{kind}-{node['id']}", standing, address, leads)
-    return (*row, node["pid"]) if local else row
+    return (*row, node.get("pid")) if local else row
 
 
 def _overrides(texts: list[str]) -> dict[str, str]:

@@ -246,6 +246,22 @@ def test_status(controllers: FakeControllers, capsys: pytest.CaptureFixture[str]
     assert "controller-2" in said
 
 
+def test_status_calls_nobody_down_that_others_keep(
+    controllers: FakeControllers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that joined a cluster of `klamm up` is no process of it, and votes all the same."""
+
+    def row(kept: int) -> list[str]:
+        nodes = [{"id": kept, "pid": None, "grpc": "127.0.0.1:9093"}]
+        told = {"cluster_id": "c", "controllers": nodes, "brokers": []}
+        (tmp_path / "cluster.json").write_text(json.dumps(told))
+        assert run(["status", "--dir", str(tmp_path)], controllers.world()) == 0
+        return capsys.readouterr().out.partition("controller-2")[2].splitlines()[0].split()
+
+    assert row(kept=2) == ["down", "c2:9093", "-", "-"]
+    assert row(kept=1) == ["active", "c2:9093", "-", "-"]
+
+
 def the_quorum() -> quorum.DescribeQuorumResponse:
     def replica(node_id: int, end: int, caught_up_ms: int) -> quorum.ReplicaState:
         return quorum.ReplicaState(

@@ -45,9 +45,18 @@ async def learner(group: Members, node_id: int) -> Member:
     return new
 
 
+async def all_are_heard(active: Member) -> None:
+    """Right after an election not every voter has fetched: fewer are healthy than there are."""
+    asked = RemoveVoter(key=ReplicaKey(node_id=active.node_id))
+    async with asyncio.timeout(LONG_MS / 1_000):
+        while changes(active).dry_run(asked).before.healthy < 3:
+            await asyncio.sleep(0.001)
+
+
 async def test_row_114_a_learner_joins_and_says_itself_where_it_is(tmp_path: Path) -> None:
     async with members(tmp_path) as group:
         active = await group.active()
+        await all_are_heard(active)
         new = await learner(group, 4)
         voter = Voter(node_id=new.node_id)
         done = await changes(active).change(AddVoter(voter=_placed(new, voter)), LONG_MS)
@@ -75,10 +84,7 @@ async def test_row_116_the_leader_removes_itself_and_is_answered(tmp_path: Path)
     async with members(tmp_path) as group:
         active = await group.active()
         gone = RemoveVoter(key=ReplicaKey(node_id=active.node_id))
-        async with asyncio.timeout(LONG_MS / 1_000):
-            # Right after an election not every voter has fetched: fewer are healthy than there are.
-            while changes(active).dry_run(gone).before.healthy < 3:
-                await asyncio.sleep(0.001)
+        await all_are_heard(active)
         assert changes(active).dry_run(gone).after.voters == 2
         done = await changes(active).change(gone, LONG_MS)
         assert active.node_id not in done.voters.ids
@@ -97,7 +103,49 @@ async def test_a_replacement_waits_for_the_new_disk(tmp_path: Path) -> None:
             await changes(active).change(asked, NOT_LONG_MS)
         assert caught.value.code is ErrorCode.REQUEST_TIMED_OUT
         assert active.node.voters.ids == (1, 2, 3)
-        assert changes(active).dry_run(asked).refusal
+        shown = changes(active).dry_run(asked)
+        assert shown.refusal == f"{victim.node_id} does not follow the leader with a new disk"
+        assert shown.voters.ids == (1, 2, 3)
+        assert shown.after.voters == 3, "one out, one in"
+
+
+async def test_a_dry_run_of_the_second_half_of_a_replacement_is_of_what_would_be_done(
+    tmp_path: Path,
+) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        victim = next(each for each in group.all if each is not active)
+        gone = RemoveVoter(key=ReplicaKey(node_id=victim.node_id))
+        await all_are_heard(active)
+        await changes(active).change(gone, LONG_MS)
+        await victim.kill()
+        new = Member(victim.node_id, tmp_path / "new-disk")
+        await new.start(group.ports, disk=1)
+        group.all.append(new)
+        disk = new.config({}, disk=1).raft.directory_id
+        wanted = replace(_placed(new, Voter(node_id=new.node_id)), directory_id=disk)
+        asked = ReplaceVoter(voter=wanted)
+        async with asyncio.timeout(LONG_MS / 1_000):
+            while (shown := changes(await group.active()).dry_run(asked)).refusal:
+                await asyncio.sleep(0.01)
+        assert shown.voters.ids == (1, 2, 3)
+        assert (shown.before.voters, shown.after.voters) == (2, 3)
+
+
+async def test_row_115_a_dry_run_and_a_change_say_the_same_of_strangers_and_of_the_leader(
+    tmp_path: Path,
+) -> None:
+    """Nobody has introduced either: of the one nothing is known, the other votes already."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        stranger = AddVoter(voter=Voter(node_id=NodeId(9)))
+        assert changes(active).dry_run(stranger).refusal == "9 does not follow the leader"
+        leader = AddVoter(voter=Voter(node_id=active.node_id))
+        already = f"{active.node_id} is a voter already"
+        assert changes(active).dry_run(leader).refusal == already
+        with pytest.raises(ApiError, match=already) as caught:
+            await changes(active).change(leader, LONG_MS)
+        assert caught.value.code is ErrorCode.DUPLICATE_VOTER
 
 
 async def test_row_118_the_same_address_writes_nothing(tmp_path: Path) -> None:

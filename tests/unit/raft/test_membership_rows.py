@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from controller.raft.effects import AcceptChange, AppendControl, Commit, SendRecords
+from controller.raft import membership
+from controller.raft.effects import (
+    AcceptChange,
+    AppendControl,
+    ChangeRefusal,
+    Commit,
+    SendRecords,
+)
 from controller.raft.events import LogFlushed, ProposalMade, ResponseReceived
 from controller.raft.messages import (
     FetchedBatch,
@@ -14,7 +21,7 @@ from controller.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from controller.raft.state import Candidate, Follower, RaftState, SavedState, restore
+from controller.raft.state import Candidate, Follower, Leader, RaftState, SavedState, restore
 from controller.raft.step import step
 from controller.raft.voters import (
     AddVoter,
@@ -27,6 +34,8 @@ from controller.raft.voters import (
 from klamm.ids import NO_NODE, NodeId, Offset
 from klamm.log.epochs import EpochChain
 from tests.unit.raft.test_membership import (
+    ADD_4,
+    KEEPS_UP,
     appended,
     change,
     fetched,
@@ -180,3 +189,30 @@ def test_row_120_a_disk_must_match_where_one_is_known() -> None:
     assert not known.admits(ReplicaKey(node_id=ME)), "a voter says its disk"
     assert not known.admits(key(2))
     assert unknown.admits(other)
+
+
+def test_a_dry_run_says_what_the_set_bears_before_and_after() -> None:
+    state = leading(1, 2, 3, learners=KEEPS_UP, silent=(3,))
+    seen = membership.preview(state, ADD_4, NOW)
+    assert (seen.before.voters, seen.before.healthy, seen.before.can_lose) == (3, 2, 0)
+    assert (seen.after.voters, seen.after.healthy, seen.after.can_lose) == (4, 3, 0)
+    seen = membership.preview(state, RemoveVoter(key=key(3)), NOW)
+    assert (seen.after.voters, seen.after.healthy, seen.after.can_lose) == (2, 2, 0)
+    seen = membership.preview(state, RemoveVoter(key=key(2)), NOW)
+    assert seen.refused is not None
+    assert seen.refused.why is ChangeRefusal.UNHEALTHY
+    assert (seen.after.voters, seen.after.healthy, seen.after.can_lose) == (2, 1, -1), "why not"
+    assert seen.voters.ids == (ME, TWO, THREE), "as they are"
+
+
+def test_who_has_no_say_is_not_counted_among_the_healthy() -> None:
+    """A voter that has lost records can neither vote nor succeed: without 2 nobody could."""
+    state = leading(1, 2, 3)
+    assert isinstance(state.role, Leader)
+    lost = replace(state.role.progress[1], recovering=True)
+    state = replace(state, role=replace(state.role, progress=(state.role.progress[0], lost)))
+    seen = membership.preview(state, RemoveVoter(key=key(2)), NOW)
+    assert (seen.before.healthy, seen.before.can_lose) == (2, 0)
+    assert seen.refused is not None
+    assert seen.refused.why is ChangeRefusal.UNHEALTHY
+    assert membership.preview(state, RemoveVoter(key=key(3)), NOW).refused is None
