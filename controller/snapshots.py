@@ -2,6 +2,7 @@
 
     committed bytes, or time ──due──▶ the present image ──slices──▶ .part ──fsync, rename──▶ quorum
     every CLEAN_MS ──too large, too old──▶ the log begins at a later snapshot
+    the disk is full ──at once──▶ the log begins at the latest snapshot
 
 The image never changes, so nothing waits for the writing: the loop encodes for SLICE_US at a time
 and rests REST_MS; the disk is written to in another thread, a little at a time, so that an fsync of
@@ -11,13 +12,14 @@ Source: KIP-630, kraft.md 1.11 and 4.3.
 """
 
 import asyncio
+import errno
 import random
 import time
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from controller.decisions import DecisionLog
-from controller.plan.retention import Kept, Trigger, log_begins_at
+from controller.plan.retention import Kept, Trigger, log_begins_at, log_begins_at_for_room
 from controller.quorum.control import snapshot_pieces
 from controller.quorum.port import Quorum
 from klamm.clock import Clock
@@ -41,6 +43,9 @@ LOOK_MS = 500
 CLEAN_MS = 60_000
 RETRY_MS = 60_000
 """After one that could not be written."""
+
+NO_ROOM_RETRY_MS = 5_000
+"""After one that found no room: what is older than the others has made way by then."""
 
 SLICE_US = 500
 """So long it is encoded without a rest."""
@@ -79,6 +84,8 @@ class Snapshots:
         self._seen_loaded = 0
         self._retry_ms = 0
         self._clean_ms = 0
+        self._no_room = False
+        """The last one found none, and nothing was cleaned since."""
         self._timestamps: dict[OffsetAndEpoch, int] = {}
 
     @property
@@ -104,15 +111,18 @@ class Snapshots:
                 await self.write()
                 self._clean_ms = 0
             except (KlammError, OSError, ValueError) as error:
-                self._retry_ms = self._clock.monotonic_ms() + RETRY_MS
+                full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                wait_ms = NO_ROOM_RETRY_MS if full else RETRY_MS
+                self._retry_ms = self._clock.monotonic_ms() + wait_ms
+                self._no_room = full
                 metrics.SNAPSHOT_ERRORS.inc()
                 _log.warning("a snapshot was not written", why=str(error))
-        if now_ms >= self._clean_ms:
-            self._clean_ms = now_ms + CLEAN_MS
-            try:
+        try:
+            if now_ms >= self._clean_ms or self._no_room or self._quorum.is_full():
+                self._clean_ms = now_ms + CLEAN_MS
                 await self.clean()
-            except (KlammError, OSError) as error:
-                _log.warning("old snapshots were not looked at", why=str(error))
+        except (KlammError, OSError) as error:
+            _log.warning("old snapshots were not looked at", why=str(error))
 
     async def write(self) -> OffsetAndEpoch | None:
         """One of all that is committed now; its id, or None if there is none to write.
@@ -155,32 +165,41 @@ class Snapshots:
         return point.snapshot_id
 
     async def clean(self) -> None:
-        """Let the log begin later, if it is too large or too old (see `plan/retention`)."""
+        """Let the log begin later, if it is too large or too old, or the disk is full.
+
+        See `plan/retention`.
+        """
+        full = self._no_room or self._quorum.is_full()
+        self._no_room = False
         held = self._quorum.snapshots
-        if len(held) < 2:
+        if len(held) < 2 and not full:
             return
         known = {each.snapshot_id: await self._timestamp_ms(each.snapshot_id) for each in held}
         self._timestamps = known
         damaged = self._quorum.damaged_snapshots
-        begin = log_begins_at(
-            [
-                Kept(
-                    snapshot_id=each.snapshot_id,
-                    size_bytes=each.size_bytes,
-                    last_timestamp_ms=known[each.snapshot_id],
-                    damaged=each.snapshot_id in damaged,
-                )
-                for each in held
-            ],
-            self._quorum.log_bytes,
-            now_ms=self._clock.wall_ms(),
-            retention_bytes=self._config.metadata_max_retention_bytes,
-            retention_ms=self._config.metadata_max_retention_ms,
-        )
-        if begin is None:
+        kept = [
+            Kept(
+                snapshot_id=each.snapshot_id,
+                size_bytes=each.size_bytes,
+                last_timestamp_ms=known[each.snapshot_id],
+                damaged=each.snapshot_id in damaged,
+            )
+            for each in held
+        ]
+        if full:
+            begin = log_begins_at_for_room(kept)
+        else:
+            begin = log_begins_at(
+                kept,
+                self._quorum.log_bytes,
+                now_ms=self._clock.wall_ms(),
+                retention_bytes=self._config.metadata_max_retention_bytes,
+                retention_ms=self._config.metadata_max_retention_ms,
+            )
+        if begin is None or begin.offset <= self._quorum.log_start_offset:
             return
         if self._quorum.trim(begin):
-            _log.info("the metadata log begins at a later snapshot", offset=begin.offset)
+            _log.info("the metadata log begins at a later snapshot", offset=begin.offset, full=full)
         else:
             _log.info("an older snapshot is being downloaded; it stays for now")
 

@@ -2,6 +2,7 @@
 
 Both are Kafka's (kraft.md 1.11, KIP-630, KIP-876): a snapshot is due after so many bytes or so
 long; the oldest go while log and snapshots are too large, or they are too old. The newest stays.
+On a full disk all that the newest includes makes way, whatever may be kept.
 """
 
 from collections.abc import Sequence
@@ -77,6 +78,12 @@ def log_begins_at(
     if rotten:
         gone = max(_first_sound(kept, gone), _first_sound(kept, rotten[0]))
     return kept[gone].snapshot_id if gone else None
+
+
+def log_begins_at_for_room(kept: Sequence[Kept]) -> OffsetAndEpoch | None:
+    """As `log_begins_at`, on a disk that is full: the latest snapshot that is sound."""
+    sound = [each.snapshot_id for each in kept if not each.damaged]
+    return sound[-1] if sound else None
 
 
 def _first_sound(kept: Sequence[Kept], place: int) -> int:

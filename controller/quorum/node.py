@@ -209,6 +209,10 @@ class QuorumNode:
     def log_bytes(self) -> int:
         return self._store.size_bytes
 
+    def is_full(self) -> bool:
+        """See `Quorum`."""
+        return self._store.is_full()
+
     @property
     def snapshots(self) -> tuple[HeldSnapshot, ...]:
         return self._driver.state.snapshots

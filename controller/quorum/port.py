@@ -154,6 +154,10 @@ class Quorum(Protocol):
         """What the log takes on this disk, without snapshots."""
         ...
 
+    def is_full(self) -> bool:
+        """The disk has no room for more of the log. Raises: StorageError."""
+        ...
+
     @property
     def snapshots(self) -> tuple[HeldSnapshot, ...]:
         """What is held, the oldest first."""

@@ -15,6 +15,11 @@ FETCH_BYTES_MAX = 1024 * 1024
 """Between voters, at a time; one batch always gets through."""
 
 
+SEGMENT_SHARE = 4
+SEGMENT_BYTES_MIN = 1024 * 1024
+"""Only whole segments go, and never the last one: one is at most a share of what may be kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuorumConfig:
     """One controller's."""
@@ -64,7 +69,15 @@ class QuorumConfig:
             raft=raft,
             cluster_id=config.cluster_id,
             metadata_log_dir=Path(config.metadata_log_dir),
-            segment_bytes=config.metadata_log_segment_bytes,
+            segment_bytes=_segment_bytes(config),
             request_timeout_ms=config.controller_quorum_request_timeout_ms,
             bootstrap=servers,
         )
+
+
+def _segment_bytes(config: ControllerConfig) -> int:
+    kept_bytes = config.metadata_max_retention_bytes
+    if kept_bytes < 0:
+        return config.metadata_log_segment_bytes
+    most_bytes = max(kept_bytes // SEGMENT_SHARE, SEGMENT_BYTES_MIN)
+    return min(config.metadata_log_segment_bytes, most_bytes)

@@ -25,6 +25,7 @@ from controller.quorum.installs import Installs, voter_entry, voters_of
 from controller.quorum.known_voters import HasPeers
 from controller.quorum.opening import Opened, open_disk, refuse_half_restored
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
+from controller.quorum.room import Room
 from controller.quorum.scrub import SCRUB_BYTES, SCRUB_EVERY_MS, SnapshotScrub
 from controller.raft.effects import (
     AppendChunk,
@@ -72,6 +73,7 @@ class LogStore:
         self.snapshots = opened.snapshots
         self._installs = Installs(opened.snapshots)
         self.snapshot_scrub = SnapshotScrub(opened.snapshots)
+        self._room = Room(files, opened.log.directory, opened.snapshots)
         self._bounds = opened.bounds
         self._epoch = opened.saved.epoch
         self._path = opened.log.directory / QUORUM_STATE
@@ -185,6 +187,11 @@ class LogStore:
     def size_bytes(self) -> int:
         """Of the log's segments."""
         return self._log.size_bytes
+
+    def is_full(self) -> bool:
+        """The disk has no room for more of the log. Raises: StorageError."""
+        with _disk("look at", "the room that is left"):
+            return self._room.is_full()
 
     def ends_batch(self, offset: Offset) -> bool:
         """Does a batch of the log end just before `offset`?"""
@@ -300,6 +307,8 @@ class LogStore:
             raise StorageError(f"cannot write in {self._log.directory}: {error}") from error
 
     def _append(self, batches: Buffer) -> None:
+        with _disk("look at", "the room that is left"):
+            self._room.take(len(batches))
         self._log.append(batches)
         self._tail.append(batches)
 

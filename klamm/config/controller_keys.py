@@ -55,7 +55,11 @@ CONTROLLER_KEYS: KeyTable = table(
         "An idle leader writes a NoOp record so often; 0 is never.",
     ),
     _controller.integer(
-        "metadata.log.segment.bytes", 1_073_741_824, "Segment size of the metadata log.", low=1_024
+        "metadata.log.segment.bytes",
+        1_073_741_824,
+        "Segment size of the metadata log; at most a quarter of metadata.max.retention.bytes (but "
+        "1 MiB always may be), since only whole segments go.",
+        low=1_024,
     ),
     _inert.integer("metadata.log.segment.min.bytes", 8_388_608, "Smallest segment size.", low=14),
     _inert.long("metadata.log.segment.ms", 604_800_000, "Longest time to one segment.", low=1),

@@ -93,6 +93,10 @@ class Files(Protocol):
         """Return once the names in `path` would survive a power cut."""
         ...
 
+    def room(self, directory: Path) -> tuple[int, int]:
+        """Bytes that are free where `directory` is, and all that the file system has."""
+        ...
+
 
 class SystemFile:
     """A file of the operating system."""
@@ -182,3 +186,7 @@ class SystemFiles:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def room(self, directory: Path) -> tuple[int, int]:
+        found = os.statvfs(directory)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

@@ -1,10 +1,6 @@
 """Real disks that are damaged, or full, under a quorum that goes on."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +9,12 @@ from klamm.client.client import ControllerClient
 from klamm.errors import ErrorCode
 from klamm.v1 import admin_pb2
 from tests.process.running import Running, running
+from tests.process.small_disks import fill, small_disk
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
 DEADLINE_S = 40.0
 LOG = Path("__cluster_metadata-0") / "00000000000000000000.log"
-TMPFS = "size=4m"
-BALLAST_CHUNK = 4_096
 
 
 @pytest.fixture(scope="module")
@@ -72,38 +67,6 @@ def test_a_bit_flipped_in_a_committed_log_is_fetched_again(cluster: Running) -> 
     assert {each.name for each in cluster.topics()} >= {"before", "meanwhile", "after", "needed"}
     cluster.start(other)
     wait_for_log(cluster, other, victim)
-
-
-@contextmanager
-def small_disk(path: Path) -> Iterator[None]:
-    """A file system of its own, with what stands there."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    kept = path.with_name("kept")
-    path.rename(kept)
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", TMPFS, "tmpfs", str(path)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        path.rmdir()
-        kept.rename(path)
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        shutil.copytree(kept, path, dirs_exist_ok=True)
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=False)
-
-
-def fill(ballast: Path) -> None:
-    """To the last byte."""
-    with ballast.open("wb", buffering=0) as file:
-        for size in (BALLAST_CHUNK, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
 
 
 def test_a_full_disk_under_the_active_controller(cluster: Running) -> None:

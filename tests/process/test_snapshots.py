@@ -7,8 +7,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource
 
-from klamm.client.client import ControllerClient
-from klamm.v1 import admin_pb2, records_pb2
+from tests.process.config_writer import KEY, begins_at, create_topics, open_writer, values
 from tests.process.running import Running, running
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
@@ -20,70 +19,13 @@ SMALL = {
 }
 INSTALLED = "snapshot installed"
 LOADED = "a snapshot was loaded"
-TOPICS = 100
-KEY = "retention.ms"
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tmp_path_factory.mktemp("snapshots") / "dir", SMALL) as it:
-        for each in range(TOPICS):
-            it.create_topic(f"topic-{each}", 1, 1)
+        create_topics(it)
         yield it
-
-
-class Writer:
-    """Alters a config of every topic, again and again: a hundred records a call."""
-
-    def __init__(self, cluster: Running) -> None:
-        self.value = 1_000_000
-        self.ending = False
-        self._client = ControllerClient(cluster.cluster.controller_addresses)
-
-    async def write(self, calls: int) -> None:
-        for _ in range(calls):
-            if self.ending:
-                break
-            self.value += 1
-            resources = [
-                admin_pb2.AlterConfigResource(
-                    resource_type=records_pb2.CONFIG_RESOURCE_TYPE_TOPIC,
-                    resource_name=f"topic-{each}",
-                    alterations=[
-                        admin_pb2.AlterConfig(
-                            key=KEY,
-                            operation=admin_pb2.ALTER_CONFIG_OPERATION_SET,
-                            value=str(self.value),
-                        )
-                    ],
-                )
-                for each in range(TOPICS)
-            ]
-            request = admin_pb2.IncrementalAlterConfigsRequest(resources=resources)
-            answer = await self._client.incremental_alter_configs(request)
-            assert all(each.error_code == 0 for each in answer.results)
-
-    async def log_end(self) -> int:
-        """What is committed by now ends there."""
-        return (await self._client.describe_quorum()).quorum.high_watermark
-
-    async def close(self) -> None:
-        await self._client.close()
-
-
-async def open_writer(cluster: Running) -> Writer:
-    return Writer(cluster)  # Its client belongs to the loop that it is made in.
-
-
-def begins_at(cluster: Running, name: str) -> int:
-    """The first offset of a controller's metadata log."""
-    segments = (cluster.directory / name).rglob("__cluster_metadata-0/*.log")
-    return min(int(each.stem) for each in segments)
-
-
-def values(cluster: Running) -> set[str]:
-    """Of the config, as the active controller knows them."""
-    return {topic.configs[KEY] for topic in cluster.topics()}
 
 
 def config_at(address: str, topic: str) -> str | None:

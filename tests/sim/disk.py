@@ -22,6 +22,7 @@ from random import Random
 from klamm.log.files import Buffer
 
 SECTOR_BYTES = 512
+UNLIMITED = 1 << 62
 OPERATIONS = (
     "open",
     "append",
@@ -272,7 +273,11 @@ class SimFiles:
         if self.fault_rate and self._rng.random() < self.fault_rate:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    def room(self, wanted: int) -> int:
+    def room(self, directory: Path) -> tuple[int, int]:
+        capacity = UNLIMITED if self.capacity is None else self.capacity
+        return self.fitting(capacity), capacity
+
+    def fitting(self, wanted: int) -> int:
         """How many of `wanted` bytes fit."""
         if self.capacity is None:
             return wanted
@@ -333,7 +338,7 @@ class SimFile:
 
     def append(self, data: Buffer) -> None:
         self._step("append")
-        written = bytes(data[: self._files.room(len(data))])
+        written = bytes(data[: self._files.fitting(len(data))])
         if written:
             self._inode.changes.append((len(self._inode.content), written))
             self._inode.content += written

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.plan.retention import Kept, Trigger, log_begins_at
+from controller.plan.retention import Kept, Trigger, log_begins_at, log_begins_at_for_room
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 
 MB = 1024 * 1024
@@ -100,4 +100,24 @@ def test_the_log_never_comes_to_begin_at_a_damaged_one(
         for number, each in enumerate(kept, 1)
     ]
     begin = log_begins_at(found, log_bytes, now_ms=10**10, retention_bytes=100, retention_ms=-1)
+    assert (None if begin is None else begin.offset) == begins
+
+
+@pytest.mark.parametrize(
+    ("kept", "begins"), [("", None), ("d", None), ("s", 10), ("ss", 20), ("ssd", 20), ("dsd", 20)]
+)
+def test_on_a_full_disk_the_log_begins_at_the_latest_that_is_sound(
+    kept: str, begins: int | None
+) -> None:
+    """Scenario 41: whatever might be kept."""
+    found = [
+        Kept(
+            snapshot_id=OffsetAndEpoch(Epoch(1), Offset(10 * number)),
+            size_bytes=10,
+            last_timestamp_ms=10**10,
+            damaged=how == "d",
+        )
+        for number, how in enumerate(kept, 1)
+    ]
+    begin = log_begins_at_for_room(found)
     assert (None if begin is None else begin.offset) == begins

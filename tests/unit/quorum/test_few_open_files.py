@@ -111,3 +111,12 @@ async def test_a_roll(left: int, few: FewOs, tmp_path: Path) -> None:
     store.close()
     found = open_disk(SystemFiles(), tmp_path, CONFIG, has_peers=OTHERS)
     assert (found.log.end_offset, found.distrust) == (end, None)
+
+
+async def test_a_look_at_the_room_that_is_left(few: FewOs, tmp_path: Path) -> None:
+    """It needs open files itself, and does without."""
+    store = opened(tmp_path)
+    few.left = 0
+    assert not store.is_full()
+    few.left = PLENTY
+    store.close()
