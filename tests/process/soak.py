@@ -2,7 +2,7 @@
 
 python -m tests.process.soak --seconds 1200           fresh seeds, each two minutes of faults
 python -m tests.process.soak --seconds 60 --seed 4711 one seed, for that long
-python -m tests.process.soak --clocks                 sets wall clocks too (scenario 59)
+python -m tests.process.soak --clocks                 only if wall clocks can be set (scenario 59)
 """
 
 import argparse
@@ -25,9 +25,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Faults on real controllers (needs root).")
     parser.add_argument("--seconds", type=float, default=1_200.0, help="of faults (default 1200)")
     parser.add_argument("--seed", type=int, help="this one only (default: by chance)")
-    parser.add_argument("--clocks", action="store_true", help="set wall clocks too (libfaketime)")
+    parser.add_argument("--clocks", action="store_true", help="fail where clocks cannot be set")
     arguments = parser.parse_args()
-    clocks = faketime() if arguments.clocks else None
+    clocks = faketime()
     if arguments.clocks and clocks is None:
         print("cannot set clocks: apt-get install libfaketime")
         return 2

@@ -15,6 +15,7 @@ from klamm.cluster.layout import ClusterLayout, NodeKind, NodeLayout
 from klamm.cluster.node_process import NodeProcess
 from klamm.v1 import metadata_pb2 as metadata
 from tests.process.namespaces.network import Network
+from tests.process.small_disks import fill, mount, unmount
 
 Answer = TypeVar("Answer")
 
@@ -24,6 +25,8 @@ IDS = (1, 2, 3)
 ASK_DEADLINE_S = 2.0
 POLL_S = 0.05
 LAST_LINES = 25
+DISK_SIZE = "96m"
+"""Room for some twenty minutes of writes; soon filled."""
 
 
 def faketime() -> Path | None:
@@ -63,6 +66,10 @@ class Controllers:
             brokers=(broker,),
         )
         (directory / "logs").mkdir(parents=True)
+        self._disks = {each: directory / f"disk-{each}" for each in IDS}
+        for each in self._disks.values():
+            each.mkdir()
+        self._mounted = [each for each in self._disks.values() if not mount(each, DISK_SIZE)]
         self._nodes = {each.node_id: self._process(each) for each in layouts}
         self.broker = self._process(broker)
 
@@ -73,6 +80,7 @@ class Controllers:
         listener = "CONTROLLER" if is_controller else "PLAINTEXT"
         path = self._layout.properties_file(node)
         path.parent.mkdir()
+        disk = self._disks[node.node_id] if is_controller else path.parent
         path.write_text(
             f"process.roles={node.kind.value}\n"
             f"node.id={node.node_id}\n"
@@ -80,7 +88,7 @@ class Controllers:
             f"listeners={listener}://{host}:{node.port}\n"
             "controller.listener.names=CONTROLLER\n"
             f"controller.quorum.voters={voters}\n"
-            f"log.dirs={path.parent / 'data'}\n"
+            f"log.dirs={disk / 'data'}\n"
             "klamm.http.host=127.0.0.1\n"
             f"klamm.http.port={node.http_port}\n"
         )
@@ -99,6 +107,20 @@ class Controllers:
         new = path.with_suffix(".new")
         new.write_text(f"{ahead_s:+d}\n")
         new.rename(path)
+
+    @property
+    def have_small_disks(self) -> bool:
+        return len(self._mounted) == len(IDS)
+
+    async def fill_disk(self, node: int) -> None:
+        """Not a byte is left on it."""
+        await asyncio.to_thread(fill, self._ballast(node))
+
+    def make_room(self, node: int) -> None:
+        self._ballast(node).unlink()
+
+    def _ballast(self, node: int) -> Path:
+        return self._disks[node] / "ballast"
 
     @property
     def have_clocks(self) -> bool:
@@ -144,6 +166,8 @@ class Controllers:
             await asked.close()
         for each in (self.broker, *self._nodes.values()):
             await each.kill()
+        for disk in self._mounted:
+            unmount(disk)
 
     async def header(self, node: int) -> metadata.ResponseHeader | None:
         """Of its own state; None if it does not answer."""

@@ -36,6 +36,8 @@ DELAYS = ("delay", "delay and reorder")
 """Only where packets can be queued."""
 DELAY_MS = (5, 60)
 """There and back up to twice as long: another continent."""
+DISKS = ("the leader's disk is full", "a disk is full")
+"""Only where small file systems can be mounted."""
 CLOCK = "clock"
 """Only where clocks can be set."""
 CLOCK_STEPS_S = (-10 * 31_557_600, -3_600, -1, 1, 3_600, 10 * 31_557_600)
@@ -55,6 +57,8 @@ class Nemesis:
         kinds = (*KINDS, CLOCK) if self._controllers.have_clocks else KINDS
         if self._network.can_delay:
             kinds = (*kinds, *DELAYS)
+        if self._controllers.have_small_disks:
+            kinds = (*kinds, *DISKS)
         while True:
             yield from self._chance.sample(kinds, len(kinds))
 
@@ -64,6 +68,8 @@ class Nemesis:
         duration_s = self._chance.uniform(*FAULT_S)
         if kind == CLOCK:
             await self._step_clocks(duration_s)
+        elif kind in DISKS:
+            await self._fill_disk(leader if "leader" in kind else victim, duration_s)
         elif kind in DELAYS:
             await self._delay(duration_s, in_order=kind == "delay")
         elif kind == "loss":
@@ -126,6 +132,12 @@ class Nemesis:
         await self._hold(f"wall clocks set: {told}", duration_s)
         for each in IDS:
             self._controllers.set_clock(each, 0)
+
+    async def _fill_disk(self, node: int, duration_s: float) -> None:
+        """Scenario 34: no room for a record, a vote or a snapshot; then there is room again."""
+        await self._controllers.fill_disk(node)
+        await self._hold(f"the disk of {node} is full", duration_s)
+        self._controllers.make_room(node)
 
     async def _pause(self, node: int) -> None:
         self._controllers.pause(node)
