@@ -3,6 +3,7 @@
     arguments, environment ─▶ config ─▶ serve(config, stop) ─▶ 0    stopped in order
          │ usage: 2             │           │
          │                      └───────────┴── StartError, StateDivergedError: said on stderr, 1
+         │                                  │   MemoryError, wherever: said on stderr, at once, 1
          └ python -O: 1                     └── anything else: logged with its stack, 1
 
 SIGTERM and SIGINT set `stop`; a second one ends the process at once, as a crash would.
@@ -10,12 +11,13 @@ SIGTERM and SIGINT set `stop`; a second one ends the process at once, as a crash
 
 import asyncio
 import errno
+import faulthandler
 import gc
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from klamm import descriptors, names
 from klamm.config.load import Arguments, parse_arguments
@@ -23,6 +25,9 @@ from klamm.errors import StartError, StateDivergedError
 from klamm.telemetry import logs
 
 SETTLE_AFTER_S = 3.0
+
+STDERR = 2
+NO_MEMORY = b"klamm: no memory is left, and the node ends at once.\n"
 
 _log = logs.logger(__name__)
 
@@ -50,6 +55,8 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
     if not __debug__:
         # Asserts are how a node notices that it would do harm.
         return _refuse(role, "runs with its assertions on: start it without python -O.")
+    if not faulthandler.is_enabled():
+        faulthandler.enable(STDERR)  # What the interpreter itself dies of is said as well.
     arguments = parse_arguments(role, argv)
     descriptors.raise_limit()
     try:
@@ -63,6 +70,8 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
     except StateDivergedError as error:
         _log.error("the node stops: it does not trust its state", why=str(error))
         return _refuse(role, str(error))
+    except MemoryError:
+        _end_without_memory()
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -80,6 +89,8 @@ async def while_running(
         done, _ = await asyncio.wait((*awaited, *tasks), return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             if task in done:
+                if not task.cancelled() and isinstance(task.exception(), MemoryError):
+                    _end_without_memory()
                 task.result()
                 raise AssertionError(f"{task.get_name()} ended, and runs for ever")
         for each in awaited:
@@ -125,7 +136,15 @@ def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         _log.error("no connection is accepted for a second", why=str(error))
         return
+    if isinstance(error, MemoryError):
+        _end_without_memory()
     loop.default_exception_handler(context)
+
+
+def _end_without_memory() -> NoReturn:
+    """As a crash would: any step further may be half of one. Needs no memory itself."""
+    os.write(STDERR, NO_MEMORY)
+    os._exit(1)
 
 
 def _on_signal(stop: asyncio.Event, number: signal.Signals) -> None:

@@ -383,6 +383,10 @@ class ServedCall(Base):
         except asyncio.CancelledError:
             self._finish(grpc.StatusCode.UNAVAILABLE, "the server stops")
             raise
+        except MemoryError as error:
+            # What it has left undone nobody knows: whoever runs the loop ends the process.
+            asyncio.get_running_loop().call_exception_handler({"exception": error})
+            raise
         except Exception as error:
             _log.error("a call failed, which is a bug", exc_info=error)
             self._finish(grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}")

@@ -97,3 +97,37 @@ def test_no_node_runs_without_its_assertions() -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "klamm broker: runs with its assertions on: start it without python -O.\n"
+
+
+WITHOUT_MEMORY = """
+import asyncio, sys
+from klamm import node
+from klamm.config.controller import ControllerConfig
+
+async def fails():
+    raise MemoryError
+
+async def in_a_task(stop):
+    await node.while_running([asyncio.create_task(fails())], stop.wait())
+
+async def in_a_call(stop):
+    asyncio.get_running_loop().call_exception_handler({"exception": MemoryError()})
+
+async def serve(config, stop):
+    try:
+        await globals()[sys.argv[1]](stop)
+    finally:
+        print("went on")
+
+sys.exit(node.main("broker", [], lambda *_: ControllerConfig.for_tests(), serve))
+"""
+
+
+@pytest.mark.parametrize("where", ["in_a_task", "in_a_call"])
+def test_without_memory_it_ends_at_once(where: str) -> None:
+    """Scenario 61: nothing more is done, and it is said."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY, where], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == node.NO_MEMORY.decode()
