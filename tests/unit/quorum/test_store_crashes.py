@@ -14,7 +14,7 @@ from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from tests.sim.disk import PowerCutError, SimFiles
-from tests.unit.quorum.test_opening import ROOT
+from tests.unit.quorum.test_opening import ROOT, VOTE
 
 OTHERS = others_than(NodeId(1), configured=True)
 CONFIG = LogConfig(segment_bytes=300)
@@ -62,10 +62,17 @@ async def test_at_every_operation(seed: int) -> None:
         except PowerCutError:
             ended = False
         files.crash(Random(1_000 * seed + operation))
+        lost = files.clone()
         found = open_disk(files, ROOT, CONFIG, has_peers=OTHERS)
         assert found.distrust is None, f"operation {operation}: {found.distrust}"
         assert found.saved.epoch in {said.epoch, said.saving}
         assert found.log.end_offset >= said.durable
+        if found.saved.epoch > 0:
+            # Had the vote been lost as well: it would go on where it has certainly never voted.
+            lost.remove(VOTE)
+            instead = open_disk(lost, ROOT, CONFIG, has_peers=OTHERS).saved
+            assert instead.voted_for is None
+            assert instead.epoch > found.saved.epoch, f"operation {operation}"
         if ended:
             break
         operation += 1
