@@ -5,10 +5,12 @@ import errno
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
 
+from controller import snapshots
 from controller.active import ActiveController
 from controller.plan.decision import Decision
 from controller.quorum import scrub
@@ -112,6 +114,45 @@ async def test_writing_goes_on_while_a_snapshot_is_written(tmp_path: Path) -> No
         await it.write(20)
         assert await writing == point
         assert it.image.provenance.offset == point.offset + 20
+
+
+class Part:
+    """Of a file: how long it is, and where it was made durable."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.synced: list[int] = []
+
+    def append(self, piece: bytes) -> None:
+        self.position += len(piece)
+
+    def sync(self) -> None:
+        self.synced.append(self.position)
+
+
+async def test_who_writes_one_rests_so_that_commits_do_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never longer at it than SLICE_US, if a piece takes less; and its disk never owes much."""
+    it = World(tmp_path)
+    rests: list[int] = []
+    part, pieces_a_slice, sleep = Part(), 4, asyncio.sleep
+    time_ns = count(step=snapshots.SLICE_US * 1_000 // pieces_a_slice)
+    monkeypatch.setattr(it.snapshots, "_now_ns", lambda: next(time_ns))
+
+    async def rest(delay_s: float) -> None:
+        assert delay_s == snapshots.REST_MS / 1_000
+        rests.append(part.position)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    size = snapshots.SYNC_BYTES // 8
+    await it.snapshots._fill(part, iter([(b"x" * size, Offset(1))] * 64))  # type: ignore[arg-type]
+    gaps = [after - before for before, after in pairwise([0, *rests, part.position])]
+    assert max(gaps) <= pieces_a_slice * size
+    owed = [after - before for before, after in pairwise([0, *part.synced, part.position])]
+    assert max(owed) <= snapshots.SYNC_BYTES
+    await it.node.close()
 
 
 async def test_triggers_and_retention(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Scenarios 37, 38, 39: power cut at every operation of the store; what it had said holds."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -43,6 +44,8 @@ async def work(store: LogStore, said: Said) -> None:
             store.append_records(AppendRecords(base_offset=end, epoch=epoch, records=records))
             end = Offset(end + 1)
         said.durable = await store.flush()
+        bounds = store._bounds
+        bounds.write_now(replace(bounds.bounds, end_offset=said.durable, epoch=epoch))
         # What a follower cuts off it does not vouch for any more.
         said.durable = end = Offset(end - 2)
         await store.truncate(end)

@@ -80,6 +80,31 @@ async def test_row_115_who_does_not_follow_is_refused_in_time_and_nothing_is_cha
             await changes(standby).change(RemoveVoter(key=ReplicaKey(node_id=NodeId(1))), LONG_MS)
 
 
+async def test_row_114_a_change_is_in_force_at_once_and_answered_once_it_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await all_are_heard(active)
+        committed, really = asyncio.Event(), active.node.wait_committed
+
+        async def held(epoch: Epoch, end: Offset, timeout_ms: int) -> None:
+            await committed.wait()
+            await really(epoch, end, timeout_ms)
+
+        monkeypatch.setattr(active.node, "wait_committed", held)
+        gone = next(each.node_id for each in group.all if each is not active)
+        asked = RemoveVoter(key=ReplicaKey(node_id=gone))
+        change = asyncio.create_task(changes(active).change(asked, LONG_MS))
+        async with asyncio.timeout(LONG_MS / 1_000):
+            while gone in active.node.voters.ids:
+                await asyncio.sleep(0.001)
+        await asyncio.wait([change], timeout=NOT_LONG_MS / 1_000)
+        assert not change.done(), "appended, and nobody may know"
+        committed.set()
+        assert (await change).end_offset <= active.node.high_watermark
+
+
 async def test_row_116_the_leader_removes_itself_and_is_answered(tmp_path: Path) -> None:
     async with members(tmp_path) as group:
         active = await group.active()
