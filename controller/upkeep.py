@@ -22,6 +22,7 @@ from klamm.config.controller import ControllerConfig
 from klamm.errors import DefiniteError, KlammError, NotControllerError
 from klamm.ids import NodeId, Offset
 from klamm.metadata.checksum import CHECKSUM_FORMAT
+from klamm.metadata.features import METADATA_VERSION, METADATA_VERSION_LEVEL
 from klamm.metadata.records import (
     Cause,
     FeatureLevelRecord,
@@ -48,8 +49,6 @@ STATE_INTERVAL_MS = 60_000
 STATE_RECORDS_MAX = 10_000
 """The checksum is stated after so many, if that is sooner."""
 
-METADATA_VERSION = "metadata.version"
-METADATA_VERSION_LEVEL = 22
 """4.0-IV0: what these records can say (spec kraft 2.4)."""
 
 

@@ -185,7 +185,7 @@ def _load(
     if data is not None:
         meta = parse_meta(meta_path, data)
         _check_owner(path, meta, cluster_id, node_id)
-        if data != meta.encode():  # From before it had a checksum.
+        if open_lines(data) == data:  # From before it had a checksum.
             _write(files, path, meta)
         return meta
     strangers = [name for name in names if name not in _NOT_OURS]

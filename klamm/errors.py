@@ -7,6 +7,7 @@
     │   ├── OverloadedError   a named limit is reached; nothing was appended
     │   └── UnreachableError  no controller answered, or none led, in time; nothing was sent
     ├── StateDivergedError  what this process believes is not what its log says; it ends
+    ├── UnknownRecordError  the metadata log holds what this version cannot read; it ends
     └── IndefiniteError   it may have happened, and may yet
         ├── CommitUnknownError  appended, and not known to be committed
         └── StorageError      a disk failed under a write; what it holds is known after a restart
@@ -143,6 +144,10 @@ class DefiniteError(KlammError):
 
 class StateDivergedError(KlammError):
     """What this process believes is not what its log says. It ends; its message says what to do."""
+
+
+class UnknownRecordError(KlammError):
+    """A record of the metadata log that cannot be read: damaged, or of a later version."""
 
 
 class IndefiniteError(KlammError):

@@ -2,7 +2,8 @@
 
     arguments, environment ─▶ config ─▶ serve(config, stop) ─▶ 0    stopped in order
          │ usage: 2             │           │
-         │                      └───────────┴── StartError, StateDivergedError: said on stderr, 1
+         │                      └───────────┼── StartError, StateDivergedError,
+         │                                  │   UnknownRecordError: said on stderr, 1
          │                                  │   MemoryError, wherever: said on stderr, at once, 1
          └ python -O: 1                     └── anything else: logged with its stack, 1
 
@@ -21,7 +22,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from klamm import descriptors, names
 from klamm.config.load import Arguments, parse_arguments
-from klamm.errors import StartError, StateDivergedError
+from klamm.errors import StartError, StateDivergedError, UnknownRecordError
 from klamm.telemetry import logs
 
 SETTLE_AFTER_S = 3.0
@@ -69,6 +70,9 @@ def main(role: str, argv: Sequence[str], load: Load[Config], serve: Serve[Config
         return _refuse(role, str(error))
     except StateDivergedError as error:
         _log.error("the node stops: it does not trust its state", why=str(error))
+        return _refuse(role, str(error))
+    except UnknownRecordError as error:
+        _log.error("the node stops: it cannot read the metadata log", why=str(error))
         return _refuse(role, str(error))
     except MemoryError:
         _end_without_memory()

@@ -20,10 +20,9 @@ from uuid import UUID
 from broker.control.snapshots import download, refusal_name
 from klamm.client.client import ControllerClient
 from klamm.client.node import Node
-from klamm.errors import KlammError, StartError
+from klamm.errors import KlammError, StartError, UnknownRecordError
 from klamm.ids import LOG_START, NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.snapshot import CorruptSnapshotError
-from klamm.metadata.codec import UnknownRecordError
 from klamm.metadata.snapshot_batches import SnapshotReader
 from klamm.rpc.status import ConnectionLostError
 from klamm.rpc.stream import MessageStream

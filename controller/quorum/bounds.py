@@ -25,7 +25,7 @@ from klamm.errors import StorageError
 from klamm.ids import EPOCH_MAX, LOG_START, Epoch, Offset
 from klamm.log.checkpoint import read_whole, write_atomically
 from klamm.log.files import NO_ROOM, Files
-from klamm.log.sealed import open_json, seal_json
+from klamm.log.sealed import check_version, open_json, seal_json
 
 QUORUM_BOUNDS = "quorum-bounds"
 
@@ -36,8 +36,8 @@ BOUNDS_EVERY_MS = 2_000
 """How far behind endOffset may be while there are appends, and how long after the last one."""
 
 _DATA_VERSION = 1
-_NUMBERS = ("endOffset", "epoch", "epochCeiling", "data_version")
-_KEYS = frozenset({*_NUMBERS, "distrust"})
+_NUMBERS = ("endOffset", "epoch", "epochCeiling")
+_KEYS = frozenset({*_NUMBERS, "distrust", "data_version"})
 _NUMBER_MAX = 2**62
 
 
@@ -70,14 +70,14 @@ class Bounds:
     def decode(data: bytes) -> "Bounds":
         """
         Raises:
+            LaterVersionError: It is of a later version.
             ValueError: It is not what was written.
         """
         fields = open_json(data, frozenset())
-        if fields.keys() != _KEYS:
+        check_version(fields, _DATA_VERSION)
+        if not fields.keys() >= _KEYS:
             raise ValueError(f"it has {', '.join(sorted(fields))}")
-        end, epoch, ceiling, version = (_number(fields[key]) for key in _NUMBERS)
-        if version != _DATA_VERSION:
-            raise ValueError(f"its data_version is {version}, only {_DATA_VERSION} is known")
+        end, epoch, ceiling = (_number(fields[key]) for key in _NUMBERS)
         if epoch > EPOCH_MAX or ceiling > EPOCH_MAX + EPOCH_STRIDE:
             raise ValueError(f"there are no epochs {epoch} and {ceiling}")
         return Bounds(

@@ -30,6 +30,7 @@ from klamm.log.epochs import EpochChain
 from klamm.log.files import Files
 from klamm.log.log import Log, LogConfig
 from klamm.log.recovery import OnCorruption
+from klamm.log.sealed import LaterVersionError
 from klamm.log.snapshot import SnapshotFiles
 
 RESTORING = "restoring"
@@ -146,6 +147,8 @@ class _Opening:
     def _read_bounds(self) -> Bounds:
         try:
             self._known = read_bounds(self._files, self._root)
+        except LaterVersionError as error:
+            raise _of_a_later_version(self._root / QUORUM_BOUNDS, error) from error
         except (CorruptCheckpointError, ValueError) as error:
             damage = f"{self._root / QUORUM_BOUNDS} is damaged: {error}"
             self._notices.append(damage)
@@ -219,6 +222,8 @@ class _Opening:
                     f"it is an old copy, of epoch {saved.epoch}; "
                     f"{max(chain.last_epoch, bounds.epoch)} had begun"
                 )
+        except LaterVersionError as error:
+            raise _of_a_later_version(path, error) from error
         except (CorruptCheckpointError, ValueError) as error:
             return self._replace_vote(f"{path} is of no use: {error}", chain)
         return saved
@@ -249,6 +254,10 @@ class _Opening:
         if saved.epoch >= bounds.epoch_ceiling:
             bounds = bounds.promising(saved.epoch)
         self._file.write_now(bounds)
+
+
+def _of_a_later_version(path: Path, error: LaterVersionError) -> StartError:
+    return StartError(f"{path} is of a later version: {error}. Start the version that wrote it.")
 
 
 def _cuts(log: Log) -> tuple[str, ...]:

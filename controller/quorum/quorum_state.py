@@ -9,7 +9,7 @@ from controller.raft.effects import SaveQuorumState
 from controller.raft.state import SavedState
 from controller.raft.voters import ReplicaKey
 from klamm.ids import EPOCH_MAX, NO_NODE, DirectoryId, Epoch, NodeId, format_uuid, parse_uuid
-from klamm.log.sealed import open_json, seal_json
+from klamm.log.sealed import check_version, open_json, seal_json
 
 QUORUM_STATE = "quorum-state"
 
@@ -39,13 +39,13 @@ def parse_state(data: bytes) -> SavedState:
     """What `format_state` wrote, or Kafka, which knows no checksum.
 
     Raises:
-        ValueError: It is damaged, or of a version that is not known.
+        LaterVersionError: It is of a later version.
+        ValueError: It is damaged.
     """
     fields = open_json(data, _KEYS)
-    if fields.keys() != _KEYS:
+    check_version(fields, _DATA_VERSION)
+    if not fields.keys() >= _KEYS:
         raise ValueError(f"it has {', '.join(sorted(fields))}")
-    if fields["data_version"] != _DATA_VERSION:
-        raise ValueError(f"data_version is {fields['data_version']}, only 1 is known")
     leader, epoch, voted = (_number(fields[key]) for key in _NUMBERS)
     if not 0 <= epoch <= EPOCH_MAX:
         raise ValueError(f"leaderEpoch is {epoch}")

@@ -1,12 +1,11 @@
 """The state that a survivor's disk comes to, from its snapshot and its log up to the end."""
 
 from controller.quorum.store import LogStore
-from klamm.errors import StartError
+from klamm.errors import StartError, UnknownRecordError
 from klamm.log.record_batch import iter_batches
 from klamm.log.records import CorruptBatchError
 from klamm.log.snapshot import CorruptSnapshotError
 from klamm.metadata.agreement import Agreement, told
-from klamm.metadata.codec import UnknownRecordError
 from klamm.metadata.loader import MetadataLoader
 
 READ_BYTES_MAX = 4 * 1024 * 1024

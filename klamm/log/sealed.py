@@ -3,7 +3,8 @@
     {"leaderId":2,…,"crc32c":"89ab01cd"}        JSON: the last field, over all bytes before it
     version=1⏎…⏎checksum.crc32c=89ab01cd⏎       properties: the last line, over all lines before it
 
-Kafka's readers pass over fields that they do not know. One byte that is not what was written is
+Readers pass over fields that they do not know, Kafka's too; what may not be passed over has another
+version. One byte that is not what was written is
 found wherever it stands, in the checksum and its name too: so a file without a checksum, from
 before there was one, is told from a damaged one by having exactly the fields of old.
 """
@@ -16,6 +17,10 @@ _JSON_KEY = "crc32c"
 _LINE_KEY = "checksum.crc32c"
 _LINE_WORDS = (b"checksum", b"crc32c")
 """One byte that changed can spoil one of them."""
+
+
+class LaterVersionError(ValueError):
+    """Whole, and of a version that is not known: nothing of it may be guessed."""
 
 
 def seal_json(fields: dict[str, object]) -> bytes:
@@ -70,6 +75,20 @@ def open_lines(data: bytes) -> bytes:
     if data != text + _line_seal(text):
         raise ValueError("its checksum is not that of its bytes")
     return text
+
+
+def check_version(fields: dict[str, object], known: int) -> None:
+    """Of what `open_json` gave.
+
+    Raises:
+        LaterVersionError: It is a later one than `known`.
+        ValueError: It is none.
+    """
+    version = fields.get("data_version")
+    if isinstance(version, int) and version > known:
+        raise LaterVersionError(f"its data_version is {version}, only {known} is known")
+    if version != known:
+        raise ValueError(f"its data_version is {version}, only {known} is known")
 
 
 def _json_seal(body: bytes) -> bytes:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from klamm.config.node import CLUSTER_ID
+from klamm.errors import UnknownRecordError
 from klamm.ids import EPOCH_MAX, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.files import Files
 from klamm.log.record_batch import OFFSET_MAX, iter_batches
 from klamm.log.records import CorruptBatchError
 from klamm.log.snapshot import CorruptSnapshotError, parse_name, verify_file
-from klamm.metadata.codec import UnknownRecordError
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.snapshot_batches import SnapshotReader, read_header
 from klamm.v1 import records_pb2 as pb

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError
 
-from klamm.errors import KlammError
+from klamm.errors import UnknownRecordError
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
-from klamm.log.records import NewRecord, Record
+from klamm.log.record_batch import read_records
+from klamm.log.records import ControlType, NewRecord, Record, control_type
 from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.features import why_unknown
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     Cause,
@@ -40,12 +42,13 @@ PRINCIPAL_HEADER = "principal"
 REQUEST_HEADER = "request"
 REQUEST_ID_HEADER = "request-id"
 
+CONTROLS_OF_THE_LOG = frozenset({ControlType.LEADER_CHANGE, ControlType.VOTERS})
+CONTROLS_OF_A_SNAPSHOT = frozenset(
+    {ControlType.SNAPSHOT_HEADER, ControlType.VOTERS, ControlType.SNAPSHOT_FOOTER}
+)
+
 _CHECKSUM_BYTES = 16
 _RESOURCE_TYPES: dict[int, ResourceType] = {int(each): each for each in ResourceType}
-
-
-class UnknownRecordError(KlammError):
-    """A record of the metadata log that cannot be read: damaged, or of a newer version."""
 
 
 def encode(records: tuple[MetadataRecord, ...], cause: Cause) -> tuple[NewRecord, ...]:
@@ -92,15 +95,39 @@ def replay_record(delta: MetadataDelta, record: Record) -> None:
     """Take a record that was read into account.
 
     Raises:
-        UnknownRecordError: It cannot be read, or does not fit what is before it.
+        UnknownRecordError: It cannot be read, or does not fit what is before it, or puts a feature
+            in force that this version does not know.
     """
     try:
-        delta.replay(decode(record), record.offset)
+        decoded = decode(record)
+        delta.replay(decoded, record.offset)
     except (KeyError, IndexError, AssertionError) as error:
         raise UnknownRecordError(
             f"the metadata record at offset {record.offset} does not fit what is before it: "
             f"{type(error).__name__} {error}"
         ) from error
+    if isinstance(decoded, FeatureLevelRecord):
+        why = why_unknown(decoded.name, decoded.level)
+        if why is not None:
+            raise UnknownRecordError(
+                f"from offset {record.offset} of the metadata log on {why}: start a later version"
+            )
+
+
+def check_controls(batch: memoryview, known: frozenset[ControlType]) -> None:
+    """
+    Raises:
+        UnknownRecordError: A control record that this version does not know; who passed over it
+            would follow other rules than the others.
+        CorruptBatchError: The batch is damaged.
+    """
+    for record in read_records(batch, limit=len(batch)):  # Ours are not compressed.
+        kind = control_type(record.key)
+        if kind not in known:
+            raise UnknownRecordError(
+                f"the control record at offset {record.offset} is of type {kind}, which this "
+                "version does not know: start a later version"
+            )
 
 
 def to_proto(record: MetadataRecord) -> pb.MetadataRecord:

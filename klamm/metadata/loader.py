@@ -16,7 +16,7 @@ from typing import Protocol
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import iter_batches, read_records, verify_checksum
 from klamm.log.records import CorruptBatchError
-from klamm.metadata.codec import replay_record
+from klamm.metadata.codec import CONTROLS_OF_THE_LOG, check_controls, replay_record
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.snapshot import difference
@@ -82,7 +82,9 @@ class MetadataLoader:
                 raise CorruptBatchError(f"offset {header.base_offset}, {end.offset} comes next")
             if not verify_checksum(batch):
                 raise CorruptBatchError(f"the batch at {end.offset} has not its checksum")
-            if not header.is_control:
+            if header.is_control:
+                check_controls(batch, CONTROLS_OF_THE_LOG)
+            else:
                 for record in read_records(batch, limit=len(batch)):
                     replay_record(delta, record)
             end = OffsetAndEpoch(Epoch(header.leader_epoch), Offset(header.last_offset + 1))

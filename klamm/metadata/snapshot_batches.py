@@ -12,6 +12,7 @@ from itertools import chain
 
 from google.protobuf.message import DecodeError
 
+from klamm.errors import UnknownRecordError
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import (
     HEADER_BYTES,
@@ -24,7 +25,12 @@ from klamm.log.record_batch import (
 from klamm.log.records import ControlType, CorruptBatchError, NewRecord, control_type
 from klamm.log.snapshot import CorruptSnapshotError, format_name
 from klamm.metadata.checksum import CHECKSUM_FORMAT
-from klamm.metadata.codec import replay_record, to_proto
+from klamm.metadata.codec import (
+    CONTROLS_OF_A_SNAPSHOT,
+    check_controls,
+    replay_record,
+    to_proto,
+)
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import StateChecksumRecord
@@ -149,13 +155,17 @@ class SnapshotReader:
         records = read_records(batch, limit=len(batch))
         if not records:
             raise CorruptBatchError("a control batch without a record")
+        check_controls(batch, CONTROLS_OF_A_SNAPSHOT)
         first, kind = records[0], control_type(records[0].key)
         if (kind == ControlType.SNAPSHOT_HEADER) != (self._at == 0):
             raise CorruptBatchError("a header is what a snapshot begins with")
         if kind == ControlType.SNAPSHOT_HEADER:
             header = pb.SnapshotHeaderRecord.FromString(first.value or b"")
             if header.version:
-                raise CorruptBatchError(f"version {header.version} of the format is not known")
+                raise UnknownRecordError(
+                    f"{format_name(self._id)} is of version {header.version} of the format, which "
+                    "this version does not know: start a later version"
+                )
             self.header = header
             self.last_timestamp_ms = header.last_contained_log_timestamp_ms
         self._whole = kind == ControlType.SNAPSHOT_FOOTER

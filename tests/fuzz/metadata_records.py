@@ -7,10 +7,11 @@ input    0 │ a MetadataRecord
 from random import Random
 from uuid import UUID
 
+from klamm.errors import UnknownRecordError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.record_batch import build_batch
 from klamm.log.records import CorruptBatchError, NewRecord, Record
-from klamm.metadata.codec import UnknownRecordError, decode, encode, to_proto
+from klamm.metadata.codec import decode, encode, to_proto
 from klamm.metadata.delta import replay
 from klamm.metadata.image import EMPTY
 from klamm.metadata.loader import MetadataLoader

@@ -11,12 +11,12 @@ from random import Random
 
 from controller.quorum.control import build_snapshot_footer, build_snapshot_header
 from controller.quorum.installs import voters_of
+from klamm.errors import UnknownRecordError
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
 from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles, format_name, parse_name
 from klamm.metadata.backup import read
-from klamm.metadata.codec import UnknownRecordError
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.snapshot_batches import SnapshotReader, image_batches, last_timestamp_ms
 from klamm.v1.records_pb2 import BackupOrigin

@@ -9,6 +9,7 @@ import pytest
 from klamm.directory import LOCK, META_PROPERTIES, DataDirectory, held
 from klamm.errors import StartError
 from klamm.ids import NodeId, format_uuid
+from klamm.log.sealed import seal_lines
 
 CLUSTER = "5L6g3nShT-eMCtK--X86sw"
 NODE = NodeId(3)
@@ -178,3 +179,11 @@ def test_held_where_nobody_ever_was_no_lock_is_made(tmp_path: Path) -> None:
     with held(tmp_path) as locked:
         assert not locked
     assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_a_later_version_are_kept(tmp_path: Path) -> None:
+    """Scenario 63: it may be started again."""
+    later = seal_lines(f"{WHOLE}later.key=1\n".encode())
+    (tmp_path / META_PROPERTIES).write_bytes(later)
+    open_directory(tmp_path).close()
+    assert (tmp_path / META_PROPERTIES).read_bytes() == later

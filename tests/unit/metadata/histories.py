@@ -5,6 +5,7 @@ from uuid import UUID
 
 from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.metadata.delta import replay
+from klamm.metadata.features import METADATA_VERSION
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
@@ -76,7 +77,8 @@ def _next(rng: random.Random, image: MetadataImage) -> MetadataRecord:
                 broker_id=NodeId(1), broker_epoch=Offset(0), next_producer_id=next_id
             )
         case 8:
-            return FeatureLevelRecord(name=f"f{rng.randrange(3)}", level=rng.randrange(3))
+            level = 3 * rng.randrange(3) + rng.randrange(3)
+            return FeatureLevelRecord(name=METADATA_VERSION, level=level)
     return NoOpRecord()
 
 

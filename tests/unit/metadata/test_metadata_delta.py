@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klamm.errors import UnknownRecordError
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.record_batch import build_batch
 from klamm.log.records import CorruptBatchError, NewRecord, Record
-from klamm.metadata.codec import UnknownRecordError, cause_of, decode, encode
+from klamm.metadata.codec import cause_of, decode, encode
 from klamm.metadata.delta import MetadataDelta, replay
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.loader import MetadataLoader

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from klamm.ids import Epoch, NodeId, Offset
 from klamm.log.log import Log, LogConfig
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
+from klamm.log.sealed import seal_json
 from tests.sim.disk import PowerCutError, SimFiles
 
 ROOT = Path("/metadata")
@@ -218,9 +220,6 @@ LOST_VOTES: dict[str, Callable[[SimFiles], None]] = {
     "garbage": lambda files: files.replace_content(VOTE, b"\x00" * 80),
     "empty": lambda files: files.replace_content(VOTE, b""),
     "an old copy": lambda files: files.replace_content(VOTE, format_state(SavedState())),
-    "a later version": lambda files: files.replace_content(
-        VOTE, b'{"leaderId":1,"leaderEpoch":7,"votedId":1,"votedDirectoryId":"","data_version":9}'
-    ),
 }
 
 
@@ -240,6 +239,31 @@ def test_a_lost_vote_is_replaced_by_an_epoch_without_one(how: str) -> None:
         found.log.close()
         assert opened(files).saved == found.saved
         LOST_VOTES[how](files)
+
+
+@pytest.mark.parametrize("path", [VOTE, BOUNDS])
+def test_what_a_later_version_wrote_is_left_as_it_is(path: Path) -> None:
+    """Scenarios 44, 63: a version may say that nothing here can be guessed."""
+    files = disk()
+    fields = json.loads(files.durable()[path])
+    fields.update(data_version=fields["data_version"] + 1)
+    del fields["crc32c"]
+    later = seal_json(fields)
+    files.replace_content(path, later)
+    with pytest.raises(StartError, match=f"{path.name} is of a later version"):
+        opened(files)
+    assert files.durable()[path] == later
+
+
+def test_fields_that_are_not_known_are_passed_over() -> None:
+    """Scenario 63: a later version may say more, and be taken back."""
+    files = disk()
+    for path in (VOTE, BOUNDS):
+        fields = json.loads(files.durable()[path])
+        del fields["crc32c"]
+        files.replace_content(path, seal_json({**fields, "later": {"much": [1]}}))
+    found = opened(files)
+    assert (found.saved, found.notices, found.distrust) == (VOTED, (), None)
 
 
 def test_crashes_while_a_vote_is_replaced() -> None:
