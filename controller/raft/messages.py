@@ -34,6 +34,13 @@ class Refusal(IntEnum):
     DUPLICATE_VOTER = 20
 
 
+STRANGE = frozenset(
+    {Refusal.INCONSISTENT_CLUSTER_ID, Refusal.INVALID_VOTER_KEY, Refusal.DUPLICATE_VOTER}
+)
+"""Whoever answers so is not who was asked: another cluster, another node, or this node's double.
+What else it says, epoch and leader, is not ours."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteRequest:
     epoch: Epoch

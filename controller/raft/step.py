@@ -43,6 +43,7 @@ from controller.raft.events import (
     VoterChangeAsked,
 )
 from controller.raft.messages import (
+    STRANGE,
     BeginQuorumEpochRequest,
     EndQuorumEpochRequest,
     FetchRequest,
@@ -77,6 +78,8 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
     """
     if isinstance(event, RequestReceived) and event.sender.node_id == state.config.me:
         return epoch.refuse_own_id(state, event)
+    if isinstance(event, ResponseReceived) and event.response.refusal in STRANGE:
+        event = RequestFailed(event.sender, event.request)
     if epoch.names_second_leader(state, event):
         if isinstance(event, RequestReceived):
             return epoch.refuse_second_leader(state, event.call)

@@ -1,5 +1,6 @@
 """Every request in a lower, the same and a higher epoch, in every role (reliability 2.1: 12)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,13 @@ import pytest
 from controller.raft.effects import SaveQuorumState, SendRequest, SendResponse
 from controller.raft.events import Moment, ResponseReceived, TimePassed
 from controller.raft.messages import (
+    STRANGE,
     BeginQuorumEpochRequest,
+    BeginQuorumEpochResponse,
     EndQuorumEpochRequest,
+    EndQuorumEpochResponse,
     FetchRequest,
+    FetchResponse,
     Refusal,
     Request,
     VoteRequest,
@@ -18,7 +23,19 @@ from controller.raft.messages import (
 from controller.raft.state import Follower, Unattached
 from controller.raft.step import step
 from klamm.ids import EPOCH_MAX, Epoch, NodeId, Offset
-from tests.unit.raft.voter import EPOCH, ME, NOW, ROLES, answer_of, ask, at, leader, voter
+from tests.unit.raft.voter import (
+    EPOCH,
+    ME,
+    NOW,
+    ROLES,
+    THREE,
+    TWO,
+    answer_of,
+    ask,
+    at,
+    leader,
+    voter,
+)
 
 END = at(9, 4)
 
@@ -170,3 +187,30 @@ def test_an_answer_that_names_a_second_leader_is_not_believed(role: str) -> None
     state, effects = step(before, ResponseReceived(NodeId(3), asked, answer), NOW)
     assert (state.role, state.epoch) == (before.role, before.epoch)
     assert effects == ()
+
+
+RESPONSES = {
+    vote: VoteResponse,
+    pre_vote: VoteResponse,
+    begin: BeginQuorumEpochResponse,
+    end: EndQuorumEpochResponse,
+    fetch: FetchResponse,
+}
+
+
+@pytest.mark.parametrize("role", STATES)
+@pytest.mark.parametrize("refusal", STRANGE)
+@pytest.mark.parametrize("request_of", RESPONSES)
+def test_the_epoch_of_who_is_a_stranger_by_its_own_word_is_not_ours(
+    role: str, refusal: Refusal, request_of: Callable[[int], Request]
+) -> None:
+    """An address that has become another cluster's, which is further on and has a leader: it
+    neither deposes ours nor is followed. (An operator's slip, or an address used again.)"""
+    before = STATES[role]
+    kind = RESPONSES[request_of]
+    answer = kind(refusal=refusal, epoch=Epoch(2_003), leader=TWO)
+    state, effects = step(before, ResponseReceived(THREE, request_of(EPOCH), answer), NOW)
+    assert state.epoch == EPOCH
+    assert type(state.role) is type(before.role)
+    assert state.leader == before.leader
+    assert not [each for each in effects if isinstance(each, SaveQuorumState)]
