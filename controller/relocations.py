@@ -1,14 +1,11 @@
 """What voters say of themselves: the leader writes it down (KIP-853, row 118).
 
-    a voter's fetch says its disk, and where it is ──▶ not what the log says ──▶ UpdateVoter
+    a voter's fetch says where it is ──▶ not what the log says ──▶ UpdateVoter
 
-Of the disks, the first leader of all knows its own and those that voted for it; until the log names
-a voter's disk, another one is taken for it by whoever has not heard of the first. So each voter's
-word is put to the core once an epoch; mostly there is nothing to write.
-
-Of places, Kafka has a request for that, UpdateRaftVoter, which a follower repeats until the voters
-say the same; here each fetch says it. A leader corrects its own entry with its first record. Who
-runs knows best: what somebody has told of a voter holds until it says something else itself.
+Kafka has a request for that, UpdateRaftVoter, which a follower repeats until the voters say the
+same; here each fetch says it. A leader corrects its own entry with its first record. Who runs knows
+best: what somebody has told of a voter holds until it says something else itself. Disks that the
+log does not name yet are the core's own affair (controller/raft/membership.py).
 """
 
 import asyncio
@@ -18,7 +15,7 @@ from controller.quorum.port import VoterQuorum
 from controller.raft.voters import UpdateVoter, Voter
 from klamm.clock import Clock
 from klamm.errors import KlammError
-from klamm.ids import Epoch, NodeId
+from klamm.ids import NodeId
 from klamm.metadata.records import Endpoint
 from klamm.telemetry import logs
 
@@ -44,8 +41,6 @@ class Relocations:
         self._clock = clock
         self._written_ms: dict[NodeId, int] = {}
         """When a voter's place was last written down."""
-        self._settled: dict[NodeId, Epoch] = {}
-        """The epoch in which all was written down that a voter says."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -63,21 +58,8 @@ class Relocations:
             voter = Voter(node_id=key.node_id, directory_id=key.directory_id, endpoint=endpoint)
             if not voters.admits(key):
                 continue
-            if known.endpoint == endpoint:
-                await self._settle(voter)
-            else:
+            if known.endpoint != endpoint:
                 await self._move(voter, endpoint)
-
-    async def _settle(self, voter: Voter) -> None:
-        epoch = self._quorum.epoch
-        if self._settled.get(voter.node_id) == epoch:
-            return
-        try:
-            await self._members.change(UpdateVoter(voter=voter), CHANGE_MS)
-        except KlammError as error:
-            _log.debug("a voter's word is not written down yet", voter=voter.node_id, why=error)
-        else:
-            self._settled[voter.node_id] = epoch
 
     async def _move(self, voter: Voter, to: Endpoint) -> None:
         now_ms = self._clock.monotonic_ms()

@@ -81,7 +81,7 @@ def on_vote_response(
     disk = ReplicaKey(node_id=sender, directory_id=response.directory_id)
     state = trust.answered(state.acquainted(disk), disk, response, moment)
     # The vote of another disk than the voter's is nobody's vote.
-    granted = response.vote_granted and state.admits(disk)
+    granted = response.vote_granted and state.admits(disk) and state.has_weight(sender)
     return _count(state, sender, request, moment, granted=granted)
 
 

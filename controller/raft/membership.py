@@ -138,6 +138,25 @@ def decide(state: RaftState, change: VoterChange, moment: Moment) -> VoterSet | 
     return voters
 
 
+def name_disk(state: RaftState, sender: ReplicaKey, moment: Moment) -> Step:
+    """A voter's disk has shown itself that no record names: it counts from now on.
+
+    One that is in doubt is filled first; see `replication`.
+    """
+    voter = state.voters.find(sender.node_id)
+    if voter is None or voter.directory_id is not None or not state.names_disks:
+        return state, ()
+    role = state.role
+    assert isinstance(role, Leader)
+    whole = any(one.node_id == sender.node_id and not one.recovering for one in role.progress)
+    voters = state.voters.knowing(sender)
+    if _gate(state) or not whole or voters == state.voters or not state.admits(sender):
+        return state, ()
+    state, effects = _append(state, voters, moment)
+    state, released = replication.release(state)
+    return state, (*effects, *released)
+
+
 def _gate(state: RaftState) -> Refused | None:
     role = state.role
     if not isinstance(role, Leader):

@@ -53,7 +53,10 @@ def confirm(state: RaftState) -> Step:
     role = state.role
     if not isinstance(role, Leader) or not role.reads:
         return state, ()
-    backed = sum(each.read_round >= role.read_round for each in role.progress)
+    backed = sum(
+        each.read_round >= role.read_round and state.has_weight(each.node_id)
+        for each in role.progress
+    )
     backed += 1 if state.is_voter else 0
     if backed < state.voters.majority:
         return state, ()

@@ -66,7 +66,9 @@ def on_fetch(
     snapshot_id = snapshots.needed(state, request.log_end)
     agrees = snapshot_id is None and state.log.agrees_with(request.log_end)
     state = _note(state, role, sender, request, moment, agrees=agrees)
+    state, named = membership.name_disk(state, sender, moment)
     state, committed = advance(state)
+    committed = named + committed
     state = tell_soon(state, moment)
     state, confirmed = reads.confirm(state)
     if not agrees:
@@ -137,9 +139,11 @@ def advance(state: RaftState) -> Step:
     """Raise the high watermark to what a majority has, and claim the epoch the first time."""
     role = state.role
     assert isinstance(role, Leader)
-    ends = [each.end_offset for each in role.progress]
+    ends = [each.end_offset for each in role.progress if _counts(state, each)]
     if state.is_voter:
         ends.append(state.flushed)
+    if len(ends) < state.voters.majority:
+        return state, ()
     ends.sort(reverse=True)
     majority_end = ends[state.voters.majority - 1]
     if majority_end <= max(state.high_watermark, role.epoch_start):
@@ -154,6 +158,14 @@ def advance(state: RaftState) -> Step:
         state, begun = reads.begin_round(state)
         effects += begun
     return state, effects
+
+
+def _counts(state: RaftState, each: Progress) -> bool:
+    """A voter's acknowledgement: of the disk that the log names. A disk that may have been wiped
+    can have voted in a later epoch, and not know it: see `trust`.
+    """
+    named = state.has_weight(each.node_id)
+    return named and (not each.recovering or state.was_named(each.node_id))
 
 
 def on_flushed(state: RaftState, moment: Moment) -> Step:

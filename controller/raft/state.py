@@ -323,7 +323,28 @@ class RaftState:
     @property
     def vote_of_its_own(self) -> frozenset[NodeId]:
         """What its own vote counts for."""
-        return frozenset({self.config.me}) if self.is_voter else frozenset()
+        weighs = self.is_voter and self.has_weight(self.config.me)
+        return frozenset({self.config.me}) if weighs else frozenset()
+
+    def has_weight(self, node_id: NodeId) -> bool:
+        """Do this voter's votes, acknowledgements and read rounds count?
+
+        Once the log names disks, only those of named ones do; see `voters`.
+        """
+        voter = self.voters.find(node_id)
+        return voter is not None and (voter.directory_id is not None or not self.names_disks)
+
+    @property
+    def names_disks(self) -> bool:
+        """Has a leader written down which disks the voters have, those that it knew?"""
+        return len(self.voter_history) > 1
+
+    def was_named(self, node_id: NodeId) -> bool:
+        """Is this voter's disk named, by a record that is known to be committed or an older one?"""
+        if self.voters_committed or not self.names_disks:
+            return True
+        before = self.voter_history[-2][1].find(node_id)
+        return before is not None and before.directory_id is not None
 
     def admits(self, key: ReplicaKey) -> bool:
         """Is this replica the voter of its id, as far as is known?"""

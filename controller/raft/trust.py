@@ -35,7 +35,10 @@ until a leader has made it whole, or all others have answered that their logs ho
 That is as safe. A record that was committed with this voter's help stands in the log of the leader
 that sent it, or in that of a later leader which replaced it: one of the others would have said so,
 unless it lost its disk as well. A vote that was given before the loss counts for nobody: with the
-question each of the others has met the new disk, and a vote of the old one is of a stranger.
+question each of the others has met the new disk, and a vote of the old one is of a stranger; who
+had met the old one before does not answer that its log is empty. Its vote file is lost too, with
+what it promised to later leaders: so what it fetches in doubt is no acknowledgement before its disk
+is named (see `voters`).
 
 A majority that has lost records must wait for an administrator: it cannot know what was committed.
 """

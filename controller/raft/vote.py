@@ -37,20 +37,20 @@ def on_request(
     state: RaftState, call: int, sender: ReplicaKey, request: VoteRequest, moment: Moment
 ) -> Step:
     if request.epoch < state.epoch:
-        return state, (SendResponse(call, _answer(state, Refusal.FENCED_LEADER_EPOCH)),)
+        return state, (SendResponse(call, _answer(state, sender, Refusal.FENCED_LEADER_EPOCH)),)
     if request.pre_vote:
         return _on_pre_vote(state, call, sender, request, moment)
     if request.epoch > state.epoch:
         assert disturbs(state, sender), "a voter's later epoch has been entered"
-        return state, (SendResponse(call, _answer(state)),)
+        return state, (SendResponse(call, _answer(state, sender)),)
     if not _may_grant(state, sender, request):
-        return state, (SendResponse(call, _answer(state)),)
+        return state, (SendResponse(call, _answer(state, sender)),)
     # We have just helped someone else to win: our own turn moves out.
     timeout_ms = state.config.election_timeout_ms
     role = Unattached(deadline_ms=moment.within(timeout_ms, 2 * timeout_ms))
     known = state.voted_for == sender
     state = replace(state, voted_for=sender, role=role)
-    answer = SendResponse(call, _answer(state, granted=True))
+    answer = SendResponse(call, _answer(state, sender, granted=True))
     return state, (answer,) if known else (save(state), answer)
 
 
@@ -73,7 +73,7 @@ def _on_pre_vote(
     state = trust.hurry(state, sender, request, moment)
     role = state.role
     granted = _would_grant(state, sender, request)
-    answer = SendResponse(call, _answer(state, granted=granted))
+    answer = SendResponse(call, _answer(state, sender, granted=granted))
     if isinstance(role, Prospective) and not granted and sender.node_id in role.refused:
         # It has lost its leader too, since it refused us: ask it again at once.
         asked = replace(role, refused=role.refused - {sender.node_id})
@@ -99,7 +99,11 @@ def _would_grant(state: RaftState, sender: ReplicaKey, request: VoteRequest) -> 
 
 
 def _answer(
-    state: RaftState, refusal: Refusal = Refusal.NONE, *, granted: bool = False
+    state: RaftState,
+    asker: ReplicaKey,
+    refusal: Refusal = Refusal.NONE,
+    *,
+    granted: bool = False,
 ) -> VoteResponse:
     return VoteResponse(
         refusal=refusal,
@@ -107,5 +111,6 @@ def _answer(
         leader=state.leader,
         vote_granted=granted,
         directory_id=state.config.directory_id,
-        log_is_empty=state.log.end_offset == LOG_START,
+        # Another disk of the asker's has been here before: it may have voted for us.
+        log_is_empty=state.log.end_offset == LOG_START and state.admits(asker),
     )

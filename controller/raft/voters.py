@@ -1,4 +1,24 @@
-"""Who votes, and with which disk (KIP-853); and what may be asked of the set."""
+"""Who votes, and with which disk (KIP-853); and what may be asked of the set.
+
+Configured voters have no disks yet. The first leader writes down its own and those that it has met;
+a later one each that it meets, once that is whole (`membership.name_disk`). From the first Voters
+record on only a disk that is named has weight: its votes, its acknowledgements, its read rounds.
+Else one that was wiped, and has forgotten what it promised to a later leader, would count again
+with an earlier one that has never met it. Why that is safe:
+
+    two sets of named disks     One has all that the other names, and some more: a name stays until
+                                the voter is removed. A majority of each is a majority of ids, so
+                                they share an id; the disk that stands for it in the lesser set is
+                                the same in the greater one.
+    no disk is named yet        A candidate whose log is empty counts whatever disks it has met. A
+                                leader that has committed anything has its first Voters record on a
+                                majority of its electors' disks, each of which refuses that
+                                candidate from then on; who had voted for the candidate before never
+                                followed that leader. So until then no other disk may help: one in
+                                doubt that the first record happens to name counts once that record
+                                is committed without it (`RaftState.was_named`); and one is taken
+                                for new only if nobody has met another before it (`vote._answer`).
+"""
 
 from dataclasses import dataclass, replace
 

@@ -141,7 +141,9 @@ class Invariants:
         if high_watermark == len(self.committed) and high_watermark > known:
             self.last_voters = node.state.voters.ids
         if high_watermark > known or not node.world.faults.change_every_ms:
-            lost = 0 if high_watermark > known else self._disks_lost(node)
+            # A disk may have acknowledged it, and be wiped before that makes a majority.
+            first = high_watermark > known and not node.world.faults.wiped_disk
+            lost = 0 if first else self._disks_lost(node)
             self._durable_at_majority(node, high_watermark - 1, node.state.voters.ids, lost)
 
     def _disks_lost(self, node: "Node") -> int:

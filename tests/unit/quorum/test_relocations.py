@@ -38,8 +38,6 @@ class Room:
     def __init__(self) -> None:
         self.now_ms = 0
         self.written: list[tuple[NodeId, int]] = []
-        self.settled: list[NodeId] = []
-        """Whose word was put to the core, and was nothing new."""
         self.refuses = False
         self.heard = Introductions()
         self.quorum = SimpleNamespace(
@@ -71,9 +69,6 @@ class Room:
         if self.refuses:
             raise NotControllerError(TWO, Epoch(3))
         assert asked.voter.endpoint is not None
-        if asked.voter == self.quorum.voters.find(asked.voter.node_id):
-            self.settled.append(asked.voter.node_id)
-            return
         self.written.append((asked.voter.node_id, asked.voter.endpoint.port))
         self.quorum.voters = self.quorum.voters.updated(asked.voter)
 
@@ -89,20 +84,6 @@ async def test_row_118_other_endpoints_are_written_and_the_same_are_not() -> Non
     await room.hears(key(TWO), 7)
     await room.hears(key(TWO), 7)
     assert room.written == [(TWO, 7)]
-
-
-async def test_each_voters_word_is_put_to_the_core_once_an_epoch() -> None:
-    """It may know a disk by now that the log does not name (scenario 19)."""
-    room = Room()
-    room.refuses = True
-    await room.hears(key(TWO), 2)
-    room.refuses = False
-    for _ in range(3):
-        await room.hears(key(TWO), 2)
-    assert room.settled == [TWO]
-    room.quorum.epoch = Epoch(2)
-    await room.hears(key(TWO), 2)
-    assert room.settled == [TWO, TWO]
 
 
 async def test_only_the_leader_writes_and_only_of_voters() -> None:
@@ -209,12 +190,10 @@ async def test_scenario_19_the_first_leaders_log_soon_names_every_disk(tmp_path:
         for each in group.all:
             each.says_where = True
             await each.start(group.ports)
-        active = await group.active()
-        relocations = Relocations(active.node, changes(active), SystemClock())
+        await group.active()
         async with asyncio.timeout(DEADLINE_S):
             for each in group.all:
                 while not all(row.directory_id for row in await _rows(each)):
-                    await relocations.look()
                     await asyncio.sleep(0.001)
     finally:
         for each in group.all:

@@ -9,6 +9,7 @@ from controller.raft import membership
 from controller.raft.effects import (
     AcceptChange,
     AppendControl,
+    AppendVoters,
     ChangeRefusal,
     Commit,
     SendRecords,
@@ -169,14 +170,15 @@ def test_row_118_a_leader_writes_down_where_it_is_itself(*, moved: bool) -> None
         assert append.voters is None
 
 
-def test_what_is_learned_of_disks_is_written_with_the_next_word_of_a_voter() -> None:
-    """The first leader knew one of them; until it is in the log any disk would be taken for it."""
+def test_a_disk_that_no_record_names_is_written_down_as_it_is_first_heard() -> None:
+    """The first leader knew some; until one is in the log any disk would be taken for it."""
     state = leading(1, 2, 3)
     unknown = VoterSet((member(1), member(2), replace(member(3), directory_id=None)))
     state = replace(state, voter_history=((Offset(-1), unknown), (Offset(1), unknown)))
-    state, _ = fetched(state, 3, 6)
-    state, effects = change(state, UpdateVoter(voter=member(3)))
+    state, effects = fetched(state, 3, 6)
     assert appended(effects) == voters(1, 2, 3)
+    state, effects = fetched(state, 3, 6)
+    assert not [each for each in effects if isinstance(each, AppendVoters)], "once"
     _, effects = change(replace(state, high_watermark=Offset(7)), UpdateVoter(voter=member(3)))
     assert effects == (AcceptChange(9, Offset(7)),), "once"
 
