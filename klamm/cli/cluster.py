@@ -19,6 +19,7 @@ from klamm.cli.options import (
 )
 from klamm.cli.outside import Controllers, outside
 from klamm.cluster import cluster_file, state
+from klamm.errors import UnreachableError
 
 NODE_COMMANDS = {
     "kill": "Kill a node as `kill -9` does: no word to anyone.",
@@ -136,7 +137,12 @@ def status(
     async def question(controllers: Controllers) -> dict[str, Any]:
         return await _status(controllers, round(timeout * 1_000))
 
-    told = target.ask(outside(context), where, question, timeout)
+    try:
+        told = target.ask(outside(context), where, question, timeout)
+    except UnreachableError:
+        if where.directory is not None and format_ is Output.TABLE:
+            _write_processes(where.directory)  # The reason is said behind them.
+        raise
     if where.directory is not None:
         told = _with_processes(told, where.directory)
     if format_ is Output.JSON:
@@ -175,6 +181,15 @@ def _with_processes(told: dict[str, Any], directory: Path) -> dict[str, Any]:
             if node["id"] in pids:
                 node["pid"] = pids[node["id"]]
     return {**told, "dir": str(directory)}
+
+
+def _write_processes(directory: Path) -> None:
+    """What is known without the controllers."""
+    rows = [
+        (each.name, "down" if each.pid is None else "running", each.address, each.pid)
+        for each in cluster_file.read(directory).nodes
+    ]
+    output.write_table(["NODE", "PROCESS", "ADDRESS", "PID"], rows)
 
 
 def _write_status(told: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ remove   votes no more ──▶ process stopped, and forgotten; its directory i
 Cut short in between, the same command with the controller's id goes on from there.
 """
 
+import asyncio
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MARGIN_MS = 2_000
 """For the leader's own refusal at the end of the time to arrive."""
+
+POLL_S = 0.1
 
 Write = Callable[["admin.ChangeVotersResponse"], None]
 """Shows an answer."""
@@ -106,8 +109,14 @@ def ask(
 def _describe(
     world: Outside, where: target.Target, timeout_s: float
 ) -> "quorum.DescribeQuorumResponse":
+    """Once there is a leader: nobody else changes the voters."""
+
     async def question(controllers: Controllers) -> "quorum.DescribeQuorumResponse":
-        return (await controllers.describe_quorum(timeout_ms=round(timeout_s * 1_000))).quorum
+        while True:
+            told = (await controllers.describe_quorum(timeout_ms=round(timeout_s * 1_000))).quorum
+            if told.leader_id >= 0:
+                return told
+            await asyncio.sleep(POLL_S)
 
     return target.ask(world, where, question, timeout_s)
 

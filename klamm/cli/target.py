@@ -7,7 +7,7 @@ none of them         the cluster started last    ╯
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from typing import TypeVar
 import typer
 
 from klamm import names
+from klamm.cli import diagnosis
 from klamm.cli.outside import Controllers, Outside
 from klamm.cluster import cluster_file, state
 from klamm.config.listeners import format_address, parse_addresses
@@ -104,14 +105,15 @@ def ask(
     )
 
     async def conversation() -> Answer:
+        if target.directory is not None:
+            await diagnosis.check_not_down(outside, addresses, target.directory)
         controllers = outside.connect(addresses)
         try:
             async with asyncio.timeout((at_most_s or timeout_s) + 1):  # Its own deadline says more.
                 return await question(controllers)
-        except TimeoutError:
-            raise _no_answer(addresses, timeout_s) from None
-        except UnreachableError:
-            raise _no_answer(addresses, timeout_s) from None
+        except (TimeoutError, UnreachableError):
+            why = await diagnosis.explain(outside, addresses, target.directory, timeout_s)
+            raise why from None
         finally:
             await controllers.close()
 
@@ -146,9 +148,3 @@ def _addresses(option: str, text: str) -> tuple[str, ...]:
     if not addresses:
         raise typer.BadParameter(f"{option} must be HOST:PORT, is empty")
     return addresses
-
-
-def _no_answer(addresses: Sequence[str], timeout_s: float) -> UnreachableError:
-    return UnreachableError(
-        f"No controller answered within {timeout_s:g} s; asked {', '.join(addresses)}."
-    )

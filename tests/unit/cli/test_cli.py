@@ -116,8 +116,8 @@ def test_nobody_to_talk_to_is_status_3(
     assert "holds no cluster" in capsys.readouterr().err
     controllers.down = True
     assert run(["topics", "list", *HERE, "--timeout", "0.5"], controllers.world()) == 3
-    assert capsys.readouterr().err == (
-        "klamm: No controller answered within 0.5 s; asked c1:9093, c2:9093.\n"
+    assert capsys.readouterr().err.startswith(
+        "klamm: No controller answered within 0.5 s; asked c1:9093, c2:9093. Are they "
     )
 
 

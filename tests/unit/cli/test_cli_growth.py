@@ -30,7 +30,7 @@ class Kept:
             overrides={},
         )
         directory.mkdir()
-        cluster_file.write(self.layout, {})
+        cluster_file.write(self.layout, {"controller-1": 4711})
         self.controllers = FakeControllers(
             results=[
                 admin.ChangeVotersResponse(
