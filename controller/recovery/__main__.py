@@ -182,6 +182,8 @@ def _text(told: dict[str, Any]) -> str:
             common, dropped = each["common_end"], each["records_not_in_chosen"]
             where = "nowhere that can be told" if common is None else f"up to offset {common}"
             lines.append(f"    the same as the chosen log {where}; to be dropped: {dropped}")
+        if each["records_after_common_end"] and each["node_id"] == told["chosen"]:
+            lines.append("    kept, and not in all of the others:")
         lines += [f"    {record}" for record in each["records_after_common_end"]]
     lines += [
         f"Chosen: node {told['chosen']}, which would go on alone in epoch {told['new_epoch']}.",

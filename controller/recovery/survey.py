@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 
 from controller.quorum.bounds import read_bounds
 from controller.quorum.control import describe_batches
@@ -18,15 +20,17 @@ from controller.quorum.quorum_state import QUORUM_STATE, parse_state
 from controller.raft.voters import VoterSet
 from klamm.directory import META_PROPERTIES, MetaProperties, parse_meta
 from klamm.errors import StartError
-from klamm.ids import Epoch, Offset
+from klamm.ids import Epoch, Offset, format_uuid
 from klamm.log.checkpoint import CorruptCheckpointError, read_whole
 from klamm.log.files import Files
 from klamm.log.record_batch import iter_batches, read_records
-from klamm.log.records import CorruptBatchError, control_type
+from klamm.log.records import ControlType, CorruptBatchError, control_type
 from klamm.log.recovery import whole_batch_in
 from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles
 from klamm.log.verify import find_damage
 from klamm.v1 import records_pb2 as pb
+
+UUID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +261,7 @@ def records_from(files: Files, survivor: Survivor, offset: Offset, count_max: in
             if len(told) >= count_max:
                 return told
             kind = control_type(record.key) if record.key else None
-            what = _told(record.value or b"") if kind is None else f"control record {kind}"
+            what = _told(record.value or b"") if kind is None else _control(kind)
             told.append(f"{record.offset} epoch {batch.epoch} {what}")
     return told
 
@@ -267,5 +271,33 @@ def _told(value: bytes) -> str:
         record = pb.MetadataRecord.FromString(value)
     except DecodeError:
         return "a record that cannot be read"
-    text = " ".join(str(record).split())
+    text = _fields(record)
     return text if len(text) <= 160 else text[:160] + "…"
+
+
+def _control(kind: int) -> str:
+    known = kind in {each.value for each in ControlType}
+    return ControlType(kind).name.lower() if known else f"control record {kind}"
+
+
+def _fields(message: Message) -> str:
+    """`topic(topic_id=…, name=orders)`: ids as everywhere else, and no field that is not there."""
+    shown: list[str] = []
+    for field, value in message.ListFields():
+        values = list(value) if field.is_repeated and not _is_map(field) else [value]
+        for each in values:
+            if isinstance(each, Message):
+                shown.append(f"{field.name}({_fields(each)})")
+            else:
+                shown.append(f"{field.name}={_scalar(each)}")
+    return ", ".join(shown)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _scalar(value: object) -> object:
+    if not isinstance(value, bytes):
+        return value
+    return format_uuid(UUID(bytes=value)) if len(value) == UUID_BYTES else value.hex()

@@ -6,13 +6,16 @@ kraft.md 7.2, 12. The directories stand on the real file system, as there is a l
 import io
 import json
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from controller.recovery.__main__ import main
+from controller.recovery.survey import _control, _told
 from klamm.directory import LOCK, DataDirectory
 from klamm.ids import NodeId
 from klamm.log.files import SystemFiles
+from klamm.v1 import records_pb2 as pb
 from tests.unit.recovery.test_generation import CLUSTER, SNAPSHOT, node, path
 
 Told = pytest.CaptureFixture[str]
@@ -110,3 +113,26 @@ def test_where_all_is_damaged_a_backup_is_the_way(three: dict[int, Path], capsys
     assert "! damaged, and not counted from there on" in told.out
     assert "klamm metadata restore" in told.err
     assert everything(three) == before
+
+
+def test_records_are_told_as_ids_and_names_are_spelled_everywhere() -> None:
+    """Who decides what may be lost reads it: no bytes, no numbers of kinds."""
+    record = pb.MetadataRecord()
+    record.topic.topic_id = UUID(int=5).bytes
+    record.topic.name = "orders"
+    assert (
+        _told(record.SerializeToString()) == "topic(topic_id=AAAAAAAAAAAAAAAAAAAABQ, name=orders)"
+    )
+    several = pb.MetadataRecord()
+    several.partition.topic_id = UUID(int=5).bytes
+    several.partition.partitions.add(partition=1, replicas=[1, 2], leader=2)
+    assert _told(several.SerializeToString()) == (
+        "partition(topic_id=AAAAAAAAAAAAAAAAAAAABQ, "
+        "partitions(partition=1, replicas=1, replicas=2, leader=2))"
+    )
+    assert _told(b"\xff") == "a record that cannot be read"
+    assert (_control(2), _control(6), _control(99)) == (
+        "leader_change",
+        "voters",
+        "control record 99",
+    )
