@@ -14,6 +14,7 @@ from klamm.cluster.cluster import random_cluster_id
 from klamm.cluster.layout import ClusterLayout, NodeKind, NodeLayout
 from klamm.cluster.node_process import NodeProcess
 from klamm.v1 import metadata_pb2 as metadata
+from tests.process import other_version
 from tests.process.namespaces.network import Network
 from tests.process.small_disks import fill, mount, unmount
 
@@ -49,6 +50,8 @@ class Controllers:
         self._clocks = clocks
         self.lives = dict.fromkeys(IDS, 0)
         """How often each was started."""
+        self.versions = dict.fromkeys(IDS, other_version.PRESENT)
+        """As which each will be started; see other_version.py."""
         self.addresses = {each: f"{network.address(each)}:{PORT}" for each in IDS}
         self._asked = {each: Node(address) for each, address in self.addresses.items()}
         broker_port, broker_http = _free_ports(network.client_address)
@@ -97,6 +100,9 @@ class Controllers:
             plain = (sys.executable, "-m", layout.kind.value, str(properties))
             if not is_controller:
                 return plain
+            version = self.versions[layout.node_id]
+            if version != other_version.PRESENT:
+                plain = (sys.executable, other_version.__file__, version, *plain[2:])
             return self.network.command(layout.node_id, (*self._clock(layout.node_id), *plain))
 
         return NodeProcess(node, self._layout, command, lambda: None)
@@ -148,6 +154,10 @@ class Controllers:
             self.lives[each] += 1
             await self._nodes[each].start()
 
+    async def stop(self, node: int) -> None:
+        """SIGTERM, and wait until it is gone."""
+        await self._nodes[node].stop()
+
     async def kill(self, *nodes: int) -> None:
         """`kill -9`."""
         await asyncio.gather(*(self._nodes[each].kill() for each in nodes))
@@ -188,6 +198,10 @@ class Controllers:
             if each is not None and each.leader_id == each.responder_id
         ]
         return max(leading)[1] if leading else None
+
+    async def wait_answers(self, node: int, deadline_s: float) -> None:
+        """Wait until it tells of its own state."""
+        await wait_for(lambda: self.header(node), f"an answer of {node}", deadline_s)
 
     async def wait_leader(self, deadline_s: float) -> int:
         return await wait_for(self.leader, "a leader", deadline_s)

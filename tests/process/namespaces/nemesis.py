@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from tests.process.namespaces.controllers import IDS, Controllers
 from tests.process.namespaces.network import CLIENT_HOST
+from tests.process.other_version import VERSIONS
 
 FAULT_S = (4.0, 8.0)
 PAUSE_S = (10.0, 12.0)
@@ -31,6 +32,7 @@ KINDS = (
     "kill the leader",
     "kill",
     "kill all",
+    "killed, and another version",
 )
 DELAYS = ("delay", "delay and reorder")
 """Only where packets can be queued."""
@@ -38,6 +40,9 @@ DELAY_MS = (5, 60)
 """There and back up to twice as long: another continent."""
 DISKS = ("the leader's disk is full", "a disk is full")
 """Only where small file systems can be mounted."""
+VERSIONS_ROLLED = "all rolled to other versions"
+ANOTHER_VERSION = "killed, and another version"
+OF_VERSIONS = (VERSIONS_ROLLED, ANOTHER_VERSION, "kill the leader", VERSIONS_ROLLED)
 CLOCK = "clock"
 """Only where clocks can be set."""
 CLOCK_STEPS_S = (-10 * 31_557_600, -3_600, -1, 1, 3_600, 10 * 31_557_600)
@@ -52,8 +57,10 @@ class Nemesis:
         self._chance = random.Random(f"{seed} nemesis")
         self._tell = tell
 
-    def kinds(self) -> Iterator[str]:
+    def kinds(self, *, of_versions: bool = False) -> Iterator[str]:
         """All of them in some order, then all of them in another, for ever."""
+        while of_versions:
+            yield from OF_VERSIONS
         kinds = (*KINDS, CLOCK) if self._controllers.have_clocks else KINDS
         if self._network.can_delay:
             kinds = (*kinds, *DELAYS)
@@ -74,6 +81,10 @@ class Nemesis:
             await self._delay(duration_s, in_order=kind == "delay")
         elif kind == "loss":
             await self._lose(self._chance.randint(*LOSS_PERCENT), duration_s)
+        elif kind == VERSIONS_ROLLED:
+            await self._roll()
+        elif kind == ANOTHER_VERSION:
+            await self._kill(victim, but_then=self._other_version(victim))
         elif kind.startswith("pause"):
             await self._pause(leader if "leader" in kind else victim)
         elif kind == "kill all":
@@ -144,11 +155,26 @@ class Nemesis:
         await self._hold(f"{node} paused", self._chance.uniform(*PAUSE_S))
         self._controllers.resume(node)
 
-    async def _kill(self, *nodes: int) -> None:
+    async def _kill(self, *nodes: int, but_then: str = "") -> None:
         await self._controllers.kill(*nodes)
         names = ", ".join(str(each) for each in nodes)
-        await self._hold(f"{names} killed", self._chance.uniform(*DOWN_S))
+        await self._hold(f"{names} killed{but_then}", self._chance.uniform(*DOWN_S))
         await self._controllers.start(*nodes)
+
+    def _other_version(self, node: int) -> str:
+        """From its next start on; in words."""
+        versions = self._controllers.versions
+        others = [each for each in VERSIONS if each != versions[node]]
+        versions[node] = self._chance.choice(others)
+        return f", then of the {versions[node]} version"
+
+    async def _roll(self) -> None:
+        """Scenario 63: one after the other is stopped in order, and is another version then."""
+        for each in self._chance.sample(IDS, len(IDS)):
+            self._tell(f"{each} stopped{self._other_version(each)}")
+            await self._controllers.stop(each)
+            await self._controllers.start(each)
+            await self._controllers.wait_answers(each, LEADER_DEADLINE_S)
 
     async def _hold(self, what: str, duration_s: float) -> None:
         self._tell(f"{what}, for {duration_s:.1f} s")

@@ -41,6 +41,8 @@ class Trial:
     """Faults go on until they took so long together."""
     clocks: Path | None = None
     """See `controllers.faketime`."""
+    of_versions: bool = False
+    """Only faults that mix versions: see other_version.py."""
     story: list[str] = field(default_factory=list)
     on_tell: Callable[[str], None] = print
     began: float = field(default_factory=time.monotonic)
@@ -66,6 +68,7 @@ class Trial:
         story = "\n".join(self.story)
         again = f"python -m tests.process.soak --seconds {self.fault_s:.0f} --seed {self.seed}"
         again += " --clocks" if self.clocks is not None else ""
+        again += " --versions" if self.of_versions else ""
         return f"{wrong}\n\n{story}\n\n{controllers.last_lines()}\n\nseed {self.seed}: {again}"
 
     async def _run(self, controllers: Controllers) -> History:
@@ -93,7 +96,7 @@ class Trial:
         nemesis = Nemesis(controllers, self.seed, self.tell)
         spent_s = 0.0
         await self._recover(clients)
-        for kind in nemesis.kinds():
+        for kind in nemesis.kinds(of_versions=self.of_versions):
             began = time.monotonic()
             await nemesis.strike(kind)
             spent_s += time.monotonic() - began
