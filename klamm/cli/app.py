@@ -23,7 +23,7 @@ from klamm.cli import (
     voters,
 )
 from klamm.cli.outside import Outside
-from klamm.errors import KlammError, UnreachableError
+from klamm.errors import CommitUnknownError, KlammError, UnreachableError
 
 FAILED, UNREACHABLE, INTERRUPTED = 1, 3, 130
 
@@ -100,6 +100,10 @@ def run(arguments: Sequence[str] | None = None, world: Outside | None = None) ->
         return done.code if isinstance(done.code, int) else FAILED
     except UnreachableError as error:
         return _say(error, UNREACHABLE)
+    except CommitUnknownError as error:
+        return _say(
+            f"{error}. It may have happened, or may yet: look before you try again.", FAILED
+        )
     except KlammError as error:
         return _say(error, FAILED)
     except KeyboardInterrupt:
@@ -113,6 +117,6 @@ def run(arguments: Sequence[str] | None = None, world: Outside | None = None) ->
     return 0
 
 
-def _say(error: Exception, status: int) -> int:
+def _say(error: Exception | str, status: int) -> int:
     typer.echo(f"klamm: {error}", err=True)
     return status

@@ -19,6 +19,7 @@ from klamm.cli.options import (
 )
 from klamm.cli.outside import Controllers, outside
 from klamm.cluster import cluster_file, state
+from klamm.cluster.layout import BROKERS_MAX, CONTROLLERS_MAX
 from klamm.errors import UnreachableError
 
 NODE_COMMANDS = {
@@ -44,9 +45,13 @@ def add_to(app: typer.Typer) -> None:
 
 def up(
     controllers: Annotated[
-        int | None, typer.Option("--controllers", help="How many. [default: 3]")
+        int | None,
+        typer.Option("--controllers", min=1, max=CONTROLLERS_MAX, help="How many. [default: 3]"),
     ] = None,
-    brokers: Annotated[int | None, typer.Option("--brokers", help="How many. [default: 3]")] = None,
+    brokers: Annotated[
+        int | None,
+        typer.Option("--brokers", min=1, max=BROKERS_MAX, help="How many. [default: 3]"),
+    ] = None,
     directory: Annotated[
         Path | None, typer.Option("--dir", help="Where the cluster lives; kept when it stops.")
     ] = None,

@@ -144,7 +144,16 @@ def join(
     where = directory.absolute()
     world = outside(context)
     quorum = target.Target(controllers=_controllers(where, controller))
-    _prepare(world, quorum, where, id_, listen, _overrides(override or []), timeout)
+    _prepare(
+        world,
+        quorum,
+        where,
+        id_,
+        listen,
+        _overrides(override or []),
+        timeout,
+        replace=replace,
+    )
     voter = _voter(where, id_)
     with _started(where, keep=detach) as process:
         _admit(world, quorum, voter, timeout, replace=replace, readmit=readmit)
@@ -173,6 +182,8 @@ def _prepare(
     listen: str,
     overrides: dict[str, str],
     timeout_s: float,
+    *,
+    replace: bool,
 ) -> None:
     """Format the directory for the quorum's cluster, unless it is already."""
     if (where / PROPERTIES).exists():
@@ -180,6 +191,11 @@ def _prepare(
 
     async def question(controllers: Controllers) -> tuple[str, tuple[str, ...]]:
         told = (await controllers.describe_quorum(timeout_ms=round(timeout_s * 1_000))).quorum
+        if not replace and node_id in {each.voter_id for each in told.voters}:
+            raise StartError(
+                f"Controller {node_id} votes already, with another disk. Choose another --id; or "
+                f"--replace: {where} takes the place of that disk, which is to be gone."
+            )
         at = [each.endpoint for each in told.voters if each.HasField("endpoint")]
         return told.cluster_id, tuple(format_address(each.host, each.port) for each in at)
 
@@ -292,8 +308,13 @@ def _keys(where: Path, node_id: int, address: str, cluster_id: str) -> dict[str,
 
 def _write(where: Path, keys: dict[str, str]) -> None:
     """The configuration, checked, and the identity."""
+    from klamm.cluster.cluster import LAYOUT_NAME
     from klamm.cluster.cluster_file import replace_file
 
+    if (where / LAYOUT_NAME).exists():
+        raise StartError(
+            f"{where} is the directory of a whole cluster of `klamm up`; choose a new one."
+        )
     path = where / PROPERTIES
     text = "# Written by `klamm`.\n" + "".join(f"{key}={each}\n" for key, each in keys.items())
     config = ControllerConfig.of(from_file(str(path), text))

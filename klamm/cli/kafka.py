@@ -51,10 +51,35 @@ def client_config(bootstrap_servers: str, **more: Any) -> dict[str, Any]:
 def failure(error: KafkaError) -> KlammError:
     """What a client's error means to the person."""
     if error.code() in _GONE:
-        return UnreachableError(f"No broker answers: {error.str()}.")
+        return UnreachableError(
+            f"No broker answers: {error.str()}. `klamm status` shows which of them are up."
+        )
     known = error.code() in ErrorCode.__members__.values()
     word = ErrorCode(error.code()).name if known else error.name()
     return StartError(f"{error.str()} ({word}).")
+
+
+def _known(
+    client: Consumer | Producer, topic: str, partition: int | None, timeout_s: float
+) -> list[int]:
+    """The topic's partitions, or the one that is asked for.
+
+    Raises:
+        StartError: There is no such topic or partition.
+        KafkaException: No broker says.
+    """
+    found = client.list_topics(topic, timeout=timeout_s).topics[topic]
+    if found.error is not None:
+        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise StartError(f"There is no topic {topic}: `klamm topics create {topic}` makes it.")
+        raise failure(found.error)
+    if partition is None:
+        return sorted(found.partitions)
+    if partition not in found.partitions:
+        raise StartError(
+            f"{topic} has partitions 0 to {len(found.partitions) - 1}, and not {partition}."
+        )
+    return [partition]
 
 
 def controllers_of(bootstrap_servers: str, timeout_s: float) -> tuple[str, ...]:
@@ -104,8 +129,17 @@ def produce(
     partition: int | None,
     timeout_s: float,
 ) -> Produced:
-    """Send records and wait until each has been acknowledged or has failed."""
+    """Send records and wait until each has been acknowledged or has failed.
+
+    Raises:
+        UnreachableError: No broker answers.
+        StartError: There is no such topic or partition.
+    """
     producer = Producer(config)
+    try:
+        _known(producer, topic, partition, timeout_s)
+    except KafkaException as error:
+        raise failure(error.args[0]) from error
     produced = Produced()
     where = ANY_PARTITION if partition is None else partition
     try:
@@ -140,7 +174,7 @@ def consume(
     consumer = Consumer({**config, "group.id": "klamm-consume", "enable.auto.commit": False})
     try:
         start = OFFSET_BEGINNING if from_beginning else OFFSET_END
-        partitions = _partitions(consumer, topic, partition, timeout_s)
+        partitions = _known(consumer, topic, partition, timeout_s)
         consumer.assign([TopicPartition(topic, each, start) for each in partitions])
         while True:
             message = consumer.poll(POLL_S)
@@ -153,16 +187,3 @@ def consume(
         raise failure(error.args[0]) from error
     finally:
         consumer.close()
-
-
-def _partitions(
-    consumer: Consumer, topic: str, partition: int | None, timeout_s: float
-) -> list[int]:
-    found = consumer.list_topics(topic, timeout=timeout_s).topics[topic]
-    if found.error is not None:
-        raise failure(found.error)
-    if partition is None:
-        return sorted(found.partitions)
-    if partition not in found.partitions:
-        raise StartError(f"{topic} has partitions 0 to {len(found.partitions) - 1}.")
-    return [partition]

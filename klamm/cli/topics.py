@@ -269,7 +269,7 @@ def _check(name: str, code: int, message: str) -> None:
     if code != ErrorCode.NONE:
         known = code in ErrorCode.__members__.values()
         word = ErrorCode(code).name if known else f"error {code}"
-        raise StartError(f"{name}: {message or 'refused'} ({word}).")
+        raise StartError(f"{name}: {(message or 'refused').rstrip('.')} ({word}).")
 
 
 def _key_values(texts: list[str]) -> dict[str, str]:

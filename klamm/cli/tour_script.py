@@ -1,8 +1,11 @@
 """The tour, step by step: a cluster comes up, loses its leaders, and loses no record."""
 
 import asyncio
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from confluent_kafka import KafkaException
@@ -245,9 +248,19 @@ class Tour:
         self._console.print()
         for line in keeper.described(cluster):
             self._console.print(line, soft_wrap=True)
+        klamm = _command()
         self._console.print(
             "\nIt stays up until Ctrl-C. Meanwhile, in another terminal:\n"
-            "  klamm status\n"
-            "  echo hello | klamm produce orders\n"
-            "  klamm kill broker-1    and then: klamm topics describe orders"
+            f"  {klamm} status\n"
+            f"  echo hello | {klamm} produce orders\n"
+            f"  {klamm} kill broker-1    and then: {klamm} topics describe orders",
+            soft_wrap=True,
         )
+
+
+def _command() -> str:
+    """What a shell in this directory takes for `klamm`: `make run` does not put it on the path."""
+    called = sys.argv[0]
+    if shutil.which("klamm") is not None or Path(called).name != "klamm":
+        return "klamm"
+    return called

@@ -268,15 +268,28 @@ def _first_start_error(errors: ExceptionGroup) -> Exception:
     return first
 
 
-def _take_directory(directory: Path) -> int:
-    """Make it and lock it; the lock ends with this process."""
+def make_directory(directory: Path) -> None:
+    """With the place for logs in it. Raises: StartError: It cannot be made."""
     try:
         (directory / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(directory, error) from error
+
+
+def _unusable(directory: Path, error: OSError) -> StartError:
+    return StartError(
+        f"Cannot use the directory {directory}: {error.strerror} ({error.filename}). Name another "
+        "with --dir."
+    )
+
+
+def _take_directory(directory: Path) -> int:
+    """Make it and lock it; the lock ends with this process."""
+    make_directory(directory)
+    try:
         lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StartError(
-            f"Cannot use the directory {directory}: {error.strerror} ({error.filename})."
-        ) from error
+        raise _unusable(directory, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -18,7 +18,13 @@ from pathlib import Path
 
 from klamm import names
 from klamm.cluster import cluster_file, state
-from klamm.cluster.cluster import LOCK_NAME, START_TIMEOUT_S, LocalCluster, is_node
+from klamm.cluster.cluster import (
+    LOCK_NAME,
+    START_TIMEOUT_S,
+    LocalCluster,
+    is_node,
+    make_directory,
+)
 from klamm.cluster.layout import NodeKind
 from klamm.cluster.node_process import STOP_TIMEOUT_S, NodeProcess
 from klamm.cluster.supervisor import DOOR_NAME, NoSupervisorError, Supervisor, ask
@@ -97,7 +103,7 @@ def start_detached(request: Request, say: Say) -> None:
     Raises:
         StartError: It cannot be started; with the keeper's own reason.
     """
-    request.directory.joinpath("logs").mkdir(parents=True, exist_ok=True)
+    make_directory(request.directory)
     log_file = request.directory / "logs" / "supervisor.log"
     begins_at = log_file.stat().st_size if log_file.exists() else 0
     with log_file.open("ab") as log:

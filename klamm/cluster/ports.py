@@ -85,7 +85,8 @@ def check_ports(ports: tuple[int, ...], locks: PortLocks) -> None:
     for port in ports:
         if not locks.take(port):
             raise StartError(
-                f"Port {port}, which this cluster had before, is in use by another process."
+                f"Port {port}, which this cluster had before, is in use by another process. "
+                "Stop that one, or begin another cluster: --dir."
             )
 
 
