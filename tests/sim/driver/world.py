@@ -22,6 +22,7 @@ from klamm.log.record_batch import BatchHeader, iter_batches
 from klamm.log.records import CorruptBatchError
 from klamm.metadata.records import Endpoint
 from tests.sim.disk import SimFiles
+from tests.sim.driver.judge import Judge, judged
 from tests.sim.driver.network import Network
 from tests.sim.driver.recorder import History, Recorder
 from tests.sim.driver.transport import Channel, Server
@@ -117,6 +118,7 @@ class Node:
         world = self._world
         try:
             self.quorum = quorum = self._open(incarnation)
+            world.judge.started(quorum)
             self.healed = self.healed or bool(quorum.recovering)
             server = Server(world.network, self.id, incarnation)
             quorum.register(cast("grpc.aio.Server", server))
@@ -263,6 +265,7 @@ class World:
         self.network = Network(loop, random.Random(f"network {seed}"), self.found)
         self.network.trace = self.history.trace
         self.nodes = [Node(self, each) for each in range(1, size + 1)]
+        self.judge = Judge()
         self.finding: BaseException | None = None
         self.disk_failures = 0
         self.make_machine: Callable[[str], Recorder] = self._recorder
@@ -370,5 +373,6 @@ def run(
         await main(world)
         world.check()
 
-    loop.run_world(begin())
+    with judged(lambda: worlds[0].judge):
+        loop.run_world(begin())
     return worlds[0]

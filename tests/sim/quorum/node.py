@@ -51,6 +51,7 @@ from controller.raft.state import Leader, RaftConfig, RaftState, SavedState, res
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.ids import DirectoryId, NodeId
+from tests.sim.model.witness import Witness
 from tests.sim.quorum import decay
 from tests.sim.quorum.contact import Contact
 from tests.sim.quorum.disk import Batch, Disk
@@ -92,6 +93,7 @@ class Node:
             self.disk.decay.is_first = True
         self.machine = Machine()
         self.contact = Contact()
+        self.witness = Witness() if world.is_judged else None
         self.state: RaftState | None = None
         self.incarnation = 0
         self.paused = False
@@ -144,6 +146,8 @@ class Node:
         )
         self.world.invariants.on_disk(self)
         self.world.invariants.knows_voters(self)
+        if self.witness is not None:
+            self.witness.started(self.state)
         self._deadline_ms = self.state.next_deadline_ms
         self._set_timer()
 
@@ -167,6 +171,7 @@ class Node:
         """Another one, with an id of its own and nothing on it."""
         assert self.state is None, "not while it runs"
         self.disk = Disk()
+        self.witness = Witness() if self.world.is_judged else None
         self.is_new_disk = True
         directory_id = DirectoryId(UUID(int=self.config.directory_id.int + 1_000))
         self.config = replace(self.config, directory_id=directory_id)
@@ -234,6 +239,8 @@ class Node:
             raise
         self._deadline_ms = self.state.next_deadline_ms
         self.world.note(self.id, event, effects)
+        if self.witness is not None:
+            self.witness.stepped(before, event, self.state, effects)
         self.world.invariants.stepped(self, before)
         self.contact.stepped(self, event)
         incarnation = self.incarnation
@@ -243,6 +250,8 @@ class Node:
             self._carry_out(effect)
             self.world.troubles.after_effect(self, effect)
         if self.incarnation == incarnation:
+            if self.witness is not None:
+                self.witness.finished()
             self._keep_bounds(before)
             self.world.invariants.on_disk(self)
 

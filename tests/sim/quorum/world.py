@@ -47,6 +47,8 @@ class World:
 
     look_at_votes = True
     """Hold each vote against the disk as it leaves. A mutant turns it off, to be seen otherwise."""
+    is_judged = True
+    """Hold each step against the model (tests/sim/model)."""
     look_at_trust = True
     """Let nobody vote or stand who is not whole. As above."""
 
