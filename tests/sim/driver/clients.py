@@ -7,6 +7,7 @@ from controller.quorum.node import QuorumNode
 from klamm.errors import CommitUnknownError, DefiniteError, UnreachableError
 from klamm.ids import Offset
 from klamm.log.records import NewRecord
+from tests.sim.chance import exponential
 from tests.sim.driver.world import Node, World
 from tests.sim.linearizability import Operation
 
@@ -26,7 +27,7 @@ class Clients:
         """To those that claim to lead; at times to one that does not."""
         world, rng = self._world, self._rng
         while True:
-            await asyncio.sleep(rng.expovariate(1 / every_s))
+            await asyncio.sleep(exponential(rng, every_s))
             claimants = [node for node in world.nodes if node.claims]
             running = [node for node in world.nodes if node.running]
             some = claimants if claimants and rng.random() < 0.95 else running
@@ -41,7 +42,7 @@ class Clients:
     async def read_for_ever(self, every_s: float) -> None:
         world, rng = self._world, self._rng
         while True:
-            await asyncio.sleep(rng.expovariate(1 / every_s))
+            await asyncio.sleep(exponential(rng, every_s))
             running = [node for node in world.nodes if node.running]
             if running:
                 node = rng.choice(running)

@@ -20,6 +20,7 @@ from klamm.errors import CorruptLogError, KlammError
 from klamm.ids import Offset
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
+from tests.sim.chance import exponential
 from tests.sim.driver.world import Node, World
 
 RECORDS_A_BATCH = 40
@@ -54,7 +55,7 @@ class Snapshots:
         """Until cancelled."""
         world, rng = self._world, self._rng
         while True:
-            await asyncio.sleep(rng.expovariate(1 / self._every_s))
+            await asyncio.sleep(exponential(rng, self._every_s))
             running = [node for node in world.nodes if node.running]
             if not running:
                 continue

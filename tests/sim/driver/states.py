@@ -33,6 +33,7 @@ from klamm.metadata.codec import decode, encode
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.loader import MetadataLoader
 from klamm.metadata.records import Cause, ConfigRecord, ResourceType, StateChecksumRecord
+from tests.sim.chance import exponential
 from tests.sim.driver.recorder import History, Recorder
 from tests.sim.driver.troubles import Troubles, hand_over
 from tests.sim.driver.world import Node, World
@@ -249,7 +250,7 @@ class States:
     async def mislead_for_ever(self) -> None:
         """One at a time: a majority that is wrong in one way is what there is."""
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / self._every_s))
+            await asyncio.sleep(exponential(self._rng, self._every_s))
             if self.running and not self._some_wrong():
                 self.misled += 1
                 self.replica(self._rng.choice(self.running)).misreads = True
@@ -263,7 +264,7 @@ class States:
         """A log is kept for longer than it takes to hear that what it is trimmed to is right; but
         for one node at a time, which is then wrong for good."""
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / 2.0))
+            await asyncio.sleep(exponential(self._rng, 2.0))
             verified = [self.replica(node).active.log.agreement for node in self.running]
             if not verified:
                 continue
@@ -282,7 +283,7 @@ class States:
 
     async def decide_for_ever(self, every_s: float) -> None:
         while True:
-            await asyncio.sleep(self._rng.expovariate(1 / every_s))
+            await asyncio.sleep(exponential(self._rng, every_s))
             claimants = [node for node in self.running if node.claims]
             if claimants:
                 self.decide(self._rng.choice(claimants))

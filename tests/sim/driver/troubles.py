@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from controller.quorum.port import Quorum
 from klamm.errors import KlammError
 from klamm.ids import NodeId
+from tests.sim.chance import exponential
 from tests.sim.driver.world import Node, World
 
 KINDS = (
@@ -80,7 +81,7 @@ class Troubles:
     async def go_on(self) -> None:
         """Until cancelled or `stop`."""
         while not self._over:
-            await asyncio.sleep(self._rng.expovariate(1 / self._every_s))
+            await asyncio.sleep(exponential(self._rng, self._every_s))
             if not any(self._weights):
                 continue
             (kind,) = self._rng.choices(KINDS, self._weights)

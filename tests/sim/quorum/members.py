@@ -15,6 +15,7 @@ from controller.raft.voters import (
     VoterChange,
 )
 from klamm.metadata.records import Endpoint
+from tests.sim.chance import exponential
 
 if TYPE_CHECKING:
     from tests.sim.quorum.node import Node
@@ -33,7 +34,7 @@ class Members:
         world = self.world
         if not world.faults.change_every_ms or world.peaceful:
             return
-        world.after(world.rng.expovariate(1 / world.faults.change_every_ms), self.go_on)
+        world.after(exponential(world.rng, world.faults.change_every_ms), self.go_on)
         leaders = [node for node in world.nodes if node.leads and not node.paused]
         if leaders:
             self._call += 1

@@ -22,6 +22,7 @@ from controller.raft.effects import (
 from controller.raft.messages import Request, VoteRequest, VoteResponse
 from controller.raft.voters import ReplicaKey
 from klamm.ids import NodeId
+from tests.sim.chance import exponential
 from tests.sim.quorum import decay
 from tests.sim.quorum.faults import CALM
 
@@ -69,7 +70,7 @@ class Troubles:
         world = self.world
         if world.peaceful:
             return
-        world.after(self.rng.expovariate(1 / self.faults.misfortune_every_ms), self._misfortune)
+        world.after(exponential(self.rng, self.faults.misfortune_every_ms), self._misfortune)
 
     def make_peace(self) -> None:
         world = self.world

@@ -18,6 +18,7 @@ from controller.raft.events import Event
 from controller.raft.messages import Response
 from controller.raft.state import SavedState
 from klamm.ids import Offset, OffsetAndEpoch
+from tests.sim.chance import exponential
 from tests.sim.quorum.clients import Clients
 from tests.sim.quorum.faults import Faults, of_seed
 from tests.sim.quorum.invariants import Invariants
@@ -151,7 +152,7 @@ class World:
     # ── what is asked of the voters ──────────────────────────────────────────────────────────
 
     def _propose(self) -> None:
-        self.after(self.rng.expovariate(1 / self.faults.proposal_every_ms), self._propose)
+        self.after(exponential(self.rng, self.faults.proposal_every_ms), self._propose)
         leaders = [node for node in self.nodes if node.leads and not node.paused]
         if leaders:
             count = self.rng.randint(1, self.faults.proposal_records)
@@ -159,15 +160,14 @@ class World:
 
     def _snapshot(self, what: Callable[[Node], None], every_ms: float) -> None:
         """Some node writes a snapshot, or begins its log at one."""
-        self.after(
-            self.rng.expovariate(len(self.nodes) / every_ms), lambda: self._snapshot(what, every_ms)
-        )
+        again_ms = exponential(self.rng, every_ms / len(self.nodes))
+        self.after(again_ms, lambda: self._snapshot(what, every_ms))
         node = self.rng.choice(self.nodes)
         if node.state is not None and not node.paused:
             what(node)
 
     def _read(self) -> None:
-        self.after(self.rng.expovariate(1 / self.faults.read_every_ms), self._read)
+        self.after(exponential(self.rng, self.faults.read_every_ms), self._read)
         node = self.rng.choice(self.nodes)
         if node.state is not None and not node.paused:
             clients = self.clients
