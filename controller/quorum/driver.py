@@ -10,7 +10,6 @@ calls    ─┘      │ a due timer goes first         └─▶ Applier ─▶
 import asyncio
 import random
 from collections import deque
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar, assert_never
 
@@ -88,6 +87,7 @@ from klamm.errors import (
     NotControllerError,
     OverloadedError,
 )
+from klamm.frozen import replace
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.telemetry import metrics

@@ -9,8 +9,6 @@ what this replica votes by; what the snapshot replaces is committed, so nothing 
 acknowledged is lost with the old log.
 """
 
-from dataclasses import replace
-
 from controller.raft import follow
 from controller.raft.effects import (
     AbandonDownload,
@@ -32,6 +30,7 @@ from controller.raft.state import (
     RaftState,
     Unattached,
 )
+from klamm.frozen import replace
 from klamm.ids import NodeId, Offset, OffsetAndEpoch
 
 CHUNK_MS = 100

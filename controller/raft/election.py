@@ -27,7 +27,6 @@ majority of disks that say so, and each disk says so of one replica an epoch.
 meanwhile.)
 """
 
-from dataclasses import replace
 from typing import TypeVar
 
 from controller.raft import follow, leadership, trust
@@ -44,6 +43,7 @@ from controller.raft.state import (
     Unattached,
 )
 from controller.raft.voters import ReplicaKey
+from klamm.frozen import replace
 from klamm.ids import NO_NODE, Epoch, NodeId
 
 Step = tuple[RaftState, Effects]

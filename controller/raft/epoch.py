@@ -5,8 +5,6 @@ pre-votes and fetches, which are questions: they must not move who answers them 
 answers to a goodbye, which is followed by a request for a vote.
 """
 
-from dataclasses import replace
-
 from controller.raft import download, follow
 from controller.raft.effects import (
     Effects,
@@ -31,6 +29,7 @@ from controller.raft.messages import (
 )
 from controller.raft.state import Follower, Leader, Prospective, RaftState, Resigned, Unattached
 from controller.raft.voters import ReplicaKey
+from klamm.frozen import replace
 from klamm.ids import NO_NODE, Epoch, NodeId
 
 Step = tuple[RaftState, Effects]

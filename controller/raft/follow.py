@@ -11,14 +11,13 @@ lost what it must have: it is not followed there, and is looked upon as lost, so
 the records stands. Kafka ends the node; so one message would end it, and nothing be won.
 """
 
-from dataclasses import replace
-
 from controller.raft import download, trust
 from controller.raft.effects import AppendFetched, Commit, Effects, SendRequest, Truncate
 from controller.raft.events import Moment
 from controller.raft.messages import FetchRequest, FetchResponse, Refusal
 from controller.raft.state import NEVER_MS, Follower, RaftState
 from controller.raft.voters import VoterHistory, truncate
+from klamm.frozen import replace
 from klamm.ids import NodeId, Offset, OffsetAndEpoch
 
 HURRY_MS = 15

@@ -5,14 +5,13 @@ on_time       ──▶ Begin again to those that do not fetch; parked fetches t
                   majority heard for 1.5 fetch timeouts: resign (KAFKA-15489)
 """
 
-from dataclasses import replace
-
 from controller.raft import membership, replication, resign, slow_disk, transfer
 from controller.raft.effects import AppendControl, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.messages import BeginQuorumEpochRequest
 from controller.raft.state import Leader, Progress, RaftState, quorum_until_ms
 from controller.raft.voters import VoterSet
+from klamm.frozen import replace
 from klamm.ids import NodeId, Offset
 
 BEGIN_BACKOFF_MAX_MS = 100

@@ -12,7 +12,7 @@ of a change that is under way, so nothing can be lost with a timeout (KAFKA-2074
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.raft import replication, resign
 from controller.raft.effects import (
@@ -34,6 +34,7 @@ from controller.raft.voters import (
     VoterSet,
     share_majority,
 )
+from klamm.frozen import replace
 from klamm.ids import Offset
 
 VOTERS_MAX = 15

@@ -41,7 +41,7 @@ STRANGE = frozenset(
 What else it says, epoch and leader, is not ours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class VoteRequest:
     epoch: Epoch
     """The epoch to be led; of a pre-vote, the epoch that the asker is in."""
@@ -49,7 +49,7 @@ class VoteRequest:
     pre_vote: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class VoteResponse:
     refusal: Refusal = Refusal.NONE
     epoch: Epoch
@@ -61,33 +61,33 @@ class VoteResponse:
     """The responder's log holds nothing at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BeginQuorumEpochRequest:
     epoch: Epoch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BeginQuorumEpochResponse:
     refusal: Refusal = Refusal.NONE
     epoch: Epoch
     leader: NodeId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EndQuorumEpochRequest:
     epoch: Epoch
     successors: tuple[NodeId, ...]
     """The most caught up first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EndQuorumEpochResponse:
     refusal: Refusal = Refusal.NONE
     epoch: Epoch
     leader: NodeId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchRequest:
     epoch: Epoch
     log_end: OffsetAndEpoch
@@ -101,7 +101,7 @@ class FetchRequest:
     """The fetcher has lost records, and does not vote."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchedBatch:
     """What consensus must know of a batch; its bytes are the shell's."""
 
@@ -112,7 +112,7 @@ class FetchedBatch:
     """Voters records in it, with their offsets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchResponse:
     refusal: Refusal = Refusal.NONE
     epoch: Epoch
@@ -133,7 +133,7 @@ class FetchResponse:
     """The batches' bytes, which go to the disk as they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchSnapshotRequest:
     """The next chunk of a snapshot, from a byte on."""
 
@@ -143,7 +143,7 @@ class FetchSnapshotRequest:
     max_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FetchSnapshotResponse:
     refusal: Refusal = Refusal.NONE
     epoch: Epoch

@@ -6,12 +6,11 @@ on as if nothing were wrong: a leader gives up to somebody with room, a follower
 later, and who stands waits.
 """
 
-from dataclasses import replace
-
 from controller.raft import resign
 from controller.raft.effects import Effect, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.state import Follower, Leader, RaftState
+from klamm.frozen import replace
 
 NO_ROOM_MS = 3_000
 """How long a voter that found no room does not stand."""

@@ -8,11 +8,10 @@ round is out at a time; reads that come meanwhile share the next. A deposed lead
 to bring its round back, so it never answers.
 """
 
-from dataclasses import replace
-
 from controller.raft import replication
 from controller.raft.effects import AnswerRead, Effects, RefuseRead
 from controller.raft.state import Leader, PendingRead, RaftState
+from klamm.frozen import replace
 from klamm.ids import Offset
 
 READS_MAX = 4_096

@@ -9,8 +9,6 @@ The high watermark is the largest offset that a majority has durably, once that 
 of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own last fsync.
 """
 
-from dataclasses import replace
-
 from controller.raft import membership, reads, snapshots
 from controller.raft.effects import (
     AcceptProposal,
@@ -33,6 +31,7 @@ from controller.raft.state import (
     Resigned,
 )
 from controller.raft.voters import ReplicaKey
+from klamm.frozen import replace
 from klamm.ids import Epoch, OffsetAndEpoch
 
 PARKED_MAX = 64

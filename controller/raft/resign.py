@@ -7,8 +7,6 @@ Both say the same, as either may come first: a follower that learned no more tha
 leads no more would campaign at once, against the successor.
 """
 
-from dataclasses import replace
-
 from controller.raft import election, slow_disk
 from controller.raft.effects import Effects, SendRequest, SendResponse
 from controller.raft.epoch import leave
@@ -30,6 +28,7 @@ from controller.raft.state import (
     Unattached,
 )
 from controller.raft.voters import ReplicaKey
+from klamm.frozen import replace
 from klamm.ids import NO_NODE, NodeId
 
 Step = tuple[RaftState, Effects]

@@ -8,10 +8,9 @@ elect somebody else would help nobody, and again and again. Whoever has resigned
 while its disk still owes what it appended.
 """
 
-from dataclasses import replace
-
 from controller.raft.events import Moment
 from controller.raft.state import NEVER_MS, Leader, RaftState, Resigned
+from klamm.frozen import replace
 
 
 def watch(before: RaftState, after: RaftState, moment: Moment) -> RaftState:

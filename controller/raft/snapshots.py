@@ -8,7 +8,6 @@
 Each node writes its own, at ends of its choice (KIP-630). The fetching side is in `download`.
 """
 
-from dataclasses import replace
 from enum import Enum
 
 from controller.raft import replication
@@ -17,6 +16,7 @@ from controller.raft.events import Moment, SnapshotWritten, TrimRequested
 from controller.raft.messages import FetchSnapshotRequest, FetchSnapshotResponse, Refusal
 from controller.raft.state import HeldSnapshot, Leader, RaftState
 from controller.raft.voters import ReplicaKey, start_at
+from klamm.frozen import replace
 from klamm.ids import OffsetAndEpoch
 
 CHUNK_BYTES_MAX = 4 * 1024 * 1024

@@ -11,11 +11,12 @@ Durable are epoch and voted_for (quorum-state) and the log. Roles are memory; a 
 back with a vote for itself may have led that epoch, so it never leads it again: it is Resigned.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controller.raft.events import Moment
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchSnapshotRequest
 from controller.raft.voters import BOOTSTRAP, ReplicaKey, VoterHistory, VoterSet
+from klamm.frozen import replace
 from klamm.ids import (
     EPOCH_MAX,
     NO_EPOCH,
@@ -38,7 +39,7 @@ STARTUP_JITTER_MS = 40
 """A voter that starts asks soon for pre-votes: they disturb nobody, and answers name the leader."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RaftConfig:
     """Kafka's controller.quorum.* keys, and who this voter is."""
 
@@ -76,7 +77,7 @@ class RaftConfig:
         return self.fetch_timeout_ms * 3 // 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Unattached:
     """Knows no leader. May have voted."""
 
@@ -84,7 +85,7 @@ class Unattached:
     """When to ask for pre-votes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Follower:
     leader: NodeId
     deadline_ms: int
@@ -100,7 +101,7 @@ class Follower:
     read_round: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Prospective:
     """Asks who would vote for it (KIP-996). Nothing of this is durable."""
 
@@ -112,7 +113,7 @@ class Prospective:
     refused: frozenset[NodeId] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     deadline_ms: int
     granted: frozenset[NodeId]
@@ -121,7 +122,7 @@ class Candidate:
     """Lost; waits out its backoff."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """What the leader knows of one other replica, from its requests in this epoch."""
 
@@ -145,7 +146,7 @@ class Progress:
         return self.end_offset != END_UNKNOWN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Learner:
     """A controller without a vote that follows this leader."""
 
@@ -153,7 +154,7 @@ class Learner:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ParkedFetch:
     """Will be answered when there is something to say."""
 
@@ -165,7 +166,7 @@ class ParkedFetch:
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PendingRead:
     call: int
     index: Offset
@@ -173,7 +174,7 @@ class PendingRead:
     """Confirmed once a majority has brought this round back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Transfer:
     """Leadership is being handed over: nothing is appended until it is, or until that fails."""
 
@@ -183,7 +184,7 @@ class Transfer:
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Leader:
     epoch_start: Offset
     """Where this leader's LeaderChange stands."""
@@ -203,7 +204,7 @@ class Leader:
     """When our own disk should have got on with what was appended; see `slow_disk`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Resigned:
     """Led this epoch once, or may have."""
 
@@ -214,7 +215,7 @@ class Resigned:
     retry_ms: int = NEVER_MS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Recovering:
     """The log has lost what this voter had acknowledged; see `trust`."""
 
@@ -231,7 +232,7 @@ class Recovering:
 Role = Unattached | Follower | Prospective | Candidate | Leader | Resigned
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HeldSnapshot:
     """On this replica's disk: the state when the log ended there."""
 
@@ -239,7 +240,7 @@ class HeldSnapshot:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Download:
     """A snapshot on its way from the leader of `epoch`."""
 
@@ -256,7 +257,7 @@ class Download:
     """All is here, and is being verified."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SavedState:
     """What the quorum-state file says."""
 
@@ -265,7 +266,7 @@ class SavedState:
     leader: NodeId = NO_NODE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RaftState:
     config: RaftConfig
     epoch: Epoch

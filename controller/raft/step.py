@@ -1,6 +1,5 @@
 """The front door: one event in, the next state and its effects out."""
 
-from dataclasses import replace
 from typing import assert_never
 
 from controller.raft import (
@@ -61,6 +60,7 @@ from controller.raft.state import (
     RaftState,
     Resigned,
 )
+from klamm.frozen import replace
 
 Step = tuple[RaftState, Effects]
 

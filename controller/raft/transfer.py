@@ -10,12 +10,11 @@ whose outcome is unknown. Without a target, whoever has everything first is the 
 that stops in order.
 """
 
-from dataclasses import replace
-
 from controller.raft import resign
 from controller.raft.effects import Effects, HandOver, RefuseTransfer, TransferRefusal
 from controller.raft.events import Moment, TransferRequested
 from controller.raft.state import Leader, Progress, RaftState, Transfer
+from klamm.frozen import replace
 from klamm.ids import NodeId
 
 Step = tuple[RaftState, Effects]

@@ -43,13 +43,12 @@ is named (see `voters`).
 A majority that has lost records must wait for an administrator: it cannot know what was committed.
 """
 
-from dataclasses import replace
-
 from controller.raft.effects import Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.messages import FetchResponse, VoteRequest, VoteResponse
 from controller.raft.state import END_UNKNOWN, Follower, RaftState, Recovering, Unattached
 from controller.raft.voters import ReplicaKey
+from klamm.frozen import replace
 from klamm.ids import LOG_START, Epoch, Offset
 
 SOON_MS = (10, 30)

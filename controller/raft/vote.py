@@ -8,8 +8,6 @@ pre-vote   as often as asked, to a log as good as ours, unless we hear a leader,
            ourselves: a node with one bad link disturbs nobody
 """
 
-from dataclasses import replace
-
 from controller.raft import trust
 from controller.raft.effects import Effects, SendRequest, SendResponse
 from controller.raft.epoch import disturbs, save
@@ -25,6 +23,7 @@ from controller.raft.state import (
     Unattached,
 )
 from controller.raft.voters import ReplicaKey
+from klamm.frozen import replace
 from klamm.ids import LOG_START, NO_NODE
 
 YIELD_MS = (20, 50)

@@ -41,7 +41,7 @@ class ReplicaKey:
     """None: not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Voter:
     """One member of the set."""
 
