@@ -158,6 +158,23 @@ def test_no_room_for_many_batches_and_their_segments() -> None:
         assert everything(open_log(files)) == [batch(at) for at in range(30)]
 
 
+@pytest.mark.parametrize("operation", ["sync", "sync_directory"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_roll_whose_sync_fails_poisons_whatever_the_error_says(operation: str, code: int) -> None:
+    """Where room is found when pages are written out, the sync says ENOSPC, and they are lost.
+
+    Found by simulation (seed 30): a roll that took it for a clean refusal reported them durable.
+    """
+    files = SimFiles()
+    log = open_log(files, REFUSE)
+    files.fail(operation, code)
+    with pytest.raises(StorageError) as failed:
+        roll_often(log)
+    assert not isinstance(failed.value, NoSpaceError)
+    with pytest.raises(StorageError):
+        log.flush()
+
+
 def test_a_sync_that_failed_is_never_believed_later() -> None:
     """fsyncgate: the next sync of the same pages would report success."""
     files = SimFiles()
