@@ -1,39 +1,34 @@
-"""The shell that drives the core: one task steps it, and carries out its effects in order.
+"""The shell that drives the core: steps it, and carries out its effects in order.
 
 requests ─┐                                       ┌─▶ Store   quorum-state before what follows;
 answers  ─┤                                       │           appends at once, fsync beside
 streams  ─┼─▶ inbox ─▶ step(state, event, moment) ┼─▶ Peers   never waited for
-fsyncs   ─┤      ▲                                ├─▶ those that asked: a future each
+fsyncs   ─┤      ▲                                ├─▶ Calls   those that asked
 calls    ─┘      │ a due timer goes first         └─▶ Applier ─▶ StateMachine
+
+What has happened is stepped in the moment in which it is posted, in the stack of whoever posts it:
+a turn of the loop, which costs as much as the step, lies in between for what was asked only, so
+that several may be asked together. A task waits for the disk where an effect has to.
 """
 
 import asyncio
 import random
 from collections import deque
-from functools import partial
+from collections.abc import Callable, Coroutine
 from typing import TypeVar, assert_never
 
 from controller.quorum.applier import Applier
+from controller.quorum.calls import Calls, into
 from controller.quorum.disk_watch import DiskWatch
+from controller.quorum.doing import Doing, Slow
 from controller.quorum.flusher import Flusher
 from controller.quorum.journal import Journal
 from controller.quorum.outside import Peers, Store
 from controller.quorum.port import StateMachine
-from controller.quorum.proposals import Group, Proposals
-from controller.quorum.refused import (
-    change_refused,
-    fail,
-    no_room,
-    proposal_refused,
-    refuse_for_room,
-    resolve,
-)
+from controller.quorum.proposals import Group
 from controller.raft import membership
 from controller.raft.effects import (
     AbandonDownload,
-    AcceptChange,
-    AcceptProposal,
-    AnswerRead,
     AppendChunk,
     AppendControl,
     AppendFetched,
@@ -43,13 +38,8 @@ from controller.raft.effects import (
     Commit,
     DeleteSnapshot,
     Effect,
-    HandOver,
     InstallSnapshot,
     LoadSnapshot,
-    RefuseChange,
-    RefuseProposal,
-    RefuseRead,
-    RefuseTransfer,
     Renounce,
     SaveQuorumState,
     SendChunk,
@@ -65,7 +55,6 @@ from controller.raft.events import (
     Event,
     Moment,
     NoRoomFound,
-    ProposalMade,
     ReadRequested,
     RequestDropped,
     RequestReceived,
@@ -75,20 +64,17 @@ from controller.raft.events import (
     TransferRequested,
     VoterChangeAsked,
 )
-from controller.raft.messages import Refusal, Request, Response
+from controller.raft.messages import Request, Response
 from controller.raft.no_room import may_not_have_happened
 from controller.raft.state import NEVER_MS, RaftState
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterChange
 from klamm.clock import Clock
 from klamm.errors import (
-    CommitUnknownError,
     NoSpaceError,
-    NotControllerError,
     OverloadedError,
 )
-from klamm.frozen import replace
-from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.telemetry import metrics
 
@@ -100,18 +86,11 @@ STEPS_PER_TURN = 16
 
 SLEEP_MS_MAX = 60_000
 
-PROPOSALS_TIMED_MAX = 4_096
-"""Proposals whose time to commit is measured at once."""
-
-SnapshotEffect = (
-    AppendChunk | AbandonDownload | VerifySnapshot | InstallSnapshot | TrimLog | DeleteSnapshot
-)
-
 _T = TypeVar("_T")
 
 
 class QuorumDriver:
-    """Owns one voter's state. Stepped between awaits only, so it needs no lock."""
+    """Owns one voter's state. One step at a time, on one loop, so it needs no lock."""
 
     def __init__(
         self,
@@ -139,15 +118,19 @@ class QuorumDriver:
         """What has happened and cannot be refused; bounded by what is out."""
         self._asked: deque[Event | Group] = deque()
         """What others want, at most INBOX_MAX."""
-        self._sleeper: asyncio.Future[None] | None = None
         self._call = 0
-        self._requests: dict[int, asyncio.Future[Response]] = {}
-        self._proposals = Proposals()
-        self._changes: dict[int, asyncio.Future[Offset]] = {}
-        self._reads: dict[int, asyncio.Future[Offset]] = {}
-        self._transfers: dict[int, asyncio.Future[NodeId | TransferRefusal]] = {}
-        self._timed: deque[tuple[Offset, int]] = deque()
-        self._flusher = Flusher(store, self.post, self._wake)
+        self._calls = Calls(store, clock)
+        self._flusher = Flusher(store, self.post, self._fail)
+        self._tasks: asyncio.TaskGroup | None = None
+        """None while it does not run."""
+        self._stepping = True
+        """A step is under way, here or in the task that waits for the disk; or none may begin."""
+        self._turn_due = False
+        self._waited: asyncio.Future[Doing] | None = None
+        """For a step that the task is to go on with; or for what ends everything."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = NEVER_MS
+        """When it goes off: at the next deadline, or before."""
         self._stopped = False
         peers.bind(self.post)
         peers.use(membership.reachable(state))
@@ -157,70 +140,80 @@ class QuorumDriver:
         self._journal.opened(self.state)
         try:
             async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
                 tasks.create_task(self._applier.run(machine))
                 tasks.create_task(self._watch.run(lambda: bool(self.state.others)))
-                await self._run(tasks)
+                await self._run()
         except BaseExceptionGroup as group:
             self._journal.ended(group.exceptions[0])
             raise group.exceptions[0] from None
         finally:
             self._stop()
 
-    async def _run(self, tasks: asyncio.TaskGroup) -> None:
-        turn = 0
+    async def _run(self) -> None:
+        """Goes on where a step has to wait for the disk."""
         while True:
+            waited = self._waited = asyncio.get_running_loop().create_future()
             if self._flusher.failure is not None:
                 raise self._flusher.failure
-            event = self._next_event()
-            if event is None:
-                turn = 0
-                await self._sleep()
-                continue
-            await self._step(event, tasks)
-            turn += 1
-            if turn >= STEPS_PER_TURN:
-                turn = 0
-                await asyncio.sleep(0)
+            self._stepping = False
+            self._turn()
+            doing: Doing | None = await waited
+            while doing is not None:
+                doing = await self._wait_for_disk(doing)
 
     # What others do to it.
 
     def post(self, event: Event) -> None:
         """Something has happened. Never refused."""
         self._facts.append(event)
-        self._wake()
+        if not self._stepping:
+            self._turn()
 
-    async def request(self, sender: ReplicaKey, request: Request) -> Response:
-        """Have the core answer another voter. Cancel it if the voter does not wait any more.
+    def ask(
+        self, sender: ReplicaKey, request: Request, answered: Callable[[Response | Exception], None]
+    ) -> int:
+        """Have the core answer another replica: `answered` is called, at once or later.
+
+        Returns:
+            The call, for `drop`.
 
         Raises:
             OverloadedError: INBOX_MAX; or this node stops.
         """
-        call, answer = self._new_call(self._requests)
+        call = self._next_call()
+        self._calls.requests[call] = answered
+        self._asked.append(RequestReceived(call, sender, request))
+        if not self._stepping:
+            self._turn()
+        return call
+
+    def drop(self, call: int) -> None:
+        """Whoever asked waits no more."""
+        if self._calls.requests.pop(call, None) is not None:
+            self.post(RequestDropped(call))
+
+    async def request(self, sender: ReplicaKey, request: Request) -> Response:
+        """As `ask`, for one who awaits. Cancel it if the replica does not wait any more."""
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        call = self.ask(sender, request, into(answer))
         try:
-            self._ask(RequestReceived(call, sender, request))
             return await answer
         finally:
-            del self._requests[call]
-            if not answer.done() or answer.cancelled():
-                self.post(RequestDropped(call))
+            self.drop(call)
 
     async def propose(
         self, epoch: Epoch, base_offset: Offset, records: tuple[NewRecord, ...]
     ) -> Offset:
         """As `Quorum.propose`; the sizes are checked before."""
-        accepted, group = self._proposals.add(epoch, base_offset, records, self._next_call)
+        accepted, group = self._calls.proposals.add(epoch, base_offset, records, self._next_call)
         if group is not None:
             self._ask(group)
         return await accepted
 
     async def change_voters(self, change: VoterChange) -> Offset:
         """As `Quorum.change_voters`."""
-        call, accepted = self._new_call(self._changes)
-        try:
-            self._ask(VoterChangeAsked(call, change))
-            return await accepted
-        finally:
-            del self._changes[call]
+        return await self._told(self._calls.changes, lambda call: VoterChangeAsked(call, change))
 
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """As `Quorum.wait_committed`."""
@@ -233,12 +226,7 @@ class QuorumDriver:
             NotControllerError: This voter does not lead, or did not to the end of the round.
             OverloadedError: Too much waits.
         """
-        call, answered = self._new_call(self._reads)
-        try:
-            self._ask(ReadRequested(call))
-            return await answered
-        finally:
-            del self._reads[call]
+        return await self._told(self._calls.reads, ReadRequested)
 
     async def transfer(self, epoch: Epoch, target: NodeId | None) -> NodeId | TransferRefusal:
         """Have the core hand over: who stands now, this voter having given up; or why not.
@@ -247,12 +235,9 @@ class QuorumDriver:
             OverloadedError: INBOX_MAX; or this node stops.
             CommitUnknownError: This node stops; it may have handed over.
         """
-        call, answered = self._new_call(self._transfers)
-        try:
-            self._ask(TransferRequested(call, epoch, target))
-            return await answered
-        finally:
-            del self._transfers[call]
+        return await self._told(
+            self._calls.transfers, lambda call: TransferRequested(call, epoch, target)
+        )
 
     def read(self, start: Offset, max_bytes: int, up_to: Offset) -> bytes:
         """Whole batches of the log."""
@@ -266,56 +251,118 @@ class QuorumDriver:
         """Bytes of a snapshot; none if it is not there."""
         return self._store.read_chunk(snapshot_id, position, max_bytes)
 
-    # The turn of one event.
+    # One step after another.
+
+    def _turn(self) -> None:
+        """Step until there is nothing to do, or the disk must be waited for."""
+        self._turn_due = False
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            for _ in range(STEPS_PER_TURN):
+                event = self._next_event()
+                if event is None:
+                    break
+                doing = self._go_on(self._begin(event))
+                if doing is not None:
+                    assert self._waited is not None
+                    self._waited.set_result(doing)
+                    return
+            else:
+                self._turn_soon()
+            self._set_timer()
+        except Exception as error:  # Of a broken disk, or a bug: not to be told to whoever posts.
+            self._fail(error)
+            return
+        self._stepping = self._stopped
+
+    def _turn_soon(self) -> None:
+        """After everybody else in the process has had a turn."""
+        if not self._turn_due:
+            self._turn_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _next_event(self) -> Event | None:
-        if self.state.next_deadline_ms <= self._clock.monotonic_ms():
+        now_ms = self._clock.monotonic_ms()
+        if self._timer_ms <= now_ms and self.state.next_deadline_ms <= now_ms:
             return TimePassed()  # Ahead of the inbox, which when busy would starve the timers.
         if self._facts:
             return self._facts.popleft()
         if not self._asked:
             return None
         asked = self._asked.popleft()
-        return self._proposals.take(asked) if isinstance(asked, Group) else asked
+        return self._calls.proposals.take(asked) if isinstance(asked, Group) else asked
 
-    async def _sleep(self) -> None:
-        """Until something is posted, or the next deadline comes."""
-        loop = asyncio.get_running_loop()
-        self._sleeper = loop.create_future()
-        timer: asyncio.TimerHandle | None = None
+    def _set_timer(self) -> None:
+        """One that goes off too early does no harm; so it is seldom set anew."""
         deadline_ms = self.state.next_deadline_ms
-        if deadline_ms != NEVER_MS:
-            wait_ms = deadline_ms - self._clock.monotonic_ms()
-            timer = loop.call_later(min(max(wait_ms, 0), SLEEP_MS_MAX) / 1_000, self._wake)
-        try:
-            await self._sleeper
-        finally:
-            self._sleeper = None
-            if timer is not None:
-                timer.cancel()
+        now_ms = self._clock.monotonic_ms()
+        if self._timer is not None:
+            if self._timer_ms <= deadline_ms:
+                return
+            self._timer.cancel()
+        wait_ms = min(max(deadline_ms - now_ms, 0), SLEEP_MS_MAX)
+        self._timer_ms = now_ms + wait_ms
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait_ms / 1_000, self._on_timer)
 
-    def _wake(self) -> None:
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._turn()
 
-    async def _step(self, event: Event, tasks: asyncio.TaskGroup) -> None:
+    def _fail(self, error: BaseException) -> None:
+        """Nothing goes on: the task ends, and all with it."""
+        self._stepping = True
+        self._flusher.failure = self._flusher.failure or error
+        if self._waited is not None and not self._waited.done():
+            self._waited.set_exception(self._flusher.failure)
+
+    # What a step does.
+
+    def _begin(self, event: Event) -> Doing:
         before = self.state
         moment = Moment(now_ms=self._clock.monotonic_ms(), draw=self._rng.random())
-        after, effects = step(before, event, moment)
-        self.state = after
+        self.state, effects = step(before, event, moment)
+        return Doing(event, before, effects)
+
+    def _go_on(self, doing: Doing) -> Doing | None:
+        """Carry out effects, up to one that waits for the disk. None: all are."""
         try:
-            for effect in effects:
-                await self._carry_out(effect, tasks)
+            while doing.at < len(doing.effects):
+                effect = doing.effects[doing.at]
+                if isinstance(effect, Slow):
+                    return doing
+                self._carry_out(effect)
+                doing.at += 1
         except NoSpaceError as error:
-            if not may_not_have_happened(effects, effect):
-                raise
-            self.state = before  # The event did not happen.
-            self._journal.no_room(error)
-            if isinstance(event, ProposalMade):
-                self._proposals.refuse(event.call, partial(no_room, error))
-            refuse_for_room(event, error, self._changes, self._requests)
-            await self._step(NoRoomFound(), tasks)
-            return
+            return self._go_on(self._undone(doing, error))
+        self._stepped(doing.before, self.state)
+        return None
+
+    async def _wait_for_disk(self, doing: Doing) -> Doing | None:
+        """As `_go_on`, from an effect that has to wait."""
+        effect = doing.effects[doing.at]
+        assert isinstance(effect, Slow)
+        try:
+            await self._carry_out_slowly(effect)
+        except NoSpaceError as error:
+            return self._go_on(self._undone(doing, error))
+        if self._flusher.failure is not None:
+            raise self._flusher.failure
+        doing.at += 1
+        return self._go_on(doing)
+
+    def _undone(self, doing: Doing, error: NoSpaceError) -> Doing:
+        """There was no room for it: the event did not happen, and another one did."""
+        if not may_not_have_happened(doing.effects, doing.effects[doing.at]):
+            raise error
+        self.state = doing.before
+        self._journal.no_room(error)
+        self._calls.refuse_for_room(doing.event, error)
+        return self._begin(NoRoomFound())
+
+    def _stepped(self, before: RaftState, after: RaftState) -> None:
         if after is before:
             return
         if (
@@ -326,7 +373,7 @@ class QuorumDriver:
         if after.truncations != before.truncations or after.download is not before.download:
             self._journal.moved(before, after)
         if before.recovering is not None and after.recovering is None:
-            tasks.create_task(self._store.trust())
+            self._beside(self._store.trust())
         self._journal.stepped(before, after)
         if (
             after.high_watermark != before.high_watermark
@@ -335,10 +382,10 @@ class QuorumDriver:
         ):
             self._change()
 
-    async def _carry_out(self, effect: Effect, tasks: asyncio.TaskGroup) -> None:
+    def _carry_out(self, effect: Effect) -> None:
         match effect:
             case SendRecords() | SendResponse() | SendChunk():
-                self._answer(effect)
+                self._calls.answer(effect, self.state.log.end_offset)
             case SendRequest():
                 self._peers.send(effect)
             case AppendRecords():
@@ -353,39 +400,33 @@ class QuorumDriver:
             case AppendControl() | AppendVoters():
                 self._store.append_control(effect)
                 self._flusher.appended()
-            case SaveQuorumState():
-                await self._store.save(effect)
-            case Truncate(to):
-                await self._flusher.idle()
-                await self._store.truncate(to)
-                self._flusher.truncations += 1
             case LoadSnapshot():
                 self._applier.tell(effect)
             case Commit() | Claim() | Renounce():
                 self._applier.tell(effect)
-                self._measure(effect)
-            case AcceptChange(call, end_offset):
-                resolve(self._changes.get(call), end_offset)
-            case RefuseChange(call=call):
-                fail(self._changes.get(call), change_refused(self.state, effect))
-            case AcceptProposal() | RefuseProposal() | AnswerRead() | RefuseRead():
-                self._tell_caller(effect)
-            case RefuseTransfer(call, why):
-                resolve(self._transfers.get(call), why)
-            case HandOver(call, successor):
-                resolve(self._transfers.get(call), successor)
-            case _:
-                await self._carry_out_snapshot(effect, tasks)
-
-    async def _carry_out_snapshot(self, effect: SnapshotEffect, tasks: asyncio.TaskGroup) -> None:
-        match effect:
+                self._calls.measure(effect)
             case AppendChunk():
                 if not self._store.append_chunk(effect):
                     self.post(SnapshotDamaged(effect.snapshot_id))
             case AbandonDownload(snapshot_id):
                 self._store.abandon(snapshot_id)
             case VerifySnapshot(snapshot_id):
-                tasks.create_task(self._verify(snapshot_id))
+                self._beside(self._verify(snapshot_id))
+            case DeleteSnapshot(snapshot_id):
+                self._store.delete(snapshot_id)
+            case SaveQuorumState() | Truncate() | InstallSnapshot() | TrimLog():
+                raise AssertionError("it waits for the disk")
+            case _:
+                self._calls.tell(effect, self.state)
+
+    async def _carry_out_slowly(self, effect: Slow) -> None:
+        match effect:
+            case SaveQuorumState():
+                await self._store.save(effect)
+            case Truncate(to):
+                await self._flusher.idle()
+                await self._store.truncate(to)
+                self._flusher.truncations += 1
             case InstallSnapshot(snapshot_id):
                 await self._flusher.idle()
                 await self._store.install(snapshot_id)
@@ -393,10 +434,13 @@ class QuorumDriver:
             case TrimLog(to):
                 await self._flusher.idle()
                 self._store.trim(to)
-            case DeleteSnapshot(snapshot_id):
-                self._store.delete(snapshot_id)
             case _:
                 assert_never(effect)
+
+    def _beside(self, work: Coroutine[object, object, None]) -> None:
+        """Not waited for; if it fails, all ends."""
+        assert self._tasks is not None
+        self._tasks.create_task(work)
 
     async def _verify(self, snapshot_id: OffsetAndEpoch) -> None:
         voters = await self._store.verify(snapshot_id)
@@ -405,48 +449,6 @@ class QuorumDriver:
             self.post(SnapshotDamaged(snapshot_id))
         else:
             self.post(SnapshotVerified(snapshot_id=snapshot_id, voters=voters))
-
-    def _answer(self, effect: SendRecords | SendResponse | SendChunk) -> None:
-        future = self._requests.get(effect.call)
-        if future is None or future.done():
-            return
-        if isinstance(effect, SendResponse):
-            future.set_result(effect.response)
-            return
-        if isinstance(effect, SendChunk):
-            answer = effect.response
-            chunk = self._store.read_chunk(answer.snapshot_id, answer.position, effect.max_bytes)
-            refusal = Refusal.NONE if chunk else Refusal.SNAPSHOT_NOT_FOUND
-            future.set_result(replace(answer, refusal=refusal, data=chunk, length=len(chunk)))
-            return
-        end = self.state.log.end_offset
-        data = self._store.read(effect.start_offset, effect.max_bytes, end)
-        future.set_result(replace(effect.response, data=data))
-
-    def _tell_caller(
-        self, effect: AcceptProposal | RefuseProposal | AnswerRead | RefuseRead
-    ) -> None:
-        match effect:
-            case AcceptProposal(call, end_offset):
-                if len(self._timed) < PROPOSALS_TIMED_MAX:
-                    self._timed.append((end_offset, self._clock.monotonic_ms()))
-                self._proposals.accept(call)
-            case RefuseProposal(call):
-                self._proposals.refuse(call, lambda: proposal_refused(self.state, effect))
-            case AnswerRead(call, index):
-                resolve(self._reads.get(call), index)
-            case RefuseRead(call):
-                refused = NotControllerError(self.state.leader, self.state.epoch)
-                fail(self._reads.get(call), refused)
-
-    def _measure(self, effect: Commit | Claim | Renounce) -> None:
-        if not isinstance(effect, Commit):
-            self._timed.clear()
-            return
-        now_ms = self._clock.monotonic_ms()
-        while self._timed and self._timed[0][0] <= effect.high_watermark:
-            _, since_ms = self._timed.popleft()
-            metrics.RAFT_COMMIT_LATENCY.observe((now_ms - since_ms) / 1_000)
 
     # Those that wait.
 
@@ -463,26 +465,28 @@ class QuorumDriver:
         self._call += 1
         return self._call
 
-    def _new_call(self, calls: dict[int, asyncio.Future[_T]]) -> tuple[int, asyncio.Future[_T]]:
+    async def _told(
+        self, calls: dict[int, asyncio.Future[_T]], asked: Callable[[int], Event]
+    ) -> _T:
         call = self._next_call()
-        calls[call] = future = asyncio.get_running_loop().create_future()
-        return call, future
+        told: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        calls[call] = told
+        try:
+            self._ask(asked(call))
+            return await told
+        finally:
+            del calls[call]
 
     def _ask(self, event: Event | Group) -> None:
+        """Stepped after this turn of the loop, in which more may come (see `proposals`)."""
         self._asked.append(event)
-        self._wake()
+        self._turn_soon()
 
     def _stop(self) -> None:
-        self._stopped = True
+        self._stopped = self._stepping = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._flusher.stop()
-        for request in self._requests.values():
-            fail(request, OverloadedError("the node stops"))
-        for read in self._reads.values():
-            fail(read, NotControllerError(NO_NODE, self.state.epoch))
-        self._proposals.refuse_all(lambda: CommitUnknownError("the node stops"))
-        for change in self._changes.values():
-            fail(change, CommitUnknownError("the node stops"))
-        for transfer in self._transfers.values():
-            fail(transfer, CommitUnknownError("the node stops"))
+        self._calls.stop(self.state.epoch)
         self._applier.stop()
         self._change()

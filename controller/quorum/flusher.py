@@ -20,7 +20,10 @@ class Flusher:
     """One fsync at a time."""
 
     def __init__(
-        self, store: Store, done: Callable[[LogFlushed], None], wake: Callable[[], None]
+        self,
+        store: Store,
+        done: Callable[[LogFlushed], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.failure: BaseException | None = None
         """Of the disk: nothing goes on."""
@@ -28,7 +31,7 @@ class Flusher:
         """How many were carried out; the core counts what it orders."""
         self._store = store
         self._done = done
-        self._wake = wake
+        self._failed = failed
         self._unflushed = False
         self._flushing: asyncio.Future[Offset] | None = None
         self._stopped = False
@@ -58,7 +61,7 @@ class Flusher:
             return
         if (error := flush.exception()) is not None:
             self.failure = error
-            self._wake()
+            self._failed(error)
             return
         metrics.RAFT_FSYNC.observe(time.perf_counter() - began_s)
         if self._unflushed:

@@ -1,7 +1,6 @@
 """Refusals, as errors for those that asked. All definite: nothing was appended."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import TypeVar, assert_never
 
 from controller.quorum.port import LogMovedError, VotersUnchangedError
@@ -11,8 +10,6 @@ from controller.raft.effects import (
     RefuseChange,
     RefuseProposal,
 )
-from controller.raft.events import Event, RequestReceived, VoterChangeAsked
-from controller.raft.messages import Response
 from controller.raft.state import RaftState
 from klamm.errors import (
     ApiError,
@@ -22,7 +19,6 @@ from klamm.errors import (
     NotControllerError,
     OverloadedError,
 )
-from klamm.ids import Offset
 
 
 def proposal_refused(state: RaftState, effect: RefuseProposal) -> DefiniteError:
@@ -61,17 +57,3 @@ def fail(future: asyncio.Future[_T] | None, error: Exception) -> None:
 
 def no_room(error: NoSpaceError) -> DefiniteError:
     return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
-
-
-def refuse_for_room(
-    event: Event,
-    error: NoSpaceError,
-    changes: Mapping[int, asyncio.Future[Offset]],
-    requests: Mapping[int, asyncio.Future[Response]],
-) -> None:
-    """An event has found no room on the disk, and did not happen: tell who asked."""
-    match event:
-        case VoterChangeAsked(call=call):
-            fail(changes.get(call), no_room(error))
-        case RequestReceived(call=call):
-            fail(requests.get(call), OverloadedError(str(error)))

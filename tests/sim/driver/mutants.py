@@ -63,20 +63,20 @@ def _save_without_fsync() -> list[Patch]:
 
 def _save_beside() -> list[Patch]:
     """As the fsync of the log: the answer does not wait for it."""
-    real = QuorumDriver._carry_out
+    real = QuorumDriver._carry_out_slowly
 
     async def save(store: Any, effect: Any) -> None:
         await asyncio.sleep(0.1)
         await store.save(effect)
 
-    async def carry_out(self: Any, effect: Any, tasks: Any) -> None:
+    async def carry_out(self: Any, effect: Any) -> None:
         if isinstance(effect, SaveQuorumState):
             task = asyncio.get_running_loop().create_task(save(self._store, effect))
             self.__dict__.setdefault("_saves", []).append(task)
         else:
-            await real(self, effect, tasks)
+            await real(self, effect)
 
-    return [(QuorumDriver, "_carry_out", carry_out)]
+    return [(QuorumDriver, "_carry_out_slowly", carry_out)]
 
 
 def _committed_when_appended() -> list[Patch]:

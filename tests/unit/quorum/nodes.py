@@ -18,6 +18,7 @@ from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.files import SystemFiles
 from klamm.log.record_batch import build_batch, iter_batches, read_records
 from klamm.log.records import NewRecord
+from klamm.log.snapshot import format_name
 from klamm.metadata.records import Endpoint
 from klamm.rpc.server import GrpcServer
 
@@ -194,11 +195,18 @@ class Member:
         return point.snapshot_id
 
     async def trim(self, to: OffsetAndEpoch) -> None:
-        """Have the log begin there."""
+        """Have the log begin there, on the disk too."""
         assert self.node.trim(to)
         async with asyncio.timeout(DEADLINE_S):
-            while self.node.log_start_offset < to.offset:
+            while self.node.log_start_offset < to.offset or self._older(to):
                 await asyncio.sleep(0)
+
+    def _older(self, than: OffsetAndEpoch) -> bool:
+        """Is there a snapshot before it, or a segment all of which is?"""
+        snapshots = self.directory.rglob("*.checkpoint")
+        segments = sorted(int(path.stem) for path in self.directory.rglob("*.log"))
+        older = any(path.name < format_name(than) for path in snapshots)
+        return older or (len(segments) > 1 and segments[1] <= than.offset)
 
     @property
     def running(self) -> bool:

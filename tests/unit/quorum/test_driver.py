@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from controller.quorum.driver import INBOX_MAX, QuorumDriver
+from controller.quorum.driver import INBOX_MAX, STEPS_PER_TURN, QuorumDriver
 from controller.raft.effects import (
     AppendChunk,
     AppendControl,
@@ -18,10 +18,11 @@ from controller.raft.effects import (
     SendRequest,
 )
 from controller.raft.events import Event, Moment
-from controller.raft.messages import FetchRequest, FetchResponse, VoteRequest, VoteResponse
+from controller.raft.messages import FetchRequest, Response, VoteRequest, VoteResponse
 from controller.raft.state import RaftConfig, SavedState, restore
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
-from klamm.errors import CommitUnknownError, OverloadedError, StorageError
+from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError, StorageError
+from klamm.frozen import replace
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
 from klamm.log.files import Buffer
@@ -265,36 +266,39 @@ async def test_a_vote_is_saved_before_it_is_given() -> None:
 async def test_a_due_timer_goes_before_a_full_inbox() -> None:
     async with driven(size=3) as world:
         await world.until(lambda: not world.peers.sent)
-        request = FetchRequest(
-            epoch=Epoch(0),
-            log_end=OffsetAndEpoch(Epoch(-1), Offset(0)),
-            high_watermark=Offset(0),
-            max_bytes=1,
-            max_wait_ms=0,
-        )
-        asked = [
-            asyncio.ensure_future(world.driver.request(TWO, request)) for _ in range(INBOX_MAX)
-        ]
+        asked = [asyncio.ensure_future(world.driver.read_index()) for _ in range(INBOX_MAX)]
+        await asyncio.sleep(0)
         world.clock.now_ms += 10_000
         await world.until(lambda: bool(world.peers.sent))
-        assert sum(each.done() for each in asked) == 0
-        answers = await asyncio.gather(*asked)
-        assert all(isinstance(each, FetchResponse) for each in answers)
+        assert sum(each.done() for each in asked) < STEPS_PER_TURN
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(each, NotControllerError) for each in answers)
 
 
 async def test_a_full_inbox_refuses() -> None:
     async with driven(size=3) as world:
         await asyncio.sleep(0)
-        request = VoteRequest(
-            epoch=Epoch(0), log_end=OffsetAndEpoch(Epoch(-1), Offset(0)), pre_vote=True
-        )
-        asked = [
-            asyncio.ensure_future(world.driver.request(TWO, request)) for _ in range(INBOX_MAX + 5)
-        ]
+        asked = [asyncio.ensure_future(world.driver.read_index()) for _ in range(INBOX_MAX + 5)]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         refused = [each for each in answers if isinstance(each, OverloadedError)]
         assert len(refused) == 5
         assert "1024" in str(refused[0])
+
+
+async def test_a_request_is_answered_where_it_is_posted() -> None:
+    """Without a turn of the loop; but what waits for the disk holds up who comes after it."""
+    async with driven(size=3) as world:
+        await asyncio.sleep(0)
+        end = OffsetAndEpoch(Epoch(-1), Offset(0))
+        pre_vote = VoteRequest(epoch=Epoch(0), log_end=end, pre_vote=True)
+        answers: list[Response | Exception] = []
+        world.driver.ask(TWO, pre_vote, answers.append)
+        assert isinstance(answers.pop(), VoteResponse)
+        world.driver.ask(TWO, VoteRequest(epoch=Epoch(4), log_end=end), answers.append)
+        world.driver.ask(TWO, replace(pre_vote, epoch=Epoch(4)), answers.append)
+        assert (answers, world.store.did) == ([], [])
+        await world.until(lambda: len(answers) == 2)
+        assert world.store.did == ["save 4"]
 
 
 async def test_a_caller_that_leaves_is_forgotten() -> None:
