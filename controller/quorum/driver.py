@@ -66,7 +66,7 @@ from controller.raft.events import (
 )
 from controller.raft.messages import Request, Response
 from controller.raft.no_room import may_not_have_happened
-from controller.raft.state import NEVER_MS, RaftState
+from controller.raft.state import RaftState
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterChange
 from klamm.clock import Clock
@@ -129,8 +129,11 @@ class QuorumDriver:
         self._waited: asyncio.Future[Doing] | None = None
         """For a step that the task is to go on with; or for what ends everything."""
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_ms = NEVER_MS
+        self._timer_ms = 0
         """When it goes off: at the next deadline, or before."""
+        self._deadline_of: RaftState | None = None
+        self._deadline_ms = 0
+        """Of that state: found once, for it takes a look at all that wait."""
         self._stopped = False
         peers.bind(self.post)
         peers.use(membership.reachable(state))
@@ -284,8 +287,9 @@ class QuorumDriver:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _next_event(self) -> Event | None:
-        now_ms = self._clock.monotonic_ms()
-        if self._timer_ms <= now_ms and self.state.next_deadline_ms <= now_ms:
+        if self._deadline_of is not self.state:
+            self._deadline_of, self._deadline_ms = self.state, self.state.next_deadline_ms
+        if self._deadline_ms <= self._clock.monotonic_ms():
             return TimePassed()  # Ahead of the inbox, which when busy would starve the timers.
         if self._facts:
             return self._facts.popleft()
@@ -296,13 +300,12 @@ class QuorumDriver:
 
     def _set_timer(self) -> None:
         """One that goes off too early does no harm; so it is seldom set anew."""
-        deadline_ms = self.state.next_deadline_ms
-        now_ms = self._clock.monotonic_ms()
         if self._timer is not None:
-            if self._timer_ms <= deadline_ms:
+            if self._timer_ms <= self._deadline_ms:
                 return
             self._timer.cancel()
-        wait_ms = min(max(deadline_ms - now_ms, 0), SLEEP_MS_MAX)
+        now_ms = self._clock.monotonic_ms()
+        wait_ms = min(max(self._deadline_ms - now_ms, 0), SLEEP_MS_MAX)
         self._timer_ms = now_ms + wait_ms
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(wait_ms / 1_000, self._on_timer)

@@ -12,6 +12,7 @@ back with a vote for itself may have led that epoch, so it never leads it again:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from controller.raft.events import Moment
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchSnapshotRequest
@@ -58,7 +59,7 @@ class RaftConfig:
     fetch_bytes_max: int = 8 * 1024 * 1024
     fetch_wait_max_ms: int = 500
 
-    @property
+    @cached_property  # Asked for a dozen times a commit, and a configuration never changes.
     def key(self) -> ReplicaKey:
         return ReplicaKey(node_id=self.me, directory_id=self.directory_id)
 
