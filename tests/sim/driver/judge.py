@@ -1,6 +1,5 @@
 """Holds each step of each real driver against the model (tests/sim/model; scenario 26)."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -38,17 +37,17 @@ class Judge:
 @contextmanager
 def judged(judge: Callable[[], Judge]) -> Iterator[None]:
     """The drivers' steps are looked at."""
-    honest, honest_step = vars(driver)["step"], QuorumDriver._step
+    honest, honest_stepped = vars(driver)["step"], QuorumDriver._stepped
 
     def step(before: RaftState, event: Event, moment: Moment) -> tuple[RaftState, Effects]:
         after, effects = honest(before, event, moment)
         judge().witness(before).stepped(before, event, after, effects)
         return after, effects
 
-    async def whole_step(self: QuorumDriver, event: Event, tasks: asyncio.TaskGroup) -> None:
-        await honest_step(self, event, tasks)
+    def stepped(self: QuorumDriver, before: RaftState, after: RaftState) -> None:
+        honest_stepped(self, before, after)
         judge().witness(self.state).finished()
 
-    patches = [(driver, "step", step), (QuorumDriver, "_step", whole_step)]
+    patches = [(driver, "step", step), (QuorumDriver, "_stepped", stepped)]
     with planted(Mutant("judged", "nothing", lambda: list(patches))):
         yield

@@ -164,9 +164,12 @@ class Troubles:
         self._later(2 * self._duration() + 3.0, lambda: self._start(node))
 
     def _rot(self) -> None:
-        """A bit flips: of one voter at a time, for a majority must be able to give it back."""
+        """A bit flips: of one voter at a time, for a majority must be able to give it back.
+
+        And have weight without it, which a disk has not that no record names.
+        """
         world, node = self._world, self._some()
-        if world.size < 3 or not all(each.whole for each in world.nodes):
+        if world.size < 3 or not all(each.whole and each.knows_all_disks for each in world.nodes):
             return
         if self._rng.random() < 0.5:
             node.kill()

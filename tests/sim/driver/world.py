@@ -185,6 +185,12 @@ class Node:
         self.rotten = self.rotten and not self.healed
         return not self.rotten
 
+    @property
+    def knows_all_disks(self) -> bool:
+        """Does a record name the disk of each voter, as far as is known here?"""
+        assert self.quorum is not None
+        return all(each.directory_id is not None for each in self.quorum.voters.voters)
+
     def rot(self) -> bool:
         """Flip a bit of the log, below what is known to be durable. False if there is none.
 
