@@ -52,9 +52,11 @@ def roll(
     klamm roll --dir /tmp/one --healthy-timeout 120
     """
     from klamm.cluster import roll as rolling
+    from klamm.cluster import supervisor
 
     where = target.find_directory(directory)
     told = cluster_file.read(where)
+    supervisor.ask(where, "look")  # Else nothing could be restarted.
     addresses = tuple(each.address for each in told.controllers)
 
     async def go() -> None:

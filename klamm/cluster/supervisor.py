@@ -164,7 +164,9 @@ def ask(directory: Path, command: str, node: str = "") -> None:
             connection.sendall(json.dumps({"command": command, "node": node}).encode() + b"\n")
             answer = json.loads(connection.makefile("rb").readline())
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NoSupervisorError(f"No cluster is running in {directory}.") from error
+        raise NoSupervisorError(
+            f"No cluster is running in {directory}: `klamm up --dir {directory}` starts it."
+        ) from error
     if not answer["ok"]:
         raise StartError(str(answer["error"]))
 

@@ -65,6 +65,20 @@ def test_an_id_that_votes_already(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not where.exists()
 
 
+@pytest.mark.parametrize("words", [["roll"], ["kill", "broker-1"], ["start", "broker-1"]])
+def test_nodes_of_a_cluster_that_nobody_keeps(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cluster.json").write_text(
+        '{"cluster_id": "c", "controllers": [{"id": 1, "pid": null, "grpc": "a:1"}],'
+        ' "brokers": [{"id": 1, "pid": null, "kafka": "b:1", "rack": "r"}]}'
+    )
+    assert run([*words, "--dir", str(tmp_path)], FakeControllers(down=True).world()) == 1
+    assert capsys.readouterr().err == (
+        f"klamm: No cluster is running in {tmp_path}: `klamm up --dir {tmp_path}` starts it.\n"
+    )
+
+
 def test_a_topic_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     config = kafka.client_config("nowhere:1", **MOCKED)
     sentence = "There is no topic nosuch: `klamm topics create nosuch` makes it"
