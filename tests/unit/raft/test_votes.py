@@ -1,11 +1,16 @@
 """Who gets a vote, and who a pre-vote (kraft 6.2; KIP-996)."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from controller.raft.effects import AppendControl, SaveQuorumState, SendRequest
 from controller.raft.events import (
     Moment,
     RequestFailed,
+    RequestReceived,
+    ResignRequested,
     ResponseReceived,
     StreamLost,
     TimePassed,
@@ -264,3 +269,51 @@ def answered(state: RaftState, sender: int, *, granted: bool, pre_vote: bool = F
 
 def later(now_ms: int) -> Moment:
     return Moment(now_ms=now_ms, draw=NOW.draw)
+
+
+def _votes(moment: Moment) -> RaftState:
+    request = VoteRequest(epoch=EPOCH, log_end=at(9, 4))
+    state, _ = step(voter(UNATTACHED), RequestReceived(7, key(2), request), moment)
+    assert isinstance(state.role, Unattached)
+    return state
+
+
+def _hears_of_a_later_epoch(moment: Moment) -> RaftState:
+    request = VoteRequest(epoch=Epoch(EPOCH + 1), log_end=at(0, -1))
+    before = replace(voter(Resigned(deadline_ms=10_000)), voted_for=None)
+    state, _ = step(before, RequestReceived(7, key(2), request), moment)
+    assert isinstance(state.role, Unattached)
+    return state
+
+
+def _stands(moment: Moment) -> RaftState:
+    before = voter(Prospective(leader=NO_NODE, deadline_ms=10_200, granted=frozenset({ME})))
+    request = VoteRequest(epoch=EPOCH, log_end=LOG.end, pre_vote=True)
+    answer = VoteResponse(
+        epoch=EPOCH, leader=NO_NODE, vote_granted=True, directory_id=key(2).directory_id
+    )
+    state, _ = step(before, ResponseReceived(TWO, request, answer), moment)
+    assert isinstance(state.role, Candidate)
+    return state
+
+
+def _resigns(moment: Moment) -> RaftState:
+    state, _ = step(leader(), ResignRequested(EPOCH), moment)
+    assert isinstance(state.role, Resigned)
+    return state
+
+
+@pytest.mark.parametrize("what", [_votes, _hears_of_a_later_epoch, _stands, _resigns])
+def test_election_timers_are_drawn_from_one_timeout_to_two(
+    what: Callable[[Moment], RaftState],
+) -> None:
+    """Or voters that wait for the same thing would stand together, again and again."""
+    timeout_ms = config(1).election_timeout_ms
+    waits_ms = []
+    for draw in (0.0, 0.25, 0.5, 0.999):
+        role = what(Moment(now_ms=NOW.now_ms, draw=draw)).role
+        assert isinstance(role, Unattached | Candidate | Resigned)
+        waits_ms.append(role.deadline_ms - NOW.now_ms)
+    assert waits_ms[0] == timeout_ms
+    assert waits_ms == sorted(set(waits_ms)), "each draw another time"
+    assert waits_ms[-1] < 2 * timeout_ms
