@@ -43,9 +43,14 @@ NOT_NOW = frozenset(
         ChangeRefusal.CHANGE_UNDER_WAY,
         ChangeRefusal.NOT_FOLLOWING,
         ChangeRefusal.LAGGING,
+        ChangeRefusal.UNHEALTHY,
     }
 )
 """What may be otherwise in a moment."""
+
+UNHEALTHY_MS = 2_000
+"""A new leader has not heard all voters yet, and a link may flap: so long a change waits for the
+healthy to be a majority, a fetch timeout."""
 
 CODES: Mapping[ChangeRefusal, ErrorCode] = {
     ChangeRefusal.INVALID: ErrorCode.INVALID_REQUEST,
@@ -125,6 +130,7 @@ class Members:
         return await self._change(asked, deadline_ms)
 
     async def _change(self, asked: VoterChange, deadline_ms: int) -> Changed:
+        healthy_by_ms = min(deadline_ms, self._clock.monotonic_ms() + UNHEALTHY_MS)
         while True:
             change = self._filled(asked)
             if (stranger := self._stranger(change)) is not None:
@@ -139,7 +145,9 @@ class Members:
                 )
                 break
             except VotersUnchangedError as error:
-                await self._not_now(error.why, str(error), deadline_ms)
+                unhealthy = error.why is ChangeRefusal.UNHEALTHY
+                until_ms = healthy_by_ms if unhealthy else deadline_ms
+                await self._not_now(error.why, str(error), until_ms)
         left_ms = max(1, self._left_ms(deadline_ms))
         try:
             await self._quorum.wait_committed(epoch, end, left_ms)

@@ -9,7 +9,16 @@ import pytest
 from controller.decisions import DecisionLog
 from controller.members import Members as Changes
 from controller.members import ReplaceVoter
-from controller.raft.voters import AddVoter, RemoveVoter, ReplicaKey, UpdateVoter, Voter
+from controller.quorum.port import VotersUnchangedError
+from controller.raft.effects import ChangeRefusal
+from controller.raft.voters import (
+    AddVoter,
+    RemoveVoter,
+    ReplicaKey,
+    UpdateVoter,
+    Voter,
+    VoterChange,
+)
 from klamm.clock import SystemClock
 from klamm.errors import ApiError, ErrorCode, NotControllerError
 from klamm.ids import Epoch, NodeId, Offset
@@ -103,6 +112,39 @@ async def test_row_114_a_change_is_in_force_at_once_and_answered_once_it_is_comm
         assert not change.done(), "appended, and nobody may know"
         committed.set()
         assert (await change).end_offset <= active.node.high_watermark
+
+
+async def test_who_has_just_been_elected_is_given_time_to_hear_the_voters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a refusal that nobody could explain a moment later; and one that is, is told in time."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await all_are_heard(active)
+        really, asked = active.node.change_voters, list[VoterChange]()
+
+        async def later(change: VoterChange) -> Offset:
+            asked.append(change)
+            if len(asked) <= 2:
+                raise VotersUnchangedError(ChangeRefusal.UNHEALTHY, "1 is heard")
+            return await really(change)
+
+        monkeypatch.setattr(active.node, "change_voters", later)
+        gone = next(each.node_id for each in group.all if each is not active)
+        change = RemoveVoter(key=ReplicaKey(node_id=gone))
+        assert gone not in (await changes(active).change(change, LONG_MS)).voters.ids
+        assert len(asked) == 3
+
+        async def never(change: VoterChange) -> Offset:
+            raise VotersUnchangedError(ChangeRefusal.UNHEALTHY, "1 is heard")
+
+        monkeypatch.setattr(active.node, "change_voters", never)
+        monkeypatch.setattr("controller.members.UNHEALTHY_MS", NOT_LONG_MS)
+        other = RemoveVoter(key=ReplicaKey(node_id=active.node_id))
+        async with asyncio.timeout(LONG_MS / 2_000):
+            with pytest.raises(ApiError, match="1 is heard") as caught:
+                await changes(active).change(other, LONG_MS)
+        assert caught.value.code is ErrorCode.POLICY_VIOLATION
 
 
 async def test_row_116_the_leader_removes_itself_and_is_answered(tmp_path: Path) -> None:
