@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,14 +38,22 @@ def faketime() -> Path | None:
 class Controllers:
     """Three of them, by node id."""
 
-    def __init__(self, directory: Path, network: Network, clocks: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        network: Network,
+        clocks: Path | None = None,
+        keys: Mapping[str, str] | None = None,
+    ) -> None:
         """Writes their configuration; nothing is started yet.
 
         Args:
             directory: Theirs.
             network: With a namespace for each.
             clocks: See `faketime`; None: nobody's wall clock can be set.
+            keys: Of every node's configuration, beside what is needed.
         """
+        self._keys = keys or {}
         self.network = network
         self._clocks = clocks
         self.lives = dict.fromkeys(IDS, 0)
@@ -94,6 +102,7 @@ class Controllers:
             f"log.dirs={disk / 'data'}\n"
             "klamm.http.host=127.0.0.1\n"
             f"klamm.http.port={node.http_port}\n"
+            + "".join(f"{key}={value}\n" for key, value in self._keys.items())
         )
 
         def command(layout: NodeLayout, properties: Path) -> Sequence[str]:
@@ -178,6 +187,10 @@ class Controllers:
             await each.kill()
         for disk in self._mounted:
             unmount(disk)
+
+    def log(self, node: int) -> str:
+        """All that a controller has written to its standard output and error."""
+        return self._nodes[node].log_file.read_text()
 
     async def header(self, node: int) -> metadata.ResponseHeader | None:
         """Of its own state; None if it does not answer."""

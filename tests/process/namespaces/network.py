@@ -24,6 +24,8 @@ CLIENT_HOST = 254
 SWITCH = 0
 """The namespace with the bridge."""
 COMMAND_DEADLINE_S = 30.0
+BURST_BYTES, QUEUE_BYTES = 4_000, 40_000
+"""Of a narrow link; a packet must fit in the one, a few tenths of a second are in the other."""
 NAMES = 1 << 24
 """So many runs have names of their own; a bridge's name has at most 15 letters."""
 
@@ -103,6 +105,22 @@ class Network:
     def lose(self, node: int, percent: int) -> None:
         """So many of a hundred packets that `node` sends are lost."""
         self._inside(node, self._firewall.lose(percent))
+
+    def narrow(self, node: int, bits_per_second: int) -> None:
+        """What `node` sends goes no faster, and waits in a short queue that drops what is more.
+
+        Raises:
+            Unavailable: No `tc`, or a kernel without this queue.
+        """
+        rate = f"rate {bits_per_second} burst {BURST_BYTES} limit {QUEUE_BYTES}"
+        try:
+            self._inside(node, f"tc qdisc replace dev eth0 root tbf {rate}")
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Unavailable(f"no link can be made narrow here: {error}") from error
+
+    def widen(self, node: int) -> None:
+        """No narrow link any more."""
+        self._inside(node, "tc qdisc del dev eth0 root")
 
     def delay(self, node: int, span_ms: tuple[int, int], seed: int, *, in_order: bool) -> None:
         """What `node` sends arrives so much later; and in another order, unless `in_order`.
