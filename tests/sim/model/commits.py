@@ -1,7 +1,8 @@
 """What is committed, who knows it, and what follows from it (Raft 5.4.2, 8; the thesis, 3.10, 6.4).
 
 a leader commits what a majority of the voters in its log has durably, itself by its own fsync,
-    by counting only up to a record of its own epoch
+    by counting only up to a record of its own epoch; once the log names disks, only those of
+        named ones count, and of one in doubt not before the record that names it is committed
 a follower commits what its leader calls so, as far as its log agrees with the leader's
 a claim comes when the epoch's first record is committed
 a read sees all that was committed when it was asked for, and the epoch's first record; it is
@@ -35,7 +36,7 @@ def committed(before: Replica, heard: Heard, cause: Cause, after: Replica) -> st
         return f"commits {new} after {before.committed}, and has {after.log.end}"
     if after.role == LEADER or before.role == LEADER:
         epoch = before.epoch if before.role == LEADER else after.epoch
-        return _counted(heard, after, new, epoch)
+        return _counted(before, heard, after, epoch)
     if isinstance(cause, Named) and cause.what == VERIFIED:
         return None  # As `logs` has it.
     told = isinstance(cause, Answered) and cause.what == FETCH and cause.good
@@ -47,21 +48,23 @@ def committed(before: Replica, heard: Heard, cause: Cause, after: Replica) -> st
     return None
 
 
-def _counted(heard: Heard, after: Replica, new: int, epoch: int) -> str | None:
+def _counted(before: Replica, heard: Heard, after: Replica, epoch: int) -> str | None:
     """By a leader."""
+    new = after.committed
     if after.log.epoch_before(new) != epoch:
         return f"commits {new} by counting, which is of epoch {after.log.epoch_before(new)}"
-    holders = [who for who, end in heard.acknowledged.items() if end >= new]
+    known = before.committed
+    ends = heard.acknowledged.items()
+    holders = [who for who, end in ends if end >= new and heard.holds(after, who, known)]
     if not _majority(heard, after, holders, itself=after.durable >= new):
         return f"commits {new}, which {holders} have, and {after.durable} is durable here"
     return None
 
 
 def _majority(heard: Heard, replica: Replica, whom: list[Key], *, itself: bool) -> bool:
-    voters = replica.voters
-    others = sum(heard.admits(voters, who) for who in whom if who.id != replica.me.id)
-    itself = itself and heard.admits(voters, replica.me)
-    return 2 * (others + itself) > len(voters)
+    others = sum(heard.weighs(replica, who) for who in whom if who.id != replica.me.id)
+    itself = itself and heard.admits(replica.voters, replica.me)
+    return 2 * (others + itself) > len(replica.voters)
 
 
 def words(before: Replica, heard: Heard, after: Replica, deeds: list[Deed]) -> str | None:

@@ -44,7 +44,7 @@ class Heard:
     """Of one incarnation; `saved` alone outlives it."""
 
     __slots__ = (
-        "acknowledged", "asks", "chunks", "empty", "granted", "leader", "met", "moving",
+        "acknowledged", "asks", "chunks", "doubted", "empty", "granted", "leader", "met", "moving",
         "reads", "round", "rounds", "saved", "target", "term",
     )  # fmt: skip
 
@@ -69,6 +69,8 @@ class Heard:
         """If this replica leads it: where the first of its records ended."""
         self.acknowledged: dict[Key, int] = {}
         """Up to where this replica has our log durably, by its fetches of this epoch."""
+        self.doubted: frozenset[Key] = frozenset()
+        """Who said with its last fetch that its disk may have lost something."""
         self.rounds: dict[Key, int] = {}
         self.round = 0
         """The last round of reads that was named to a follower; and the last that each brought."""
@@ -97,10 +99,24 @@ class Heard:
                 )
         return False
 
+    def weighs(self, replica: Replica, who: Key) -> bool:
+        """Does its word count? Once the log names disks, only those of named ones do."""
+        voters = replica.voters
+        unnamed = len(replica.records) > 1 and Key(who.id, None) in voters
+        return not unnamed and self.admits(voters, who)
+
+    def holds(self, replica: Replica, who: Key, committed: int) -> bool:
+        """Does what it acknowledges count? Of one that is in doubt: if its name is committed."""
+        if who in self.doubted and len(replica.records) > 1:
+            at, _ = replica.records[-1]
+            named = who in replica.records[-2][1] or at < committed
+            return named and self.weighs(replica, who)
+        return self.weighs(replica, who)
+
     def majority(self, replica: Replica, counted: int) -> bool:
         """Are so many others, and the replica itself if it votes, most of the voters?"""
         voters = replica.voters
-        return 2 * (counted + self.admits(voters, replica.me)) > len(voters)
+        return 2 * (counted + self.weighs(replica, replica.me)) > len(voters)
 
     # ── before a transition is judged ────────────────────────────────────────────────────────
 
@@ -109,7 +125,7 @@ class Heard:
         if isinstance(cause, MESSAGES):
             self._meet(before.voters, cause.who)
         if isinstance(cause, Answered) and cause.granted and cause.end is not None:
-            self._granted(before.voters, cause, cause.end)
+            self._granted(before, cause, cause.end)
         if after.epoch > before.epoch:
             self.begin()
         if isinstance(cause, Asked):
@@ -129,8 +145,8 @@ class Heard:
         if who.disk is not None and Key(who.id, None) in voters:
             self.met.setdefault(who.id, who)
 
-    def _granted(self, voters: Voters, told: Answered, end: End) -> None:
-        if self.admits(voters, told.who):
+    def _granted(self, before: Replica, told: Answered, end: End) -> None:
+        if self.weighs(before, told.who):
             vote = (told.what, told.asked, end)
             self.granted[vote] = self.granted.get(vote, frozenset()) | {told.who.id}
             if len(self.granted) > GRANTED_MAX:
@@ -146,6 +162,9 @@ class Heard:
         self.asks[asked.call] = asked.end
         if before.log.has(asked.end):
             self.acknowledged[asked.who] = asked.end.offset
+        if asked.doubted or asked.who in self.doubted:
+            others = self.doubted - {asked.who}
+            self.doubted = others | {asked.who} if asked.doubted else others
         self.rounds[asked.who] = max(self.rounds.get(asked.who, 0), asked.round)
 
     def _answered(self, before: Replica, told: Answered, after: Replica) -> None:

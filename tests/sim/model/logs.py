@@ -57,7 +57,8 @@ def _led(before: Replica, heard: Heard, cause: Cause, after: Replica) -> str | N
     if new.end <= old.end or new != old.plus(after.epoch, new.end - old.end):
         return f"a leader changes its log from {old} to {new}"
     if before.role == LEADER:
-        if not isinstance(cause, Named) or cause.what not in (PROPOSED, CHANGE):
+        asked = isinstance(cause, Named) and cause.what in (PROPOSED, CHANGE)
+        if not asked and after.records is before.records:
             return f"a leader appends without being asked: {cause}"
         if before.committed < heard.term:
             return "a leader appends before its first record is committed"

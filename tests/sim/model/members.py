@@ -2,7 +2,8 @@
 
 what the log says last, committed or not; a cut undoes it
 a leader changes one voter at a time: its own epoch has something committed, and so is the last
-    change; as it is elected it may write down disks that were not known, and changes nobody
+    change; as it is elected it may write down disks that were not known, and changes nobody,
+        and so it may when a voter fetches whose disk no record names, and which is not in doubt
 who is no voter any more leads on, uncounted, until that is committed
 """
 
@@ -13,6 +14,7 @@ from tests.sim.model.terms import (
     TRIM,
     VERIFIED,
     Answered,
+    Asked,
     Cause,
     Key,
     Named,
@@ -43,7 +45,9 @@ def members(before: Replica, heard: Heard, cause: Cause, after: Replica) -> str 
     changed = _differ(kept[-1][1], new[-1][1])
     if before.role != LEADER:
         return f"is elected, and changes {sorted(changed)}" if changed else None
-    if len(changed) > 1 or not isinstance(cause, Named) or cause.what != CHANGE:
+    asked = isinstance(cause, Named) and cause.what == CHANGE
+    named = isinstance(cause, Asked) and not cause.doubted and cause.who in new[-1][1]
+    if len(changed) > 1 or not (asked or (named and not changed)):
         return f"changes {changed} at once, because of {cause}"
     if before.committed < heard.term or before.records[-1][0] >= before.committed:
         return f"changes {changed}, {before.committed} is committed, not {before.records[-1][0]}"

@@ -135,7 +135,8 @@ def _asked(event: ev.RequestReceived, _: RaftState) -> Cause:
     who = Key(sender.node_id, sender.directory_id)
     match request:
         case ms.FetchRequest(epoch=epoch, log_end=end):
-            return Asked(FETCH, who, epoch, event.call, _end(end), (), request.read_round)
+            doubted = request.recovering
+            return Asked(FETCH, who, epoch, event.call, _end(end), (), request.read_round, doubted)
         case ms.VoteRequest(epoch=epoch, log_end=end):
             return Asked(PRE_VOTE if request.pre_vote else VOTE, who, epoch, event.call, _end(end))
         case ms.EndQuorumEpochRequest(epoch=epoch, successors=successors):

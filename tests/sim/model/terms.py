@@ -134,6 +134,8 @@ class Asked(NamedTuple):
     successors: tuple[int, ...] = ()
     round: int = 0
     """Of reads, as the leader named it last."""
+    doubted: bool = False
+    """The fetcher's disk may have lost what it acknowledged."""
 
 
 class Answered(NamedTuple):
