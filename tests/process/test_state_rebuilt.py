@@ -19,10 +19,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from klamm.client.client import ControllerClient
 from klamm.cluster.node_process import node_environment
-from klamm.v1 import admin_pb2
+from klamm.v1 import admin_pb2, metadata_pb2
+from klamm.v1.metadata_pb2_grpc import MetadataServiceStub
 from tests.process.altered_snapshots import alter_snapshots
+from tests.process.config_writer import ConfigWriter, begins_at, open_writer
 from tests.process.running import Running, running
-from tests.process.test_snapshots import SMALL, Writer, begins_at, open_writer
+from tests.process.test_snapshots import SMALL
 from tests.process.test_state_agreement import DISAGREES, VERIFIED
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
@@ -64,6 +66,18 @@ def health(address: str) -> int:
     return int(answer.status)
 
 
+def local_read(address: str) -> str:
+    """What a controller says to who is content with whatever it has: nothing, or why not."""
+    own = metadata_pb2.Consistency(level=metadata_pb2.CONSISTENCY_LEVEL_LOCAL)
+    request = metadata_pb2.ListTopicsRequest(consistency=own, page_size=1)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            MetadataServiceStub(channel).ListTopics(request, timeout=30)
+        except grpc.RpcError as error:
+            return str(error)
+    return ""
+
+
 def hand_over(cluster: Running, to: str) -> None:
     """Who begins to lead states, within a second, what the state is."""
 
@@ -83,7 +97,7 @@ def write_until_trimmed(cluster: Running, name: str) -> None:
     """The node's log begins at a snapshot: nothing can be replayed from before it."""
     for each in range(TOPICS):
         cluster.create_topic(f"topic-{each}", 1, 1)
-    writer: Writer = cluster.do(open_writer(cluster))
+    writer: ConfigWriter = cluster.do(open_writer(cluster))
 
     async def trimmed() -> bool:
         await writer.write(5)
@@ -146,6 +160,8 @@ def test_who_has_another_state_says_so_and_is_rebuilt_from_its_peers(
         return health(cluster.address(victim)) == health_pb2.HealthCheckResponse.NOT_SERVING
 
     cluster.until(serves_no_more, f"{victim} to say that it does not serve", WAIT_S)
+    assert "the state here is not the one of the log" in local_read(cluster.address(victim))
+    assert local_read(cluster.address(third)) == ""
     assert health(cluster.address(third)) == health_pb2.HealthCheckResponse.SERVING
     assert "the state here is not the one of the log" in cluster.log(victim)
     others = [each for each in (*cluster.controllers, *cluster.brokers) if each != victim]
