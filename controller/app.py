@@ -86,6 +86,7 @@ class Controller:
             files=SystemFiles(),
             clock=clock,
             rng=rng,
+            draw_id=directory.renew,
         )
         self._active = ActiveController(self._quorum, config, clock, rng)
         self._serving = Serving(

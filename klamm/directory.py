@@ -56,12 +56,13 @@ class MetaProperties:
 class DataDirectory:
     """An open data directory: this process has it alone until `close`."""
 
-    def __init__(self, path: Path, lock_fd: int, meta: MetaProperties) -> None:
+    def __init__(self, path: Path, lock_fd: int, meta: MetaProperties, files: Files) -> None:
         self.path = path
         self.cluster_id = meta.cluster_id
         self.node_id = meta.node_id
         self.directory_id = meta.directory_id
         self._lock_fd = lock_fd
+        self._files = files
 
     @classmethod
     def open(
@@ -101,7 +102,19 @@ class DataDirectory:
         except BaseException:
             os.close(lock_fd)
             raise
-        return cls(path, lock_fd, meta)
+        return cls(path, lock_fd, meta, files)
+
+    def renew(self) -> DirectoryId:
+        """Another id from now on, durable on return.
+
+        Raises:
+            OSError: As the disk says.
+        """
+        drawn = DirectoryId(_draw_id())
+        meta = MetaProperties(cluster_id=self.cluster_id, node_id=self.node_id, directory_id=drawn)
+        write_atomically(self._files, self.path / META_PROPERTIES, meta.encode())
+        self.directory_id = drawn
+        return drawn
 
     def close(self) -> None:
         """Let another process have it. Again is no error."""

@@ -9,12 +9,14 @@ await node.resign(…); …; await node.close()                 a stop in order
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import grpc.aio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
 from controller.quorum.describe import describe
 from controller.quorum.driver import QuorumDriver
+from controller.quorum.identity import DrawId, Identity
 from controller.quorum.introductions import Introductions
 from controller.quorum.observers import Observers
 from controller.quorum.peers import Connect, GrpcPeers
@@ -98,27 +100,26 @@ class QuorumNode:
         clock: Clock,
         rng: random.Random,
         connect: Connect = open_channel,
+        draw_id: DrawId | None = None,
     ) -> "QuorumNode":
         """Recover what stands on the disk. Call it within the event loop.
 
         Args:
             config: What this voter is, and where it keeps its log.
             files: Its disk.
-            clock: For all its timeouts.
-            rng: For all its jitter.
+            clock, rng: For all its timeouts, and their jitter.
             connect: How the others are reached.
+            draw_id: Makes the disk another replica's; None if it must stay whose it is.
 
         Raises:
             StartError: The log or the vote is damaged, lost or unreadable.
         """
-        log_config = LogConfig(segment_bytes=config.segment_bytes)
-        store = LogStore.open(
-            files, config.metadata_log_dir, clock, log_config, has_peers=config.has_peers
-        )
-        for notice in store.notices:
-            _log.warning("found on the disk", what=notice)
-        if store.damaged:
-            metrics.RAFT_LOG_DAMAGE.inc()
+        identity = Identity(config.raft, draw_id)
+        where, has_peers = config.metadata_log_dir, config.has_peers
+        log = LogConfig(segment_bytes=config.segment_bytes)
+        store = LogStore.open(files, where, clock, log, has_peers=has_peers, renew=identity.renew)
+        config = replace(config, raft=identity.raft)
+        _tell_what_was_found(store)
         loaded = store.load()
         moment = Moment(now_ms=clock.monotonic_ms(), draw=rng.random())
         state = restore(
@@ -443,3 +444,10 @@ class QuorumNode:
                     await self._driver.changed.wait()
         except TimeoutError:
             return
+
+
+def _tell_what_was_found(store: LogStore) -> None:
+    for notice in store.notices:
+        _log.warning("found on the disk", what=notice)
+    if store.damaged:
+        metrics.RAFT_LOG_DAMAGE.inc()

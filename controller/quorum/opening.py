@@ -6,7 +6,8 @@ A torn end is cut, and said. Damage with whole batches behind it, or a log that 
 known to be durable, has lost what this voter acknowledged: it is cut off after that was written
 down, and everything from there on is fetched anew by a voter that has no say until it is whole
 (controller/raft/trust.py). A vote that is lost, damaged or an old copy is replaced by the first
-epoch that this voter has certainly never voted in. Where neither can be known, or nobody has a
+epoch that this voter has certainly never voted in; who is no voter becomes another replica instead
+(controller/quorum/identity.py). Where neither can be known, or nobody has a
 copy, the node does not start.
 
 What the process before this one wrote may stand in the page cache only, after an fsync that failed:
@@ -19,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from controller.quorum.bounds import QUORUM_BOUNDS, Bounds, BoundsFile, read_bounds
+from controller.quorum.identity import Renew, never
 from controller.quorum.installs import Found, reconcile
 from controller.quorum.known_voters import HasPeers, latest_voters
 from controller.quorum.quorum_state import QUORUM_STATE, format_state, parse_state
@@ -91,7 +93,12 @@ def doubt_new_disk(files: Files, metadata_log_dir: Path) -> None:
 
 
 def open_disk(
-    files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: HasPeers
+    files: Files,
+    metadata_log_dir: Path,
+    config: LogConfig,
+    *,
+    has_peers: HasPeers,
+    renew: Renew = never,
 ) -> Opened:
     """Recover log and vote.
 
@@ -100,22 +107,31 @@ def open_disk(
         metadata_log_dir: Holds quorum-bounds, and the log's own directory.
         config: Of the log; damage and epochs are seen to here.
         has_peers: Is there somebody to fetch from? Asked only if something is lost.
+        renew: Makes it the disk of another replica, if it is no voter's and its vote is lost.
 
     Raises:
         StartError: Something is lost that nobody can give back, or the disk fails.
     """
-    return _Opening(files, metadata_log_dir, config, has_peers=has_peers).run()
+    opening = _Opening(files, metadata_log_dir, config, has_peers=has_peers, renew=renew)
+    return opening.run()
 
 
 class _Opening:
     def __init__(
-        self, files: Files, metadata_log_dir: Path, config: LogConfig, *, has_peers: HasPeers
+        self,
+        files: Files,
+        metadata_log_dir: Path,
+        config: LogConfig,
+        *,
+        has_peers: HasPeers,
+        renew: Renew,
     ) -> None:
         self._files = files
         self._root = metadata_log_dir
         self._directory = metadata_log_dir / METADATA_LOG
         self._config = replace(config, on_corruption=OnCorruption.REFUSE, epochs_sealed=True)
         self._ask_peers = has_peers
+        self._renew = renew
         self._notices: list[str] = []
         self._damaged = False
         self._known: Bounds | None = None
@@ -230,6 +246,14 @@ class _Opening:
 
     def _replace_vote(self, what: str, chain: EpochChain) -> SavedState:
         ceiling = self._file.bounds.epoch_ceiling
+        if self._renew(latest_voters(self._files, self._directory)):
+            epoch = max(chain.last_epoch, self._file.bounds.epoch, NO_VOTE_YET)
+            self._notices.append(
+                f"{what}; this controller is no voter, and goes on as a new replica, with another "
+                "directory id"
+            )
+            self._file.write_now(self._file.bounds.promising(epoch))
+            return SavedState(epoch=epoch)
         if self._known is None or chain.last_epoch > ceiling:
             raise StartError(
                 f"{what}. This voter may have forgotten a vote, and there is no "

@@ -21,6 +21,7 @@ from pathlib import Path
 from aiofiles.os import wrap
 
 from controller.quorum.control import build_control_batch, describe_batches
+from controller.quorum.identity import Renew, never
 from controller.quorum.installs import Installs, voter_entry, voters_of
 from controller.quorum.known_voters import HasPeers
 from controller.quorum.opening import Opened, open_disk, refuse_half_restored
@@ -90,10 +91,12 @@ class LogStore:
         config: LogConfig,
         *,
         has_peers: HasPeers,
+        renew: Renew = never,
     ) -> "LogStore":
         """Recover log and vote; see `open_disk`."""
         refuse_half_restored(files, metadata_log_dir)
-        return cls(files, open_disk(files, metadata_log_dir, config, has_peers=has_peers), clock)
+        opened = open_disk(files, metadata_log_dir, config, has_peers=has_peers, renew=renew)
+        return cls(files, opened, clock)
 
     @property
     def notices(self) -> tuple[str, ...]:

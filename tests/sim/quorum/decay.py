@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from controller.quorum.bounds import BOUNDS_EVERY_MS, Bounds
-from controller.raft.state import SavedState
+from controller.raft.state import RaftConfig, SavedState
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Decay:
     scatters: bool = False
     """The next power cut finds later pages written, and an earlier one not."""
     vote_is_lost: bool = False
+    is_anothers: bool = False
+    """It was a replica without a vote, and is another one from this start on."""
     saves: list[SavedState] = field(default_factory=list)
     """Old copies of the vote file, one an epoch, the oldest first."""
 
@@ -137,7 +139,7 @@ def lie(disk: "Disk", rng: random.Random) -> int:
 # ── at a start ───────────────────────────────────────────────────────────────────────────────────
 
 
-def open_disk(disk: "Disk") -> SavedState:
+def open_disk(disk: "Disk", config: RaftConfig) -> SavedState:
     """Cut, fit to each other, and said: afterwards `disk.decay.distrust` knows."""
     decay = disk.decay
     cut_torn_end(disk)
@@ -150,7 +152,7 @@ def open_disk(disk: "Disk") -> SavedState:
     disk.fit()
     distrust = decay.bounds.distrust or damage or find_what_is_missing(disk)
     disk.durable_end = disk.end_offset
-    saved = read_vote(disk)
+    saved = read_vote(disk, config)
     decay.bounds = replace(
         decay.bounds, end_offset=Offset(disk.end_offset), epoch=saved.epoch, distrust=distrust
     )
@@ -185,16 +187,27 @@ def find_what_is_missing(disk: "Disk") -> str:
     return f"ends at {disk.end_offset} of {known}" if disk.end_offset < known else ""
 
 
-def read_vote(disk: "Disk") -> SavedState:
+def read_vote(disk: "Disk", config: RaftConfig) -> SavedState:
     decay = disk.decay
     saved = disk.saved or SavedState()
     last_epoch = disk.entries[-1][0] if disk.entries else 0
     if decay.vote_is_lost or saved.epoch < max(last_epoch, decay.bounds.epoch):
-        saved = replace_vote(disk, last_epoch)
+        if is_a_voters(disk, config):
+            saved = replace_vote(disk, last_epoch)
+        else:
+            decay.is_anothers = True
+            decay.saves.clear()
+            saved = SavedState(epoch=Epoch(max(last_epoch, decay.bounds.epoch)))
+            decay.bounds = decay.bounds.promising(saved.epoch)
         decay.save(saved)
         disk.saved = saved
     decay.vote_is_lost = False
     return saved
+
+
+def is_a_voters(disk: "Disk", config: RaftConfig) -> bool:
+    """Else it becomes another replica's (controller/quorum/identity.py)."""
+    return [config.voters, *(voters for _, voters in disk.voters())][-1].admits(config.key)
 
 
 def replace_vote(disk: "Disk", last_epoch: int) -> SavedState:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.raft import step, trust, vote
-from controller.raft.state import RaftState, SavedState
+from controller.raft.state import RaftConfig, RaftState, SavedState
 from klamm.ids import Epoch, Offset
 from tests.sim.planting import Mutant, Patch
 from tests.sim.quorum import decay, node
@@ -80,9 +80,9 @@ def _a_crash_ends_distrust() -> list[Patch]:
     """It is not written down."""
     honest = decay.open_disk
 
-    def open_disk(disk: Disk) -> SavedState:
+    def open_disk(disk: Disk, config: RaftConfig) -> SavedState:
         disk.decay.bounds = replace(disk.decay.bounds, distrust="")
-        return honest(disk)
+        return honest(disk, config)
 
     return [(decay, "open_disk", open_disk), *UNSEEN]
 
@@ -143,7 +143,7 @@ def _a_lost_vote_was_none() -> list[Patch]:
 def _an_old_vote_is_one() -> list[Patch]:
     """Its checksum is right."""
 
-    def read_vote(disk: Disk) -> SavedState:
+    def read_vote(disk: Disk, config: RaftConfig) -> SavedState:
         disk.decay.vote_is_lost = False
         return disk.saved or SavedState()
 
@@ -153,6 +153,16 @@ def _an_old_vote_is_one() -> list[Patch]:
 def _a_new_disk_votes_at_once() -> list[Patch]:
     """An empty disk is the first of its node."""
     return [(decay, "doubt_new_disk", lambda disk: None)]
+
+
+def _waits_in_its_own_epoch() -> list[Patch]:
+    """Whoever has lost its vote goes on where it has never voted; who is no voter waits there."""
+    return [(decay, "is_a_voters", lambda *_: True)]
+
+
+def _whoever_forgot_is_another() -> list[Patch]:
+    """Voter or not; the log names the disk that was there before."""
+    return [(decay, "is_a_voters", lambda *_: False)]
 
 
 MUTANTS = (
@@ -170,6 +180,8 @@ MUTANTS = (
         "a snapshot by name", "what was verified once is sound", _a_snapshot_has_its_name, "rot"
     ),
     Mutant("a lost vote was none", "the log knows the epoch", _a_lost_vote_was_none, "forgets"),
+    Mutant("an observer waits alone", "the quorum will come", _waits_in_its_own_epoch, "forgets"),
+    Mutant("whoever forgot is another", "a new id is free", _whoever_forgot_is_another, "forgets"),
     Mutant("an old vote is one", "its checksum is right", _an_old_vote_is_one, "rot"),
     Mutant("a new disk votes at once", "empty is empty", _a_new_disk_votes_at_once, "wiped"),
 )

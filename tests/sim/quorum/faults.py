@@ -364,7 +364,14 @@ def rot(rng: random.Random) -> Faults:
 
 def forgets(rng: random.Random) -> Faults:
     """Elections all the time, and votes that are lost soon after they were given."""
-    return replace(votes(rng), lost_vote=True, misfortune_every_ms=100.0, crash_after_vote=0.05)
+    return replace(
+        votes(rng),
+        observers=rng.choice((0, 1)),
+        lost_vote=True,
+        misfortune_every_ms=100.0,
+        crash_after_vote=0.05,
+        change_every_ms=rng.choice((0.0, 0.0, 250.0)),
+    )
 
 
 PROFILES = {

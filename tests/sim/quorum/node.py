@@ -128,7 +128,10 @@ class Node:
     def start(self) -> None:
         """From what is on the disk."""
         assert self.state is None, "already running"
-        saved = decay.open_disk(self.disk)
+        saved = decay.open_disk(self.disk, self.config)
+        if self.disk.decay.is_anothers:
+            self.disk.decay.is_anothers = False
+            self._draw_id()
         self.disk.decay.tears = self.world.faults.torn
         self.paused = False
         self.machine = Machine()
@@ -173,6 +176,9 @@ class Node:
         self.disk = Disk()
         self.witness = Witness() if self.world.is_judged else None
         self.is_new_disk = True
+        self._draw_id()
+
+    def _draw_id(self) -> None:
         directory_id = DirectoryId(UUID(int=self.config.directory_id.int + 1_000))
         self.config = replace(self.config, directory_id=directory_id)
 

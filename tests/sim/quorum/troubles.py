@@ -252,9 +252,12 @@ class Troubles:
             self.crash(victim)
 
     def _lose_vote(self, victim: "Node") -> None:
-        """A voter's: who has no vote and comes in an epoch of its own is not followed there."""
-        if victim in self.world.voters and not victim.is_new_disk:
-            self.crash(victim)
+        """A voter's, or one that nobody needs; not of who is a voter and does not know it."""
+        if victim.is_new_disk:
+            return
+        self.crash(victim)
+        others = (decay.is_a_voters(each.disk, victim.config) for each in self.world.nodes)
+        if decay.is_a_voters(victim.disk, victim.config) or not any(others):
             decay.lose_vote(victim)
 
     def _slow_disk(self, victim: "Node") -> None:

@@ -187,3 +187,13 @@ def test_keys_of_a_later_version_are_kept(tmp_path: Path) -> None:
     (tmp_path / META_PROPERTIES).write_bytes(later)
     open_directory(tmp_path).close()
     assert (tmp_path / META_PROPERTIES).read_bytes() == later
+
+
+def test_a_directory_gets_another_id_and_keeps_it(tmp_path: Path) -> None:
+    directory = open_directory(tmp_path)
+    drawn = directory.renew()
+    assert drawn == directory.directory_id != ID
+    directory.close()
+    again = open_directory(tmp_path)
+    assert again.directory_id == drawn
+    again.close()
