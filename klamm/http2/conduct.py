@@ -9,6 +9,7 @@ from klamm.http2.limits import (
     CONTROL_FRAMES_MAX,
     HEADER_BLOCK_BYTES_MAX,
     RESETS_MAX,
+    SETTINGS_FRAMES_MAX,
     UNFINISHED_LOOKS_MAX,
 )
 
@@ -21,6 +22,7 @@ class Conduct:
         """A frame has come since the last look, and no header block is open."""
         self._controls = 0
         self._resets = 0
+        self._settings = 0
         self._unfinished_looks = 0
 
     def useful(self) -> None:
@@ -35,6 +37,15 @@ class Conduct:
         self._controls += 1
         if self._controls > CONTROL_FRAMES_MAX:
             raise _calm(f"more than {CONTROL_FRAMES_MAX} frames of no use")
+
+    def settings(self) -> None:
+        """
+        Raises:
+            ProtocolError: Once too often, whatever is between them.
+        """
+        self._settings += 1
+        if self._settings > SETTINGS_FRAMES_MAX:
+            raise _calm(f"more than {SETTINGS_FRAMES_MAX} SETTINGS")
 
     def reset(self) -> None:
         """A stream was given up by the peer, or for what the peer did.
@@ -55,7 +66,7 @@ class Conduct:
         Raises:
             ProtocolError: It was so for too long: who does it may do it on many connections.
         """
-        self._controls = self._resets = 0
+        self._controls = self._resets = self._settings = 0
         self._unfinished_looks += 1
         if self.advanced or not unfinished:
             self._unfinished_looks = 0

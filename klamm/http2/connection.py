@@ -276,15 +276,15 @@ class Connection:
         self._check_not_idle(stream_id)
         if self._forget(stream_id, ours=False):
             code = int.from_bytes(payload)
-            unprocessed = code == Code.REFUSED_STREAM
-            self._events.append(StreamReset(stream_id, code, unprocessed))
+            self._events.append(StreamReset(stream_id, code, code == Code.REFUSED_STREAM))
 
     def _on_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
-        self._conduct.control()
         if flags & frames.ACK:
+            self._conduct.control()
             if payload:
                 raise ProtocolError(Code.FRAME_SIZE_ERROR, "an acknowledgement with SETTINGS")
             return
+        self._conduct.settings()
         window = self._initial_window
         for setting, value in read_settings(payload):
             self._set(setting, value)
@@ -321,6 +321,7 @@ class Connection:
             self._outgoing.frame(frames.ping(payload, frames.ACK))
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
+        self._conduct.control()
         if len(payload) < 8:
             raise ProtocolError(Code.FRAME_SIZE_ERROR, "GOAWAY")
         self.going_away = True
@@ -346,8 +347,7 @@ class Connection:
         if stream is None:
             return
         if increment == 0 or not stream.widen(increment):
-            code = Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR
-            self._breach(stream_id, code)
+            self._breach(stream_id, Code.FLOW_CONTROL_ERROR if increment else Code.PROTOCOL_ERROR)
             return
         self._pump(stream)
 

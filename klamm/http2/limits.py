@@ -31,7 +31,11 @@ RESETS_MAX = 10 * STREAMS_MAX
 ("rapid reset"). All that run may well run out of time at once."""
 
 SETTINGS_MAX = 64
-"""In one frame. Each may touch every stream."""
+"""In one frame."""
+
+SETTINGS_FRAMES_MAX = 256
+"""Between two looks. Each may touch every stream; peers that measure the way change their windows
+with a few a second."""
 
 UNFINISHED_LOOKS_MAX = 2
 """A greeting, a frame or a header block may be open over so many looks (klamm/rpc/link.py)."""

@@ -32,7 +32,8 @@ def greeting(*, client: bool) -> bytes:
 
 
 def read_settings(payload: bytes) -> list[tuple[Setting, int]]:
-    """What a peer says, in its order; settings that nobody knows are left out.
+    """What a peer says, in its order; settings that nobody knows are left out. Of window sizes the
+    last alone, since each touches every stream, and nothing happens between two.
 
     Raises:
         ProtocolError: A value that the setting may not have.
@@ -41,14 +42,18 @@ def read_settings(payload: bytes) -> list[tuple[Setting, int]]:
         raise ProtocolError(Code.FRAME_SIZE_ERROR, "SETTINGS")
     if len(payload) > SETTINGS_MAX * _ENTRY_BYTES:
         raise ProtocolError(Code.ENHANCE_YOUR_CALM, f"more than {SETTINGS_MAX} SETTINGS at once")
-    said = []
+    said: list[tuple[Setting, int]] = []
+    window: int | None = None
     for at in range(0, len(payload), _ENTRY_BYTES):
         setting = _KNOWN.get(int.from_bytes(payload[at : at + 2]))
         if setting is not None:
             value = int.from_bytes(payload[at + 2 : at + _ENTRY_BYTES])
             _check(setting, value)
-            said.append((setting, value))
-    return said
+            if setting is Setting.INITIAL_WINDOW_SIZE:
+                window = value
+            else:
+                said.append((setting, value))
+    return said if window is None else [*said, (Setting.INITIAL_WINDOW_SIZE, window)]
 
 
 def _check(setting: Setting, value: int) -> None:

@@ -15,11 +15,12 @@ def main() -> None:
 
     name = sys.argv.pop(1)
     with atheris.instrument_imports(include=["klamm", "controller", "broker"]):
+        from tests.fuzz.engine import attempt
         from tests.fuzz.targets import TARGETS
     target = TARGETS[name]
 
     def one(data: bytes) -> None:
-        target.check(data)
+        attempt(target, data)
 
     atheris.Setup(sys.argv, one)
     atheris.Fuzz()

@@ -3,6 +3,7 @@
 What bad input gets: the decoder's named errors; no crash, no hang, memory bounded by the input.
 """
 
+import threading
 from pathlib import Path
 from random import Random
 
@@ -88,6 +89,15 @@ def test_a_finding_is_kept_and_ends_the_run(
     (kept,) = (tmp_path / "fragile").iterdir()
     with pytest.raises(IndexError):
         fragile(kept.read_bytes())
+
+
+def test_a_machine_that_stands_still_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waits(data: bytes) -> bool:
+        threading.Event().wait(0.3)
+        return True
+
+    monkeypatch.setattr("tests.fuzz.engine.SECONDS_MAX", 0.05)
+    assert attempt(Target(name="waits", grow=Random.randbytes, check=waits, share=1), b"")  # type: ignore[arg-type]
 
 
 def test_a_hang_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

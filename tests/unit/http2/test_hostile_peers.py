@@ -8,13 +8,16 @@ from klamm.http2.events import HeadersReceived, StreamReset
 from klamm.http2.frames import PREFACE, Code, ProtocolError
 from klamm.http2.headers import write_headers
 from klamm.http2.limits import (
+    CONTROL_FRAMES_MAX,
     FRAME_BYTES_MAX,
     RESETS_MAX,
+    SETTINGS_FRAMES_MAX,
     STREAMS_MAX,
     UNFINISHED_LOOKS_MAX,
     UNREAD_LOOKS_MAX,
 )
 from klamm.http2.outgoing import Outgoing
+from klamm.http2.streams import Stream
 from tests.unit.http2.test_http2_connection import ANSWER, BLOCK, SETTINGS, TRAILERS, frame, headers
 
 ENOUGH = UNFINISHED_LOOKS_MAX + 2
@@ -114,6 +117,49 @@ def test_a_window_that_opens_by_a_byte_asks_one_stream_not_all(
     for _ in range(100):
         server.receive(frames.window_update(0, 1))
     assert asked == 100
+
+
+def test_window_sizes_of_one_frame_touch_a_stream_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would cost a thousand streams each: a kilobyte a tenth of a second."""
+    server = greeted_server()
+    for stream_id in range(1, 100, 2):
+        server.receive(headers(stream_id))
+    touched: list[int] = []
+    widen = Stream.widen
+    monkeypatch.setattr(
+        Stream, "widen", lambda it, by: touched.append(it.stream_id) or widen(it, by)
+    )
+    window = int(frames.Setting.INITIAL_WINDOW_SIZE).to_bytes(2)
+    sizes = (frames.DEFAULT_WINDOW_BYTES + 10, 0, 7)
+    payload = b"".join(window + each.to_bytes(4) for each in sizes)
+    server.receive(frame(frames.SETTINGS, payload))
+    assert server.failure is None
+    assert len(touched) == len(server.streams) == 50
+    assert {each.send_window for each in server.streams.values()} == {7}
+
+
+def test_settings_again_and_again_are_too_many_however_useful_the_rest_is() -> None:
+    change = frames.settings({frames.Setting.INITIAL_WINDOW_SIZE: 7})
+    useful = frame(frames.DATA, b"x", stream_id=1)
+    server = greeted_server()
+    server.receive(headers(1))
+    for _ in range(3):
+        for _ in range(SETTINGS_FRAMES_MAX - 1):
+            server.receive(change + useful)
+        server.calm()
+        assert server.failure is None
+    for _ in range(SETTINGS_FRAMES_MAX + 1):
+        server.receive(change + useful)
+    assert server.failure is not None
+    assert server.failure.code is Code.ENHANCE_YOUR_CALM
+
+
+def test_a_server_that_says_goodbye_again_and_again_is_left() -> None:
+    client = Connection(client=True)
+    client.receive(SETTINGS)
+    client.receive(frames.goaway(0, 0) * (CONTROL_FRAMES_MAX + 1))
+    assert client.failure is not None
+    assert client.failure.code is Code.ENHANCE_YOUR_CALM
 
 
 def test_an_empty_block_behind_an_answer_is_taken() -> None:
