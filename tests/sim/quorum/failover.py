@@ -32,6 +32,9 @@ class Failovers:
             node.start()
         self.world.after(0, self.world._propose)
         self._until_committed(0)
+        # The first leader of all must have named everybody's disk: until then only those count
+        # that elected it, and it is needed for a majority of them.
+        self.world.until(self.world.now_ms + CATCH_UP_MS)
 
     def kill_leader(self) -> float:
         """Simulated milliseconds from its death to its successor's first commit."""
