@@ -24,6 +24,9 @@ from klamm.rpc.server import GrpcServer
 
 CLUSTER = "quorum-test"
 DEADLINE_S = 20.0
+FETCH_TIMEOUT_MS = 600
+PATIENT_MS = 60_000
+"""For tests in which nobody may be elected, however slow the machine is."""
 
 
 class Machine:
@@ -120,6 +123,7 @@ class Member:
         self.port = self.server.port
         self.machine = Machine()
         self.segment_bytes = 1024 * 1024
+        self.fetch_timeout_ms = FETCH_TIMEOUT_MS
         self.says_where = False
         """With each of its fetches, as nodes with a configuration do."""
         self.node: QuorumNode
@@ -133,7 +137,7 @@ class Member:
             voters=VoterSet(tuple(voters)),
             endpoint=place(self.port) if self.says_where else None,
             election_timeout_ms=300,
-            fetch_timeout_ms=600,
+            fetch_timeout_ms=self.fetch_timeout_ms,
             election_backoff_max_ms=100,
         )
         return QuorumConfig(
@@ -241,9 +245,12 @@ class Members:
 
 
 @asynccontextmanager
-async def members(directory: Path, count: int = 3) -> AsyncIterator[Members]:
+async def members(
+    directory: Path, count: int = 3, *, fetch_timeout_ms: int = FETCH_TIMEOUT_MS
+) -> AsyncIterator[Members]:
     group = Members(directory, count)
     for each in group.all:
+        each.fetch_timeout_ms = fetch_timeout_ms
         await each.start(group.ports)
     try:
         yield group
