@@ -258,7 +258,7 @@ MUTANTS = (
     Mutant("commit old epochs", "figure 8", _commit_old_epochs_by_counting, "leaders"),
     Mutant("append stale answers", "appended twice", _append_stale_answers, "network"),
     Mutant("no log matching", "the epoch at the end is not compared", _no_log_matching, "leaders"),
-    Mutant("reads unconfirmed", "a deposed leader answers", _reads_unconfirmed, "swarm"),
+    Mutant("reads unconfirmed", "a deposed leader answers", _reads_unconfirmed, "clocks"),
     Mutant("stale votes count", "of an earlier epoch", _stale_votes_count, "late"),
     Mutant("pre-votes elect", "a wish is no vote", _pre_votes_elect, "swarm"),
     Mutant("watermark beyond log", "believed, not had", _high_watermark_beyond_the_log, "swarm"),

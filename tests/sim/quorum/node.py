@@ -174,11 +174,12 @@ class Node:
         """Another one, with an id of its own and nothing on it."""
         assert self.state is None, "not while it runs"
         self.disk = Disk()
-        self.witness = Witness() if self.world.is_judged else None
         self.is_new_disk = True
         self._draw_id()
 
     def _draw_id(self) -> None:
+        """It is another replica now."""
+        self.witness = Witness() if self.world.is_judged else None
         directory_id = DirectoryId(UUID(int=self.config.directory_id.int + 1_000))
         self.config = replace(self.config, directory_id=directory_id)
 
