@@ -1,5 +1,6 @@
 """What commands do over the Kafka protocol, by an ordinary client: confluent-kafka."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from klamm.errors import ErrorCode, KlammError, StartError, UnreachableError
 VOTERS_KEY = "controller.quorum.voters"
 BOOTSTRAP_KEY = "controller.quorum.bootstrap.servers"
 POLL_S = 0.1
+NEWS_TRIES = 10
+"""So often a broker is asked for a topic: one that was made just now it may not have heard of."""
 ANY_PARTITION = -1
 """librdkafka chooses: by key, or one after the other."""
 
@@ -68,10 +71,17 @@ def _known(
         StartError: There is no such topic or partition.
         KafkaException: No broker says.
     """
-    found = client.list_topics(topic, timeout=timeout_s).topics[topic]
+    for _ in range(NEWS_TRIES):
+        found = client.list_topics(topic, timeout=timeout_s).topics[topic]
+        if found.error is None or found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            break
+        time.sleep(POLL_S)
+    else:
+        raise StartError(
+            f"There is no topic {topic} (UNKNOWN_TOPIC_OR_PARTITION): `klamm topics create {topic}`"
+            " makes it."
+        )
     if found.error is not None:
-        if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise StartError(f"There is no topic {topic}: `klamm topics create {topic}` makes it.")
         raise failure(found.error)
     if partition is None:
         return sorted(found.partitions)
