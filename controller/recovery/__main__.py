@@ -142,6 +142,7 @@ def describe(files: SystemFiles, compared: Comparison) -> dict[str, Any]:
         "voters": [] if voters is None else list(voters.ids),
         "has_majority": compared.has_majority,
         "chosen": chosen.meta.node_id,
+        "chosen_votes": compared.chosen_votes,
         "unknown_from_offset": chosen.end_offset,
         "new_epoch": compared.new_epoch,
         "survivors": [_survivor(files, compared, each) for each in compared.survivors],
@@ -185,8 +186,15 @@ def _text(told: dict[str, Any]) -> str:
         if each["records_after_common_end"] and each["node_id"] == told["chosen"]:
             lines.append("    kept, and not in all of the others:")
         lines += [f"    {record}" for record in each["records_after_common_end"]]
+    lines.append(
+        f"Chosen: node {told['chosen']}, which would go on alone in epoch {told['new_epoch']}."
+    )
+    if not told["chosen_votes"]:
+        lines.append(
+            f"  ! It has no vote by this log: it was removed, or only followed. Are voters "
+            f"{told['voters']} lost for good?"
+        )
     lines += [
-        f"Chosen: node {told['chosen']}, which would go on alone in epoch {told['new_epoch']}.",
         f"Unknown from offset {told['unknown_from_offset']} on: lost voters may have more.",
     ]
     return "\n".join(lines)

@@ -42,6 +42,12 @@ class Comparison:
         return present >= self.voters.majority
 
     @property
+    def chosen_votes(self) -> bool:
+        """By its own log. If not it was removed, or never voted, and others may be well."""
+        key = _key(self.chosen)
+        return self.voters is None or any(_admits(self.voters, key, id_) for id_ in self.voters.ids)
+
+    @property
     def new_epoch(self) -> Epoch:
         return Epoch(max(each.epoch for each in self.survivors) + EPOCH_JUMP)
 

@@ -3,6 +3,7 @@
 kraft.md 7.2, 12. The directories stand on the real file system, as there is a lock in each.
 """
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -55,6 +56,22 @@ def test_a_dry_run_changes_no_byte_and_makes_no_lock(three: dict[int, Path], cap
     assert told["unknown_from_offset"] == 45
     assert everything(three) == before
     assert not (three[3] / LOCK).exists()
+
+
+async def test_a_survivor_that_has_no_vote_is_told(tmp_path: Path, capsys: Told) -> None:
+    """Removed, or a standby: the voters of its log may all be well."""
+    await node(SystemFiles(), 7, ((1, 3),), root=tmp_path)
+    DataDirectory.open(path(7, tmp_path), CLUSTER, NodeId(7)).close()
+    command = ["--dir", str(path(7, tmp_path)), "--dry-run"]
+    assert await asyncio.to_thread(main, command) == 0
+    told = capsys.readouterr().out
+    assert "It has no vote by this log" in told
+    assert "Are voters [1, 2, 3] lost for good?" in told
+
+
+def test_a_voter_is_not_told_that_it_is_none(three: dict[int, Path], capsys: Told) -> None:
+    assert main([*words(three, 1), "--dry-run"]) == 0
+    assert "no vote" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("typed", ["", "\n", "y\n", "yes\n", f"{CLUSTER}x\n", f"not {CLUSTER}\n"])
