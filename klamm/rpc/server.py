@@ -6,6 +6,7 @@ serves. Reflection is offered as v1 and as v1alpha, which are the same messages 
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -161,10 +162,12 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for each in bound:
             each.close()
-        raise StartError(
-            f"cannot listen on {host}:{port} for gRPC: the port is in use, or the address is "
-            f"not one of this machine"
-        ) from error
+        why = "the port is in use, or the address is not one of this machine"
+        if isinstance(error, socket.gaierror):
+            why = f"the host is not known ({error.strerror})"
+        elif error.errno == errno.EACCES:
+            why = "this user may not use the port; give one above 1023"
+        raise StartError(f"cannot listen on {host}:{port} for gRPC: {why}") from error
     return bound
 
 

@@ -1,6 +1,7 @@
 """What every gRPC server of a node offers beside its services."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -53,6 +54,15 @@ async def test_a_port_in_use_is_named() -> None:
     with pytest.raises(StartError, match=f"127.0.0.1:{first.port}.*in use"):
         GrpcServer("127.0.0.1", first.port)
     await first.stop(grace_ms=0)
+
+
+def test_a_host_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(StartError, match=r"no\.such\.host:9093 .*the host is not known"):
+        GrpcServer("no.such.host", 9093)
 
 
 async def test_health_is_per_service_and_not_serving_until_told() -> None:
