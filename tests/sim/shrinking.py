@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from tests.sim.model.witness import NotAllowedError
+
 SEEDS_PER_ATTEMPT = 6
 RUNS_MAX = 400
 
@@ -27,8 +29,11 @@ class Failure(Generic[R]):
 
 
 def place_of(error: BaseException) -> Place:
-    """Where it was raised first."""
-    traceback: TracebackType | None = (error.__cause__ or error).__traceback__
+    """Where it was raised first, if it does not say better which check it is."""
+    first = error.__cause__ or error
+    if isinstance(first, NotAllowedError):
+        return first.place
+    traceback: TracebackType | None = first.__traceback__
     assert traceback is not None
     while traceback.tb_next is not None:
         traceback = traceback.tb_next

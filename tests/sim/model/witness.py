@@ -15,6 +15,11 @@ from tests.sim.model.terms import Replica, Saves
 class NotAllowedError(AssertionError):
     """A transition that the model does not know."""
 
+    def __init__(self, who: int, wrong: str) -> None:
+        super().__init__(f"not allowed: {who} {wrong}")
+        self.place = ("the model", wrong.partition(" ")[0])
+        """Which kind it is, by the verb; for whoever looks for a smaller run of the same."""
+
 
 class Witness:
     """Of one replica: a node and its disk."""
@@ -80,4 +85,4 @@ class Witness:
 
     def _judge(self, wrong: str | None) -> None:
         if wrong is not None:
-            raise NotAllowedError(f"not allowed: {self._now.me.id} {wrong}")
+            raise NotAllowedError(self._now.me.id, wrong)
