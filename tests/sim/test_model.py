@@ -50,7 +50,7 @@ def test_the_model_alone_sees_it(simulator: Simulator, mutant: Mutant, seeds: in
 
 def test_what_it_sees_is_on_record() -> None:
     """`python -m tests.sim.model.alone` writes the table."""
-    assert set(RECORDED) == {mutant.name for _, mutant in alone.REGISTRY}
+    assert set(RECORDED) <= {mutant.name for _, mutant in alone.REGISTRY}
     assert len(SEEN) >= SEEN_MIN
 
 

@@ -22,7 +22,7 @@ class NotAllowedError(AssertionError):
 
 
 class Witness:
-    """Of one replica: a node and its disk."""
+    """Of a node, and of one replica after the other."""
 
     def __init__(self, *, undoes: bool = False) -> None:
         """A replica `undoes` a step that found no room on its disk, or it ends there."""
@@ -36,10 +36,10 @@ class Witness:
         """Before the last step, which a crash may have cut short."""
 
     def started(self, state: RaftState) -> None:
-        """From what stood on the disk."""
+        """From what stood on the disk. With another directory id it is another replica."""
         now = reading.replica(state, None, None)
         saved = Saves(now.epoch, now.vote)
-        if self._state is not None:
+        if self._state is not None and self._now.me == now.me:
             before, was = self._before
             self._judge(reborn(before, self._now, (was, self._heard.saved), now))
         self._state, self._now, self._heard = state, now, Heard(saved)
