@@ -52,7 +52,7 @@ class Downloads:
         self.streams = 0
         self._clock = clock
         self._holds: dict[ReplicaKey, _Hold] = {}
-        self._checks: dict[OffsetAndEpoch, asyncio.Task[bool]] = {}
+        self._checks: dict[OffsetAndEpoch, asyncio.Task[bool | None]] = {}
         """Of those that are held, and were asked for."""
 
     def asked(self, key: ReplicaKey, wanted: OffsetAndEpoch, quorum: Quorum) -> None:
@@ -87,9 +87,13 @@ class Downloads:
         if wanted in quorum.damaged_snapshots:
             return False
         if wanted not in self._checks:
-            check = _check(quorum.snapshot_files, wanted)
-            self._checks[wanted] = asyncio.get_running_loop().create_task(check)
-        return await asyncio.shield(self._checks[wanted])
+            look = _check(quorum.snapshot_files, wanted)
+            self._checks[wanted] = asyncio.get_running_loop().create_task(look)
+        check = self._checks[wanted]
+        sound = await asyncio.shield(check)
+        if sound is None and self._checks.get(wanted) is check:
+            del self._checks[wanted]
+        return bool(sound)
 
     def any_before(self, to: OffsetAndEpoch) -> bool:
         """Is one under way, or just over, by somebody who wants the log from before `to`?"""
@@ -101,12 +105,16 @@ class Downloads:
         self._holds = {key: each for key, each in self._holds.items() if each.asked_ms > since_ms}
 
 
-async def _check(snapshots: SnapshotFiles, snapshot_id: OffsetAndEpoch) -> bool:
+async def _check(snapshots: SnapshotFiles, snapshot_id: OffsetAndEpoch) -> bool | None:
+    """None: it could not be read, perhaps for want of an open file; the next who asks tries."""
     try:
         await wrap(snapshots.verify)(snapshot_id)
-    except (CorruptSnapshotError, OSError) as error:
+    except CorruptSnapshotError as error:
         _log.error("a snapshot is damaged; it is not handed out", why=str(error))
         return False
+    except OSError as error:
+        _log.warning("a snapshot could not be looked at; it is not handed out", why=str(error))
+        return None
     return True
 
 

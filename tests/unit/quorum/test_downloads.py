@@ -1,5 +1,6 @@
 """How long a snapshot and the log behind it stay for whoever downloads it (rows 105, 106)."""
 
+import errno
 import uuid
 from types import SimpleNamespace
 from typing import cast
@@ -12,7 +13,9 @@ from controller.quorum.port import Quorum
 from controller.raft.state import HeldSnapshot
 from controller.raft.voters import ReplicaKey
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset, OffsetAndEpoch
+from klamm.log.snapshot import SnapshotFiles, format_name
 from tests.unit.active.quorums import FakeClock
+from tests.unit.quorum.test_installs import DIRECTORY, disk, put
 
 
 def at(offset: int) -> OffsetAndEpoch:
@@ -83,6 +86,28 @@ def test_those_without_a_name_share_the_oldest_and_wait_for_the_clock(
 def test_one_that_is_not_there_holds_nothing(held: Downloads) -> None:
     held.asked(SLOW, at(150), QUORUM)
     assert not held.any_before(at(300))
+
+
+async def test_one_that_could_not_be_read_is_looked_at_again_and_a_damaged_one_is_not(
+    held: Downloads,
+) -> None:
+    """Scenarios 33, 42: no open file was left, or the disk erred once. Nobody else writes one."""
+    files, snapshot_id = disk(0), HELD[0].snapshot_id
+    put(files, snapshot_id)
+    there = SimpleNamespace(
+        snapshots=HELD,
+        damaged_snapshots=frozenset(),
+        snapshot_files=SnapshotFiles(files, DIRECTORY),
+    )
+    quorum = cast("Quorum", there)
+    files.fail("read", errno.EMFILE, path=format_name(snapshot_id))
+    assert not await held.is_sound(snapshot_id, quorum)
+    assert await held.is_sound(snapshot_id, quorum)
+    again = Downloads(FakeClock())
+    files.damage(DIRECTORY / format_name(snapshot_id), 100, 4)
+    assert not await again.is_sound(snapshot_id, quorum)
+    files.damage(DIRECTORY / format_name(snapshot_id), 100, 4)
+    assert not await again.is_sound(snapshot_id, quorum), "once is enough: the disk is not trusted"
 
 
 def test_the_number_of_holds_has_a_limit(
