@@ -227,7 +227,8 @@ def told(answer: "admin.ChangeVotersResponse", *, dry_run: bool) -> str:
 
 
 def _bears(tolerance: "admin.FaultTolerance") -> str:
-    healthy = f"{tolerance.voters} voters, {tolerance.healthy} healthy"
+    voters = f"{tolerance.voters} voter{'s' if tolerance.voters != 1 else ''}"
+    healthy = f"{voters}, {tolerance.healthy} healthy"
     if tolerance.can_lose < 0:
         return f"{healthy}: no majority"
     return f"{healthy}: {tolerance.can_lose} more may fail"

@@ -7,6 +7,7 @@ import pytest
 from fake_controllers import FakeControllers
 
 from klamm.cli.app import run
+from klamm.cli.voters import told as shown
 from klamm.v1 import admin_pb2 as admin
 from klamm.v1 import records_pb2 as records
 
@@ -47,6 +48,17 @@ def test_a_dry_run_is_one_and_json_is_the_answer(
     assert json.loads(capsys.readouterr().out)["after"]["healthy"] == 2
     assert controllers.asked[0].dry_run
     assert controllers.asked[0].add.voter_id == 4
+
+
+def test_a_dry_run_that_would_be_refused_shows_what_it_would_leave() -> None:
+    answer = admin.ChangeVotersResponse(refusal="of the 2 voters that there would be, 1 is heard")
+    answer.before.CopyFrom(admin.FaultTolerance(voters=1, healthy=1, can_lose=0))
+    answer.after.CopyFrom(admin.FaultTolerance(voters=2, healthy=1, can_lose=-1))
+    assert shown(answer, dry_run=True).splitlines() == [
+        "before: 1 voter, 1 healthy: 0 more may fail",
+        "after:  2 voters, 1 healthy: no majority",
+        "It would be refused: of the 2 voters that there would be, 1 is heard.",
+    ]
 
 
 def test_an_update_needs_an_address(controllers: FakeControllers) -> None:
