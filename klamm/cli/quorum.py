@@ -84,7 +84,7 @@ def describe(
         if replication or not status:
             typer.echo(replication_text(described["replicas"], human_readable=human_readable))
     if answer.leader_id < 0:
-        raise UnreachableError("The quorum has no leader at present.")
+        raise UnreachableError("The quorum has no leader at present: `klamm status` says more.")
 
 
 @app.command("transfer")

@@ -158,7 +158,7 @@ def describe(
         ]
     if format_ is Output.JSON:
         output.write_json(topics)
-    else:
+    elif topics or not unknown:
         columns = ("TOPIC", "PARTITION", "LEADER", "EPOCH", "REPLICAS", "ISR")
         output.write_table(columns, [row for each in topics for row in _rows(each)])
     if unknown:

@@ -216,7 +216,9 @@ def test_describe_topics(controllers: FakeControllers, capsys: pytest.CaptureFix
     succeed(controllers, "topics", "describe", "--under-replicated-partitions")
     assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["orders", "0"]
     assert run(["topics", "describe", "nope", *HERE], controllers.world()) == 1
-    assert "There is no topic nope." in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.out == "", "no table of nothing"
+    assert "There is no topic nope." in said.err
 
 
 def test_brokers(controllers: FakeControllers, capsys: pytest.CaptureFixture[str]) -> None:
