@@ -230,9 +230,14 @@ class Troubles:
         lost = sum(_is_lost(each) for each in voters if each != victim)
         return victim not in voters or 2 * (lost + 1) < len(voters)
 
+    def _may_rot(self, victim: "Node") -> bool:
+        """As above, and all voters count: who is not named does not, until a leader hears it."""
+        best = max(self.world.voters, key=lambda each: each.disk.durable_chain_end)
+        return self._may_ail(victim) and best.disk.names_disks
+
     def _flip(self, victim: "Node") -> None:
         """A bit; at times found at once, by a start."""
-        if not self._may_ail(victim):
+        if not self._may_rot(victim):
             return
         if self.rng.random() < 0.7:
             decay.flip_record(victim)
@@ -242,12 +247,12 @@ class Troubles:
             self.crash(victim)
 
     def _lie(self, victim: "Node") -> None:
-        if self._may_ail(victim) and victim.state is not None:
+        if self._may_rot(victim) and victim.state is not None:
             victim.disk.decay.lies = True
             self.crash(victim)
 
     def _scatter(self, victim: "Node") -> None:
-        if self._may_ail(victim) and victim.state is not None:
+        if self._may_rot(victim) and victim.state is not None:
             victim.disk.decay.scatters = True
             self.crash(victim)
 
