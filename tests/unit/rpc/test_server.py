@@ -193,3 +193,29 @@ def test_a_call_that_is_cut_off_by_the_end_is_not_told(
     asyncio.run(serve_and_end())
     assert caplog.records == []
     assert "Traceback" not in capfd.readouterr().err
+
+
+async def test_a_call_without_memory_is_told_to_whoever_runs_the_loop() -> None:
+    """Scenario 61: it is no bug of one call, to be answered as such; the process has to end."""
+
+    class Poor(Servicer):
+        async def ListTopics(
+            self, request: metadata_pb2.ListTopicsRequest, context: object
+        ) -> metadata_pb2.ListTopicsResponse:
+            raise MemoryError
+
+    server = await started(Poor())
+    told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    def tell(_: object, context: dict[str, object]) -> None:
+        if not told.done():
+            told.set_result(context["exception"])
+
+    asyncio.get_running_loop().set_exception_handler(tell)
+    channel = open_channel(f"127.0.0.1:{server.port}")
+    call = MetadataServiceStub(channel).ListTopics(metadata_pb2.ListTopicsRequest())
+    async with asyncio.timeout(DEADLINE_S):
+        assert isinstance(await told, MemoryError)
+    call.cancel()
+    await channel.close()
+    await server.stop(grace_ms=0)
