@@ -3,6 +3,11 @@
 Every message tells its sender's epoch, and every answer a leader that its sender hears. Exempt are
 pre-votes and fetches, which are questions: they must not move who answers them (KIP-996); and the
 answers to a goodbye, which is followed by a request for a vote.
+
+Epochs are few enough to be used up by one message that is wrong: at EPOCH_MAX nobody stands any
+more, and no new generation begins. So nobody moves further than EPOCH_LEAP_MAX at once but to a
+leader. A member whose epoch is wrong stays alone with it; a new voter, or one that was away, hears
+of the leader.
 """
 
 from controller.raft import download, follow
@@ -33,6 +38,9 @@ from klamm.frozen import replace
 from klamm.ids import NO_NODE, Epoch, NodeId
 
 Step = tuple[RaftState, Effects]
+
+EPOCH_LEAP_MAX = 2**24
+"""An election a second takes half a year for so many; a vote that is lost takes a thousand."""
 
 
 def observe(state: RaftState, event: Event, moment: Moment) -> Step:
@@ -67,6 +75,16 @@ def disturbs(state: RaftState, candidate: ReplicaKey) -> bool:
     a candidate as any other: it may be our own set that lags.
     """
     return state.leader != NO_NODE and not state.admits(candidate)
+
+
+def leaps(state: RaftState, event: Event) -> bool:
+    """Does a message tell of an epoch that is too far away, and of no leader who has come there?"""
+    match event:
+        case RequestReceived(request=VoteRequest(pre_vote=False) | EndQuorumEpochRequest() as told):
+            return told.epoch > state.epoch + EPOCH_LEAP_MAX
+        case ResponseReceived(response=response) if response.leader == NO_NODE:
+            return response.epoch > state.epoch + EPOCH_LEAP_MAX
+    return False
 
 
 def names_second_leader(state: RaftState, event: Event) -> bool:
@@ -184,12 +202,10 @@ def refuse_own_id(state: RaftState, event: RequestReceived) -> Step:
     return state, (SendResponse(event.call, answer),)
 
 
-def refuse_second_leader(state: RaftState, call: int) -> Step:
-    """What such a Begin is told."""
-    answer = BeginQuorumEpochResponse(
-        refusal=Refusal.INVALID_REQUEST, epoch=state.epoch, leader=state.leader
-    )
-    return state, (SendResponse(call, answer),)
+def refuse_nonsense(state: RaftState, event: RequestReceived) -> Step:
+    """What a second leader is told, and who leaps."""
+    answer = refused(event.request, Refusal.INVALID_REQUEST, state.epoch, state.leader)
+    return state, (SendResponse(event.call, answer),)
 
 
 def on_begin_request(

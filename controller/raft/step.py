@@ -80,9 +80,9 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
         return epoch.refuse_own_id(state, event)
     if isinstance(event, ResponseReceived) and event.response.refusal in STRANGE:
         event = RequestFailed(event.sender, event.request)
-    if epoch.names_second_leader(state, event):
+    if epoch.names_second_leader(state, event) or epoch.leaps(state, event):
         if isinstance(event, RequestReceived):
-            return epoch.refuse_second_leader(state, event.call)
+            return epoch.refuse_nonsense(state, event)
         assert isinstance(event, ResponseReceived)
         event = RequestFailed(event.sender, event.request)
     after, entered = epoch.observe(state, event, moment)
