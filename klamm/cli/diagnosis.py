@@ -55,7 +55,9 @@ async def check_not_down(outside: Outside, addresses: Sequence[str], directory: 
     Raises:
         UnreachableError: That is so, and nobody else has started them.
     """
-    if _is_down(directory) and not await _look_everywhere(outside, addresses):
+    controllers = _controllers(directory)
+    known_down = controllers and all(each.pid is None for each in controllers)
+    if known_down and not await _look_everywhere(outside, addresses):
         raise UnreachableError(_how_to_begin(directory))
 
 
@@ -90,7 +92,7 @@ def _how_to_begin(directory: Path | None) -> str:
             "Are they controllers, and up? A broker's address is for --bootstrap-server. "
             "--timeout waits longer."
         )
-    if _is_down(directory):
+    if all(each.pid is None for each in _nodes(directory)):
         return f"The cluster in {directory} is down: `klamm up --dir {directory}` starts it."
     return _how_to_go_on(directory)
 
@@ -99,24 +101,21 @@ def _how_to_go_on(directory: Path | None) -> str:
     lost = "If too many are lost for good: `klamm quorum recover --help`."
     if directory is None:
         return f"Start the others. {lost}"
-    down = _down(directory)
+    down = [each.name for each in _controllers(directory) if each.pid is None]
     if down:
         return f"{', '.join(down)} down: `klamm start {down[0]} --dir {directory}`. {lost}"
     return f"The logs may say why: {directory / 'logs'}. {lost}"
 
 
-def _is_down(directory: Path) -> bool:
-    """Whether the cluster there has controllers, and none of them runs."""
+def _controllers(directory: Path) -> Sequence[cluster_file.RunningNode]:
     try:
-        controllers = cluster_file.read(directory).controllers
+        return cluster_file.read(directory).controllers
     except StartError:
-        return False
-    return bool(controllers) and all(each.pid is None for each in controllers)
+        return ()
 
 
-def _down(directory: Path) -> list[str]:
+def _nodes(directory: Path) -> Sequence[cluster_file.RunningNode]:
     try:
-        controllers = cluster_file.read(directory).controllers
+        return cluster_file.read(directory).nodes
     except StartError:
-        return []
-    return [each.name for each in controllers if each.pid is None]
+        return ()

@@ -36,7 +36,6 @@ _GONE = frozenset(
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
         KafkaError._TIMED_OUT,  # noqa: SLF001
         KafkaError._RESOLVE,  # noqa: SLF001
-        KafkaError._MSG_TIMED_OUT,  # noqa: SLF001
     }
 )
 
@@ -53,6 +52,8 @@ def client_config(bootstrap_servers: str, **more: Any) -> dict[str, Any]:
 
 def failure(error: KafkaError) -> KlammError:
     """What a client's error means to the person."""
+    if error.code() == KafkaError._MSG_TIMED_OUT:  # noqa: SLF001
+        return UnreachableError("Not acknowledged in time. `klamm status` shows what is amiss.")
     if error.code() in _GONE:
         return UnreachableError(
             f"No broker answers: {error.str()}. `klamm status` shows which of them are up."

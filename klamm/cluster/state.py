@@ -33,9 +33,9 @@ def remember(directory: Path) -> None:
 
 
 def last_directory() -> Path | None:
-    """The cluster started last, if it is still there."""
-    try:
-        directory = Path((state_directory() / _LAST).read_text().strip())
-    except (OSError, ValueError):
-        return None
-    return directory if (directory / "cluster.json").is_file() else None
+    """The cluster started last, if it is still there; else the one at its usual place, as after a
+    tour, whose own is gone."""
+    known = [default_directory()]
+    with contextlib.suppress(OSError, ValueError):
+        known.insert(0, Path((state_directory() / _LAST).read_text().strip()))
+    return next((each for each in known if (each / "cluster.json").is_file()), None)

@@ -105,6 +105,19 @@ def test_a_cluster_that_is_down_is_not_waited_for(
     assert all(len(each) == 1 for each in asked), "a look at each, and no question"
 
 
+def test_controllers_that_are_down_beside_brokers_are_to_be_started(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`klamm up` would say that the cluster is running."""
+    layout = new_layout(
+        directory=directory, cluster_id="c", controllers=2, ports=(1, 2, 3, 4, 5, 6), overrides={}
+    )
+    cluster_file.write(layout, {"broker-1": 4711})
+    told = said(capsys, world(up=0), "topics", "list", "--dir", str(directory))
+    assert f"controller-1, controller-2 down: `klamm start controller-1 --dir {directory}`" in told
+    assert "klamm up" not in told
+
+
 def test_status_shows_the_processes_without_a_leader(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

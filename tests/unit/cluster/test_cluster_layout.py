@@ -128,3 +128,14 @@ def test_a_state_directory_that_cannot_be_made_is_no_failure(
 ) -> None:
     monkeypatch.setenv("KLAMM_STATE_DIR", "/proc/none")
     state.remember(directory)
+
+
+def test_after_a_tour_the_usual_cluster_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLAMM_STATE_DIR", str(tmp_path))
+    usual = state.default_directory()
+    usual.mkdir()
+    (usual / "cluster.json").write_text("{}")
+    state.remember(tmp_path / "tour")
+    assert state.last_directory() == usual
