@@ -315,3 +315,29 @@ def _a_wiped_disk_is_replaced(quorum: Quorum, root: Path) -> None:
     after = {each["id"]: each["directory_id"] for each in quorum.describe()["current_voters"]}
     assert sorted(after) == sorted(disks)
     assert after[victim] != disks[victim]
+
+
+@pytest.mark.timeout(300)
+def test_who_was_removed_and_loses_its_vote_file_follows_again_by_itself(
+    quorum: Quorum, tmp_path: Path
+) -> None:
+    """As another replica: it waited in an epoch of its own until somebody emptied its disk."""
+    quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    quorum.join(2, tmp_path / "2")
+    quorum.change("remove", 2)
+    quorum.wait(lambda: quorum.observers() == [2], "the removed to follow")
+    quorum.kill(2)
+    meta = tmp_path / "2" / "data" / "meta.properties"
+    before = meta.read_text()
+    (tmp_path / "2" / "data" / "__cluster_metadata-0" / "quorum-state").unlink()
+    (said,) = quorum.describe()["current_observers"]
+    quorum.start(2, tmp_path / "2")
+
+    def follows() -> bool:
+        found = quorum.describe()["current_observers"]
+        return any(each["directory_id"] != said["directory_id"] for each in found)
+
+    quorum.wait(follows, "it to follow with another directory id")
+    assert meta.read_text() != before
+    assert "goes on as a new replica" in (tmp_path / "2" / "controller.log").read_text()
+    assert quorum.voters() == [1]
