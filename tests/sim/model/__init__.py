@@ -13,5 +13,7 @@ core and without its code. It says what may happen, not what must, and knows no 
 
     reading   the adapter: the core's values in the model's words
     witness   one replica's steps, over all its lives; both simulators have one for each
+    alone     which planted bugs it sees when everybody else is silent
     search    every order of everything that can befall two or three real cores, in a small world
+    tiny      one of these cores, its disk, and what may befall it
 """

@@ -189,7 +189,9 @@ class Search:
         if known is None:
             node, _, witness = self._nodes[number]
             done = turn(node)
-            known = () if done is None else (self._judged(done, witness),)
+            # A successor that is named stands, too: not beyond the last epoch.
+            within = done is not None and done.state.epoch <= self.bounds.epochs
+            known = (self._judged(done, witness),) if done is not None and within else ()
             self._outcomes[number, what] = known
         return known
 
