@@ -5,7 +5,8 @@
     Claim      ─▶ on_claim
     Renounce   ─▶ on_renounce                 ─▶ wait_committed of that epoch: CommitUnknownError
 
-A task of its own, so that replaying a long log at the start does not keep the core from its timers.
+What is short is delivered in the core's own turn: whoever waits for a commit is woken next. What is
+long, as the log at the start, is a task's, so that it does not keep the core from its timers.
 """
 
 import asyncio
@@ -44,23 +45,45 @@ class Applier:
         self._todo: deque[Todo] = deque()
         self._loads = 0
         """Snapshots among `_todo`: what stands before them may be gone from the log."""
+        self._machine: StateMachine | None = None
+        """None while the task does not run."""
         self._wake = asyncio.Event()
+        """There is something for the task, which alone delivers while it is set."""
+        self._wake.set()
         self._reign: Epoch | None = None
         """The epoch that the state machine believes to lead."""
         self._waits: list[tuple[Offset, int, Epoch, asyncio.Future[None]]] = []
         self._wait_count = 0
 
     def tell(self, what: Todo) -> None:
+        """To be delivered, in the next `turn` or after it."""
         self._todo.append(what)
         self._loads += isinstance(what, LoadSnapshot)
-        self._wake.set()
+
+    def turn(self) -> None:
+        """Deliver what is short; the task goes on from what is not."""
+        while self._todo and not self._wake.is_set():
+            if not self._deliver(self._todo[0]):
+                self._wake.set()
+                return
+            self._todo.popleft()
 
     async def run(self, machine: StateMachine) -> None:
+        """Until cancelled."""
+        self._machine = machine
         while True:
-            while self._todo:
-                await self._deliver(machine, self._todo.popleft())
-            self._wake.clear()
             await self._wake.wait()
+            while self._todo:
+                what = self._todo[0]
+                if isinstance(what, LoadSnapshot):
+                    self._todo.popleft()
+                    self._loads -= 1
+                    await self._load(machine, what.snapshot_id)
+                elif self._deliver(what):
+                    self._todo.popleft()
+                else:
+                    await asyncio.sleep(0)
+            self._wake.clear()
 
     async def wait(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """Returns once the state machine has seen the log up to `end_offset`.
@@ -88,15 +111,17 @@ class Applier:
         """Nothing more will be delivered: nobody can know what becomes of it."""
         self._fail_waits("the node stops")
 
-    async def _deliver(self, machine: StateMachine, what: Todo) -> None:
+    def _deliver(self, what: Todo) -> bool:
+        """False: not all of it."""
+        machine = self._machine
+        assert machine is not None, "nobody runs it"
         match what:
-            case LoadSnapshot(snapshot_id):
-                self._loads -= 1
-                await self._load(machine, snapshot_id)
+            case LoadSnapshot():
+                return False
             case Claim() if self._loads:
                 pass  # Nobody saw it lead, and it does so no more.
             case Commit(high_watermark):
-                await self._apply(machine, high_watermark)
+                return self._apply(machine, high_watermark)
             case Claim(epoch, end_offset):
                 assert self.applied == end_offset, "a claim comes when all is delivered"
                 self._reign = epoch
@@ -106,17 +131,19 @@ class Applier:
                     self._reign = None
                     machine.on_renounce(epoch)
                     self._fail_waits(f"epoch {epoch} ended")
+        return True
 
-    async def _apply(self, machine: StateMachine, high_watermark: Offset) -> None:
-        while self.applied < high_watermark and not self._loads:
-            data = self._read(self.applied, APPLY_BYTES, high_watermark)
-            batches = tuple(iter_batches(data))
-            assert batches, f"nothing to read at {self.applied}, below {high_watermark}"
-            machine.on_commit(tuple(view for _, view in batches))
-            self.applied = Offset(batches[-1][0].next_offset)
-            self._wake_waits()
-            if self.applied < high_watermark:
-                await asyncio.sleep(0)
+    def _apply(self, machine: StateMachine, high_watermark: Offset) -> bool:
+        """APPLY_BYTES of it. False: there is more."""
+        if self.applied >= high_watermark or self._loads:
+            return True
+        data = self._read(self.applied, APPLY_BYTES, high_watermark)
+        batches = tuple(iter_batches(data))
+        assert batches, f"nothing to read at {self.applied}, below {high_watermark}"
+        machine.on_commit(tuple(view for _, view in batches))
+        self.applied = Offset(batches[-1][0].next_offset)
+        self._wake_waits()
+        return self.applied >= high_watermark
 
     async def _load(self, machine: StateMachine, snapshot_id: OffsetAndEpoch) -> None:
         if self._loads:

@@ -368,6 +368,7 @@ class QuorumDriver:
     def _stepped(self, before: RaftState, after: RaftState) -> None:
         if after is before:
             return
+        self._applier.turn()
         if (
             after.voter_history is not before.voter_history
             or after.voters_committed != before.voters_committed

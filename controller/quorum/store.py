@@ -8,7 +8,7 @@
             quorum-state                    see quorum_state.py; replaced whole
 
 Appends write to the page cache on the loop's thread; what waits for a disk (`flush`, `save`) does
-so in another.
+so in the kernel, or in another thread.
 """
 
 import asyncio
@@ -23,9 +23,11 @@ from aiofiles.os import wrap
 from controller.quorum.control import build_control_batch, describe_batches
 from controller.quorum.identity import Renew, never
 from controller.quorum.installs import Installs, voter_entry, voters_of
+from controller.quorum.kernel_sync import KernelSync, open_kernel_sync
 from controller.quorum.known_voters import HasPeers
 from controller.quorum.opening import Opened, open_disk, refuse_half_restored
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
+from controller.quorum.refused import fail, resolve
 from controller.quorum.room import Room
 from controller.quorum.scrub import SCRUB_BYTES, SCRUB_EVERY_MS, SnapshotScrub
 from controller.raft.effects import (
@@ -39,10 +41,10 @@ from controller.raft.state import HeldSnapshot, SavedState
 from controller.raft.voters import VoterHistory, VoterSet
 from klamm.clock import Clock
 from klamm.errors import NoSpaceError, StartError, StorageError
-from klamm.ids import Offset, OffsetAndEpoch
+from klamm.ids import LOG_START, Offset, OffsetAndEpoch
 from klamm.log.checkpoint import put_in_place, write_beside
 from klamm.log.epochs import EpochChain
-from klamm.log.files import NO_ROOM, Buffer, Files
+from klamm.log.files import NO_ROOM, Buffer, Files, SystemFile
 from klamm.log.log import LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
@@ -81,6 +83,7 @@ class LogStore:
         self._clock = clock
         self._replace = wrap(_replace)
         self._tail = Tail()
+        self._kernel: KernelSync | None = None
 
     @classmethod
     def open(
@@ -253,9 +256,31 @@ class LogStore:
 
     def flush(self) -> asyncio.Future[Offset]:
         """Make durable what was appended before the call; its end offset. Begins at once."""
-        future = asyncio.get_running_loop().run_in_executor(None, self._log.flush)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Offset] = loop.create_future()
+        if not self._begin_sync(future):
+            future = loop.run_in_executor(None, self._log.flush)
         future.add_done_callback(self._flushed)
         return future
+
+    def _begin_sync(self, future: asyncio.Future[Offset]) -> bool:
+        """Have the kernel do it, if it is one file's sync and no more."""
+        begun = self._log.begin_flush()
+        file, end = begun or (None, LOG_START)
+        if not isinstance(file, SystemFile):
+            return False
+        if self._kernel is None:
+            self._kernel = open_kernel_sync()
+
+        def done(error: OSError | None) -> None:
+            try:
+                self._log.end_flush(end, error)
+            except StorageError as failed:
+                fail(future, failed)
+            else:
+                resolve(future, end)
+
+        return self._kernel.sync(file.fileno(), done)
 
     def _flushed(self, flush: asyncio.Future[Offset]) -> None:
         if not flush.cancelled() and flush.exception() is None:
@@ -287,6 +312,8 @@ class LogStore:
         Raises:
             StorageError: The disk failed; this was no clean close.
         """
+        if self._kernel is not None:
+            self._kernel.close()
         with _disk("remove", "downloads"):
             self._installs.close()
         self._log.close()

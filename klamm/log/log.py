@@ -25,13 +25,12 @@ from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.checkpoint import EpochStart
 from klamm.log.epochs import EpochChain
-from klamm.log.files import NO_DESCRIPTOR, NO_ROOM, Buffer, Files
+from klamm.log.files import NO_DESCRIPTOR, NO_ROOM, Buffer, File, Files
 from klamm.log.found import FoundRecord, first_not_older, youngest_of
-from klamm.log.index import POSITION_MAX, RELATIVE_OFFSET_MAX
 from klamm.log.log_config import LogConfig as LogConfig
 from klamm.log.record_batch import BatchHeader, headers_in_order
 from klamm.log.recovery import OnCorruption, Recoverer, Recovery
-from klamm.log.segment import Segment
+from klamm.log.segment import Segment, reading
 from klamm.log.verify import find_damage
 
 
@@ -192,7 +191,7 @@ class Log:
         if start >= self._end_offset or (up_to is not None and start >= up_to):
             return b""
         segment = self._segment_of(start)
-        with self._reading(segment):
+        with reading(segment):
             first = segment.position_of(start)
             stop = segment.end_offset if up_to is None else min(up_to, segment.end_offset)
             last = segment.position_of(stop)
@@ -229,7 +228,7 @@ class Log:
         """
         self._check()
         for segment in self._segments:
-            with self._reading(segment):
+            with reading(segment):
                 record = first_not_older(segment, timestamp_ms)
             if record is not None:
                 return record
@@ -241,7 +240,7 @@ class Log:
         Raises: As `offset_for_timestamp`.
         """
         self._check()
-        with self._reading(self._active):
+        with reading(self._active):
             return youngest_of(max(self._segments, key=lambda each: each.max_timestamp_ms))
 
     def flush(self) -> Offset:
@@ -262,6 +261,24 @@ class Log:
                 self._sync_up_to(end)
             return end
 
+    def begin_flush(self) -> tuple[File, Offset] | None:
+        """For one who has the one file synced elsewhere: what is durable then. None: `flush` it.
+
+        Nothing is cut off before `end_flush`."""
+        self._check()
+        more = self._names_unsynced or any(each.indexes_unsynced for each in self._segments)
+        if more or self._durable_end < self._active.base_offset:
+            return None
+        return self._active.file, self._end_offset
+
+    def end_flush(self, end: Offset, error: OSError | None) -> None:
+        """That sync is over. Raises as `flush`."""
+        self._check()
+        if error is not None:
+            raise self._poison("sync", error) from error
+        with self._disk:
+            self._durable_end = max(self._durable_end, end)
+
     def rewrite_end(self, durable_end: Offset) -> None:
         """Write again what `open` found in the active segment from `durable_end` on.
 
@@ -279,8 +296,7 @@ class Log:
                 active.rewrite(active.position_of(start))
 
     def checkpoint(self) -> Offset:
-        """Flush, and write leader-epoch-checkpoint; the recovery point, to be kept and given to
-        `open`. May run in another thread."""
+        """Flush, and write leader-epoch-checkpoint; the recovery point for `open`. As `flush`."""
         end = self.flush()
         with self._disk:
             self._check()
@@ -303,7 +319,7 @@ class Log:
         keep = bisect_right(self._bases, offset - 1)
         segment = self._segments[keep - 1]
         with self._disk, self._writing("truncate"):
-            with self._reading(segment):
+            with reading(segment):
                 position = segment.position_of(offset)
                 for _, header in segment.walk(position):
                     offset = Offset(header.base_offset)
@@ -351,9 +367,7 @@ class Log:
         """Flush, write indexes and checkpoint, and close the files.
 
         A log that has failed only closes its files: what it holds is for recovery to find.
-
-        Raises:
-            StorageError: The disk failed on the way; this was no clean close.
+        Raises StorageError if the disk fails on the way; this was no clean close then.
         """
         if self._closed:
             return
@@ -383,13 +397,8 @@ class Log:
         return StorageError(self._failure)
 
     def _fits(self, headers: list[BatchHeader], size_bytes: int) -> bool:
-        """May the batches go into the active segment?"""
-        active = self._active
-        near = not headers or headers[-1].last_offset - active.base_offset <= RELATIVE_OFFSET_MAX
-        if not active.size_bytes:
-            return near and (size_bytes <= self.config.segment_bytes or len(headers) == 1)
-        room = min(self.config.segment_bytes, POSITION_MAX) - active.size_bytes
-        return near and size_bytes <= room and active.index_bytes < self.config.index_bytes_max
+        limits = self.config.segment_bytes, self.config.index_bytes_max
+        return self._active.has_room(headers, size_bytes, *limits)
 
     def _take_back(self, active: Segment, size_bytes: int, count: int) -> None:
         """An append found no room: leave nothing of it."""
@@ -489,10 +498,3 @@ class Log:
             if error.errno in unless:
                 raise
             raise self._poison(verb, error) from error
-
-    @contextmanager
-    def _reading(self, segment: Segment) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(f"cannot read {segment.path}: {error}") from error

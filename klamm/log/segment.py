@@ -9,14 +9,16 @@ OSError as the disk does, and CorruptLogError for bytes that are not what was wr
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from klamm.errors import CorruptLogError
+from klamm.errors import CorruptLogError, StorageError
 from klamm.ids import Offset
-from klamm.log.files import NO_DESCRIPTOR, Buffer, Files
+from klamm.log.files import NO_DESCRIPTOR, Buffer, File, Files
 from klamm.log.index import (
     NO_TIMESTAMP,
     OFFSET_ENTRY_BYTES,
+    POSITION_MAX,
     RELATIVE_OFFSET_MAX,
     CorruptIndexError,
     OffsetEntry,
@@ -274,6 +276,25 @@ class Segment:
         """Write again what stands from `position` on. Not durable before `sync`."""
         self._file.rewrite(position, self._file.size - position)
 
+    def has_room(
+        self,
+        headers: list[BatchHeader],
+        size_bytes: int,
+        segment_bytes: int,
+        index_bytes_max: int,
+    ) -> bool:
+        """May these batches of together `size_bytes` go into it?"""
+        near = not headers or headers[-1].last_offset - self.base_offset <= RELATIVE_OFFSET_MAX
+        if not self.size_bytes:
+            return near and (size_bytes <= segment_bytes or len(headers) == 1)
+        room = min(segment_bytes, POSITION_MAX) - self.size_bytes
+        return near and size_bytes <= room and self.index_bytes < index_bytes_max
+
+    @property
+    def file(self) -> File:
+        """Of the records; to be synced, and for nothing else."""
+        return self._file
+
     def sync(self) -> None:
         """Return once all batches written so far would survive a power cut."""
         self._file.sync()
@@ -413,3 +434,12 @@ class Segment:
             return file.read_at(0, file.size)
         finally:
             file.close()
+
+
+@contextmanager
+def reading(segment: Segment) -> Iterator[None]:
+    """A read that fails is the disk's failure, and none of the log's: it may succeed again."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot read {segment.path}: {error}") from error

@@ -92,12 +92,12 @@ def _waits_outlive_their_epoch() -> list[Patch]:
     """The offset is reached, by what another leader wrote there."""
     real = Applier._deliver
 
-    async def deliver(self: Any, machine: Any, what: Any) -> None:
+    def deliver(self: Any, what: Any) -> Any:
         if isinstance(what, Renounce) and self._reign == what.epoch:
             self._reign = None
-            machine.on_renounce(what.epoch)
-            return
-        await real(self, machine, what)
+            self._machine.on_renounce(what.epoch)
+            return True
+        return real(self, what)
 
     return [(Applier, "_deliver", deliver)]
 
@@ -105,13 +105,14 @@ def _waits_outlive_their_epoch() -> list[Patch]:
 def _delivers_to_the_end_of_the_log() -> list[Patch]:
     """And not of what is committed."""
 
-    async def apply(self: Any, machine: Any, high_watermark: Any) -> None:
+    def apply(self: Any, machine: Any, high_watermark: Any) -> bool:
         far = 1 << 62
         while data := self._read(self.applied, 128 * 1024, far):
             batches = tuple(iter_batches(data))
             machine.on_commit(tuple(view for _, view in batches))
             self.applied = batches[-1][0].next_offset
             self._wake_waits()
+        return True
 
     return [(Applier, "_apply", apply)]
 
@@ -120,9 +121,9 @@ def _delivers_each_turn_from_where_the_last_began() -> list[Patch]:
     """The last batch again, after each commit."""
     real = Applier._apply
 
-    async def apply(self: Any, machine: Any, high_watermark: Any) -> None:
+    def apply(self: Any, machine: Any, high_watermark: Any) -> Any:
         self.applied = max(0, self.applied - 1)
-        await real(self, machine, high_watermark)
+        return real(self, machine, high_watermark)
 
     return [(Applier, "_apply", apply)]
 
@@ -130,7 +131,6 @@ def _delivers_each_turn_from_where_the_last_began() -> list[Patch]:
 def _claims_ahead_of_the_commits() -> list[Patch]:
     def tell(self: Any, what: Any) -> None:
         self._todo.appendleft(what)
-        self._wake.set()
 
     return [(Applier, "tell", tell)]
 

@@ -48,16 +48,38 @@ async def test_row_83_what_is_committed_is_delivered_whoever_leads() -> None:
         assert (machine.values, machine.turns) == ([b"0", b"1"], [])
 
 
+async def test_what_is_short_is_delivered_in_the_turn_and_what_is_long_by_the_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with applying() as (applier, machine):
+        await asyncio.sleep(0)
+        applier.tell(Commit(Offset(1)))
+        applier.turn()
+        assert machine.values == [b"0"]
+        pieces = iter(BATCHES[1:])
+        monkeypatch.setattr(applier, "_read", lambda *_: next(pieces))
+        applier.tell(Commit(Offset(4)))
+        applier.turn()
+        assert machine.values == [b"0", b"1"], "a piece, and the rest is not the turn's"
+        applier.tell(Claim(Epoch(2), Offset(4)))
+        applier.turn()
+        assert machine.epoch is None, "in order"
+        await machine.until(lambda: machine.epoch == 2)
+        assert machine.values == [b"0", b"1", b"2", b"3"]
+
+
 async def test_rows_80_and_81_each_batch_once_and_the_claim_when_all_is_delivered() -> None:
     """Machine holds it against what it has seen; told to claim too early, it would not."""
     async with applying() as (applier, machine):
         for each in (Commit(Offset(1)), Commit(Offset(3)), Claim(Epoch(2), Offset(3))):
             applier.tell(each)
+        applier.turn()
         await machine.until(lambda: machine.epoch == 2)
         assert machine.values == [b"0", b"1", b"2"]
         wait = asyncio.create_task(applier.wait(Epoch(2), Offset(4), 5_000))
         applier.tell(Renounce(Epoch(2)))
         applier.tell(Commit(Offset(4)))
+        applier.turn()
         await machine.until(lambda: machine.end == 4)
         assert machine.turns == ["claim 2", "renounce 2"]
         with pytest.raises(CommitUnknownError):
