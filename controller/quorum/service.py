@@ -10,12 +10,13 @@ A caller of another cluster, or one that means another node, is told so by name.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc.aio
 
 from controller.quorum.control import endpoint_from_wire, endpoint_to_wire
 from controller.quorum.downloads import DOWNLOADS_MAX, Downloads, observe
+from controller.quorum.fetches import Fetches
 from controller.quorum.introductions import Introductions
 from controller.quorum.messages import (
     DIRECTORY_ID_BYTES,
@@ -29,8 +30,7 @@ from controller.quorum.messages import (
 from controller.quorum.observers import Observers
 from controller.quorum.port import Quorum
 from controller.raft import membership
-from controller.raft.events import StreamLost
-from controller.raft.messages import FetchRequest
+from controller.raft.messages import FetchRequest, Request
 from controller.raft.snapshots import needed
 from controller.raft.voters import ReplicaKey
 from klamm.clock import Clock
@@ -44,6 +44,7 @@ from klamm.v1 import quorum_pb2_grpc as pb_grpc
 
 if TYPE_CHECKING:
     from controller.quorum.driver import QuorumDriver
+    from klamm.rpc.served import ServedCall
 
 _log = logs.logger("controller.quorum")
 
@@ -108,26 +109,16 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
     ) -> None:
         """Replication: one answer to each request, in order, until the caller leaves."""
         if self._stream_count >= STREAMS_MAX:
-            await context.write(self._refused(pb.QUORUM_ERROR_OVERLOADED))
+            await context.write(self.refused(pb.QUORUM_ERROR_OVERLOADED))
             return
         self._stream_count += 1
-        stream = object()
-        voter: NodeId | None = None
+        caller = cast("ServedCall", context)
+        fetches = Fetches(self, self._driver, caller)
         try:
-            while True:
-                request: object = await context.read()
-                if not isinstance(request, pb.FetchRequest):
-                    return
-                if voter in (None, NO_NODE) and not request.observer:
-                    voter = self._voter_of(request.caller, first=voter is None)
-                    if voter != NO_NODE:
-                        self._streams[voter] = stream
-                await context.write(await self._fetch(request))
+            await caller.each(fetches.take)
         finally:
             self._stream_count -= 1
-            if voter is not None and self._streams.get(voter) is stream:
-                del self._streams[voter]
-                self._driver.post(StreamLost(voter))
+            fetches.close()
 
     async def FetchSnapshot(  # type: ignore[override]  # as Fetch
         self,
@@ -178,26 +169,35 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
 
     async def _ask(self, request: WireRequest, kind: type[_Answer]) -> _Answer:
         """What the core answers."""
-        refused = self._strangeness_of_voter(request.caller)
-        if refused is None:
+        asked = self.understand(request)
+        if not isinstance(asked, int):
             try:
-                sender = replica_key(request.caller)
-                self._meet(request, sender)
-                asked = request_from_wire(request)
-                if isinstance(asked, FetchRequest):
-                    self.downloads.fetched(sender, asked.log_end.offset)
-                answer = response_to_wire(await self._driver.request(sender, asked))
-                assert isinstance(answer, kind), f"{answer} answers {request}"
-                if isinstance(answer, pb.FetchResponse) and answer.error:
-                    self._show_leader(answer)
-                return answer
-            except ValueError as error:
-                node = request.caller.node_id
-                _log.warning("a peer's request makes no sense", peer=node, why=error)
-                refused = pb.QUORUM_ERROR_INVALID_REQUEST
+                answer = response_to_wire(await self._driver.request(*asked))
             except OverloadedError:
-                refused = pb.QUORUM_ERROR_OVERLOADED
-        return kind(error=refused, epoch=self._quorum.epoch, leader_id=self._quorum.leader)
+                asked = pb.QUORUM_ERROR_OVERLOADED
+            else:
+                assert isinstance(answer, kind), f"{answer} answers {request}"
+                return answer
+        return kind(error=asked, epoch=self._quorum.epoch, leader_id=self._quorum.leader)
+
+    def understand(
+        self, request: WireRequest
+    ) -> tuple[ReplicaKey, Request] | pb.QuorumError.ValueType:
+        """Who asks what; or why it is not listened to."""
+        refused = self._strangeness_of_voter(request.caller)
+        if refused is not None:
+            return refused
+        try:
+            sender = replica_key(request.caller)
+            self._meet(request, sender)
+            asked = request_from_wire(request)
+        except ValueError as error:
+            node = request.caller.node_id
+            _log.warning("a peer's request makes no sense", peer=node, why=error)
+            return pb.QUORUM_ERROR_INVALID_REQUEST
+        if isinstance(asked, FetchRequest):
+            self.downloads.fetched(sender, asked.log_end.offset)
+        return sender, asked
 
     def _meet(self, request: WireRequest, sender: ReplicaKey) -> None:
         if not request.caller.HasField("endpoint"):
@@ -208,24 +208,26 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         elif isinstance(request, pb.BeginQuorumEpochRequest):
             self.introduce(sender.node_id, endpoint)
 
-    def _show_leader(self, answer: pb.FetchResponse) -> None:
+    def show_leader(self, answer: pb.FetchResponse) -> None:
         """Whoever asks the wrong controller may not know where the right one is."""
         voter = membership.reachable(self._driver.state).find(NodeId(answer.leader_id))
         if voter is not None and voter.endpoint is not None:
             answer.leader_endpoint.CopyFrom(endpoint_to_wire(voter.endpoint))
 
-    async def _fetch(self, request: pb.FetchRequest) -> pb.FetchResponse:
+    def limit(self, request: pb.FetchRequest) -> None:
+        """Nobody is kept waiting for longer, or given more at a time."""
         request.max_wait_ms = min(request.max_wait_ms, FETCH_WAIT_MS_MAX)
         request.max_bytes = min(request.max_bytes, FETCH_BYTES_MAX)
-        if not request.observer:
-            return await self._ask(request, pb.FetchResponse)
+
+    async def observe(self, request: pb.FetchRequest) -> pb.FetchResponse:
+        """The answer to an observer."""
         refused = self._strangeness(request.caller)
         if refused is not None:
-            return self._refused(refused)
+            return self.refused(refused)
         try:
             return await self._observe(request)
         except ValueError:
-            return self._refused(pb.QUORUM_ERROR_INVALID_REQUEST)
+            return self.refused(pb.QUORUM_ERROR_INVALID_REQUEST)
 
     async def _fetch_snapshot(self, request: pb.FetchSnapshotRequest) -> pb.FetchSnapshotResponse:
         refused = self._strangeness(request.caller)
@@ -256,19 +258,19 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         self.downloads.fetched(key, end.offset)
         wanted = needed(self._driver.state, end)
         if wanted is not None:
-            answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)
+            answer = self.refused(pb.QUORUM_ERROR_UNSPECIFIED)
             answer.log_start_offset = self._quorum.log_start_offset
             answer.snapshot_id.CopyFrom(end_to_wire(wanted))
             return answer
         comparable = log.start_offset < end.offset <= self._quorum.high_watermark
         if comparable and not log.agrees_with(end):
-            answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)
+            answer = self.refused(pb.QUORUM_ERROR_UNSPECIFIED)
             answer.diverging.CopyFrom(end_to_wire(log.end_of(end.epoch)))
             return answer
         known = Offset(max(end.offset, request.high_watermark))
         if known >= self._quorum.high_watermark:
             await self._quorum.wait_high_watermark(known, request.max_wait_ms)
-        answer = self._refused(pb.QUORUM_ERROR_UNSPECIFIED)
+        answer = self.refused(pb.QUORUM_ERROR_UNSPECIFIED)
         answer.log_start_offset = self._quorum.log_start_offset
         if end.offset < self._quorum.high_watermark:
             try:
@@ -279,13 +281,28 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         answer.high_watermark = self._quorum.high_watermark
         return answer
 
-    def _refused(self, error: pb.QuorumError.ValueType) -> pb.FetchResponse:
+    def refused(self, error: pb.QuorumError.ValueType) -> pb.FetchResponse:
+        """No records, and where we stand."""
         return pb.FetchResponse(
             error=error,
             epoch=self._quorum.epoch,
             leader_id=self._quorum.leader,
             high_watermark=self._quorum.high_watermark,
         )
+
+    def enter(self, caller: pb.Caller, stream: object, *, first: bool) -> NodeId:
+        """Whose stream this is; NO_NODE if it is no voter's, and its end says nothing."""
+        voter = self._voter_of(caller, first=first)
+        if voter != NO_NODE:
+            self._streams[voter] = stream
+        return voter
+
+    def leave(self, voter: NodeId, stream: object) -> bool:
+        """Was it the voter's newest?"""
+        newest = self._streams.get(voter) is stream
+        if newest:
+            del self._streams[voter]
+        return newest
 
     def _voter_of(self, caller: pb.Caller, *, first: bool) -> NodeId:
         """Whose stream this is; NO_NODE if it is no voter's, and its end says nothing."""

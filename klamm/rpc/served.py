@@ -8,14 +8,13 @@ A caller that leaves cancels its handler; a deadline that passes ends the call D
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Never, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
-from grpc_status import rpc_status
 
 from klamm import descriptors
 from klamm.http2.events import DataReceived, Event, HeadersReceived, StreamReset
@@ -32,17 +31,15 @@ from klamm.rpc.admission import (
     UNSENT_BYTES_MAX,
     Calls,
 )
-from klamm.rpc.framing import FramingError, MessageReader, Metadata
+from klamm.rpc.context import Context, OneByOne, no_message
+from klamm.rpc.framing import FramingError, MessageReader
 from klamm.rpc.link import Link
-from klamm.rpc.status import BadRequestError, to_status
 from klamm.telemetry import logs
 
 if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
-    Base = grpc.aio.ServicerContext[Any, Any]
 else:
     Handler = grpc.RpcMethodHandler
-    Base = grpc.aio.ServicerContext
 
 _log = logs.logger("klamm.rpc")
 
@@ -165,7 +162,7 @@ class ServerLink(Link):
         self.connection.send_trailers(stream_id, block)
 
 
-class ServedCall(Base):
+class ServedCall(Context):
     """One call, and what its handler is given as `context`."""
 
     def __init__(
@@ -180,6 +177,7 @@ class ServedCall(Base):
         Raises:
             FramingError: The headers are no gRPC call's.
         """
+        super().__init__()
         self._link = link
         self._stream_id = stream_id
         self._handler = handler
@@ -194,13 +192,11 @@ class ServedCall(Base):
         self._ended = False
         """The caller sends no more."""
         self._waiter: asyncio.Future[None] | None = None
+        self._one_by_one: OneByOne | None = None
         self._task: asyncio.Task[None] | None = None
         self._answering = False
         """Response headers went out."""
         self._over = False
-        self._code = grpc.StatusCode.OK
-        self._details = ""
-        self._trailing: Metadata = ()
         self._callbacks: list[Callable[[Any], None]] = []
         self._looks = 0
         """Before the request was whole."""
@@ -277,6 +273,27 @@ class ServedCall(Base):
                 self._waiter = None
         return await self._parsed(self._take())
 
+    async def each(self, take: Callable[[Any], None]) -> None:
+        """Instead of `read`: each message goes to `take` in the moment in which it is whole.
+
+        One at a time: the next one comes when `answer` was called. Neither costs a turn of the
+        loop, as `read` and `write` do. Returns once the caller sends no more.
+        """
+        each = self._one_by_one = OneByOne(self._next, take)
+        each.feed()
+        while not self._over and not (self._ended and each.idle):
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def answer(self, message: Any) -> None:
+        """To the message that `take` was given last."""
+        assert self._one_by_one is not None, "nothing was asked"
+        self._send(message)
+        self._link.flush()
+        self._one_by_one.answered()
+        if self._ended:
+            self._wake()
+
     async def write(self, message: Any) -> None:
         """Send a message; returns once it has gone to the socket."""
         if self._over:
@@ -305,49 +322,16 @@ class ServedCall(Base):
             self._link.connection.send_headers(self._stream_id, block)
             self._link.flush()
 
-    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
-        self._trailing = tuple(trailing_metadata)
-
     def invocation_metadata(self) -> Any:
         return framing.metadata(self._headers)
 
-    def set_code(self, code: grpc.StatusCode) -> None:
-        self._code = code
-
-    def set_details(self, details: str) -> None:
-        self._details = details
-
-    def set_compression(self, compression: grpc.Compression) -> None:
-        """Answers go uncompressed; a server may choose."""
-
-    def disable_next_message_compression(self) -> None:
-        """As it is anyway."""
-
     def peer(self) -> str:
         return self._link.peer()
-
-    def peer_identities(self) -> Iterable[bytes] | None:
-        return None
-
-    def peer_identity_key(self) -> str | None:
-        return None
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        return {}
 
     def time_remaining(self) -> float:
         if self._deadline_s is None:
             return float("inf")
         return max(self._deadline_s - asyncio.get_running_loop().time(), 0.0)
-
-    def code(self) -> grpc.StatusCode:
-        return self._code
-
-    def details(self) -> str:
-        return self._details
-
-    def trailing_metadata(self) -> Any:
-        return self._trailing
 
     def cancelled(self) -> bool:
         return self._over and not self._answering
@@ -406,14 +390,25 @@ class ServedCall(Base):
             yield message
 
     async def _parsed(self, data: bytes) -> Any:
-        parse = self._handler.request_deserializer
         try:
-            return data if parse is None else parse(data)
+            return self._parse(data)
         except DecodeError as error:
-            # The caller's fault, and no bug of the server.
-            refusal = BadRequestError({"request": f"is no message: {error}"})
-            wire = rpc_status.to_status(to_status(refusal))
-            return await self.abort(wire.code, wire.details, wire.trailing_metadata)
+            return await self.abort_with_status(no_message(error))
+
+    def _parse(self, data: bytes) -> Any:
+        parse = self._handler.request_deserializer
+        return data if parse is None else parse(data)
+
+    def _next(self) -> Any:
+        if self._over or not self._inbox:
+            return None
+        try:
+            return self._parse(self._take())
+        except DecodeError as error:
+            wire = no_message(error)
+            self._trailing = tuple(wire.trailing_metadata or ())
+            self._end(wire.code, wire.details)
+            return None
 
     # ── how ──────────────────────────────────────────────────────────────────────────────────
 
@@ -494,5 +489,9 @@ class ServedCall(Base):
             )
 
     def _wake(self) -> None:
+        if self._one_by_one is not None:
+            self._one_by_one.feed()
+            if not self._ended and not self._over:
+                return
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

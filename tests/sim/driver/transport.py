@@ -18,6 +18,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from klamm.rpc.context import OneByOne
 from tests.sim.driver.network import Conversation, Network, Pipe
 
 
@@ -207,7 +208,7 @@ class StreamCall(Conversation):
     def _arrived(self, data: bytes | None) -> None:
         if data is not None:
             assert self._server_end is not None
-            self._server_end.inbox.put(data)
+            self._server_end.put(data)
             return
         server = self.network.servers.get(self.server)
         if server is None:
@@ -225,13 +226,35 @@ class _ServerEnd:
         self._call = call
         self._handler = handler
         self._back = back
+        self._one_by_one: OneByOne | None = None
+        self._context = contextvars.copy_context()
         self.task = call.network.spawn(server.incarnation, self._serve)
+
+    def put(self, data: bytes) -> None:
+        self.inbox.put(data)
+        if self._one_by_one is not None:
+            self._context.run(self._one_by_one.feed)
 
     async def read(self) -> Any:
         return self._handler.request_deserializer(await self.inbox.get())
 
     async def write(self, message: Any) -> None:
         self._back.send(self._handler.response_serializer(message))
+
+    async def each(self, take: Callable[[Any], None]) -> None:
+        self._context = contextvars.copy_context()  # Its incarnation's.
+        self._one_by_one = OneByOne(self._next, take)
+        self._one_by_one.feed()
+        await self._call.network.loop.create_future()
+
+    def answer(self, message: Any) -> None:
+        assert self._one_by_one is not None
+        self._back.send(self._handler.response_serializer(message))
+        self._one_by_one.answered()
+
+    def _next(self) -> Any:
+        data = self.inbox.pop()
+        return None if data is None else self._handler.request_deserializer(data)
 
     async def _serve(self) -> None:
         await self._handler.stream_stream(None, self)
@@ -261,6 +284,10 @@ class Inbox:
             self._reader.cancel()
         else:
             self._reader.set_exception(error)
+
+    def pop(self) -> bytes | None:
+        """What is there already."""
+        return self._items.popleft() if self._items else None
 
     async def get(self) -> bytes | None:
         if self._items:

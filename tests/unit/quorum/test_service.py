@@ -15,7 +15,7 @@ from klamm.log.records import NewRecord
 from klamm.rpc.channel import open_channel
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1 import quorum_pb2_grpc as pb_grpc
-from tests.unit.quorum.nodes import CLUSTER, Member, Members, members
+from tests.unit.quorum.nodes import CLUSTER, DEADLINE_S, Member, Members, members
 
 
 @asynccontextmanager
@@ -177,6 +177,9 @@ async def test_read_index_is_the_leaders_to_give(tmp_path: Path) -> None:
         async with calling(active) as stub:
             answer = await stub.ReadIndex(pb.ReadIndexRequest(caller=caller()))
             assert (answer.error, answer.offset) == (pb.QUORUM_ERROR_UNSPECIFIED, end)
+        async with asyncio.timeout(DEADLINE_S):
+            while standby.node.leader != active.node_id:
+                await asyncio.sleep(0.001)
         async with calling(standby) as stub:
             answer = await stub.ReadIndex(pb.ReadIndexRequest(caller=caller()))
             assert answer.error == pb.QUORUM_ERROR_NOT_LEADER_OR_FOLLOWER
