@@ -5,6 +5,8 @@
     an observer's            ─▶ a task, which waits for what is committed
 
 A commit takes two of these requests, so neither they nor their answers wait for a turn of the loop.
+An observer that follows closely is told at once when the quorum was idle, and each OBSERVER_REST_MS
+when it is busy: to tell it of each of a thousand commits a second costs as much as a third voter.
 """
 
 import asyncio
@@ -16,6 +18,9 @@ from controller.raft.messages import Response
 from klamm.errors import OverloadedError
 from klamm.ids import NO_NODE, NodeId
 from klamm.v1 import quorum_pb2 as pb
+
+OBSERVER_REST_MS = 4
+"""Between two answers to an observer that has all."""
 
 if TYPE_CHECKING:
     from controller.quorum.driver import QuorumDriver
@@ -40,6 +45,8 @@ class Fetches:
         self._call = 0
         """The last that the core was asked."""
         self._observing: asyncio.Task[None] | None = None
+        self._told_s = 0.0
+        """When an observer was answered last; of the loop's clock."""
 
     def take(self, request: pb.FetchRequest) -> None:
         """The next request."""
@@ -78,4 +85,10 @@ class Fetches:
         self._caller.answer(wire)
 
     async def _observe(self, request: pb.FetchRequest) -> None:
-        self._caller.answer(await self._service.observe(request))
+        loop = asyncio.get_running_loop()
+        rest_s = self._told_s + OBSERVER_REST_MS / 1_000 - loop.time()
+        if rest_s > 0 and self._service.follows_closely(request):
+            await asyncio.sleep(rest_s)
+        answer = await self._service.observe(request)
+        self._told_s = loop.time()
+        self._caller.answer(answer)

@@ -54,6 +54,9 @@ STREAMS_MAX = 1_024
 FETCH_WAIT_MS_MAX = 30_000
 FETCH_BYTES_MAX = 8 * 1024 * 1024
 READ_INDEX_MS = 2_000
+CLOSE_BEHIND_RECORDS = 1_000
+"""More than are committed while an observer rests; who has less is catching up."""
+
 DOUBLES_MAX = 16
 """Disks that have our id and are told of; more are refused in silence."""
 
@@ -218,6 +221,11 @@ class QuorumService(pb_grpc.QuorumServiceServicer):
         """Nobody is kept waiting for longer, or given more at a time."""
         request.max_wait_ms = min(request.max_wait_ms, FETCH_WAIT_MS_MAX)
         request.max_bytes = min(request.max_bytes, FETCH_BYTES_MAX)
+
+    def follows_closely(self, request: pb.FetchRequest) -> bool:
+        """Has this observer nearly all that is committed?"""
+        behind = self._quorum.high_watermark - request.log_end.offset
+        return behind <= CLOSE_BEHIND_RECORDS
 
     async def observe(self, request: pb.FetchRequest) -> pb.FetchResponse:
         """The answer to an observer."""

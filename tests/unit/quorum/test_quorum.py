@@ -78,6 +78,9 @@ async def test_a_proposal_stands_where_it_was_made_for_or_nowhere(tmp_path: Path
         with pytest.raises(NotControllerError):
             await active.node.propose(Epoch(epoch - 1), end, [NewRecord(value=b"x")])
         standby = next(each for each in group.all if each is not active)
+        async with asyncio.timeout(DEADLINE_S):
+            while standby.node.leader != active.node_id:
+                await asyncio.sleep(0.001)  # It may have lost it for a moment.
         with pytest.raises(NotControllerError) as refused:
             await standby.node.propose(epoch, end, [NewRecord(value=b"x")])
         assert refused.value.leader == active.node_id

@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from controller.quorum import fetches, service
 from controller.quorum.control import describe_batches
 from klamm.ids import Offset
 from klamm.log.records import NewRecord
@@ -167,6 +168,41 @@ async def test_an_observer_of_another_history_is_told_where_it_parts(tmp_path: P
         ahead = await fetch(stub.Fetch(), observing(end + 10, epoch=9))
         assert not ahead.HasField("diverging")
         assert ahead.batches == b""
+
+
+async def test_an_observer_that_follows_closely_is_told_of_several_commits_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once after idle times; then after a rest, with all that was committed meanwhile."""
+    monkeypatch.setattr(fetches, "OBSERVER_REST_MS", 60_000)
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end, epoch = await group.write(active, b"a"), active.node.epoch
+        async with calling(active) as stub:
+            close, behind = stub.Fetch(), stub.Fetch()
+            assert (await fetch(close, observing(end - 1, epoch))).high_watermark == end
+            assert (await fetch(behind, observing())).high_watermark == end
+            await close.write(observing(end, epoch, wait_ms=1))
+            told = asyncio.ensure_future(close.read())
+            end = await group.write(active, b"b")
+            monkeypatch.setattr(service, "CLOSE_BEHIND_RECORDS", 0)
+            assert (await fetch(behind, observing())).high_watermark == end, "no rest to catch up"
+            assert not told.done()
+            told.cancel()
+
+
+async def test_a_rest_is_no_longer_than_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        end, epoch = await group.write(active, b"a"), active.node.epoch
+        async with calling(active) as stub, asyncio.timeout(DEADLINE_S):
+            close = stub.Fetch()
+            for _ in range(20):
+                answer = await fetch(close, observing(end - 1, epoch))
+                assert answer.high_watermark == end
+                end = await group.write(active, b"b")
 
 
 async def test_read_index_is_the_leaders_to_give(tmp_path: Path) -> None:
