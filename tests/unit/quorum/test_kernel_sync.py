@@ -2,15 +2,18 @@
 
 import asyncio
 import errno
+import fcntl
 import os
-from collections.abc import AsyncIterator
+import struct
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from controller.quorum import kernel_sync, store
-from controller.quorum.kernel_sync import Done, error_of, open_kernel_sync
+from controller.quorum.kernel_sync import Done, KernelSync, error_of, open_kernel_sync
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendRecords
 from klamm.clock import SystemClock
@@ -21,6 +24,8 @@ from klamm.log.log import Log, LogConfig
 from klamm.log.records import NewRecord
 
 DEADLINE_S = 30
+EXT4_IOC_SHUTDOWN = 0x8004587D
+EXT4_GOING_FLAGS_NOLOGFLUSH = 2
 
 
 class FakeKernel:
@@ -65,36 +70,81 @@ def append(log_store: LogStore, base: int) -> None:
     )
 
 
-async def test_a_real_kernel_syncs_a_real_file(tmp_path: Path) -> None:
+@pytest.fixture
+async def ring() -> AsyncIterator[KernelSync]:
     kernel = open_kernel_sync()
+    if isinstance(kernel, kernel_sync._NoSync):
+        pytest.skip("this kernel has no io_uring for us")
+    yield kernel
+    kernel.close()
+
+
+async def synced(kernel: KernelSync, fd: int) -> OSError | None:
+    done: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+    assert kernel.sync(fd, done.set_result)
+    async with asyncio.timeout(DEADLINE_S):
+        return await done
+
+
+async def test_a_real_kernel_syncs_a_real_file(tmp_path: Path, ring: KernelSync) -> None:
     file = SystemFile(tmp_path / "file")
     file.append(b"data")
-    done: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
-    if not kernel.sync(file.fileno(), done.set_result):
-        pytest.skip("this kernel has no asynchronous I/O for us")
-    async with asyncio.timeout(DEADLINE_S):
-        assert await done is None
+    assert await synced(ring, file.fileno()) is None
     file.close()
-    kernel.close()
 
 
-async def test_what_cannot_be_synced_is_not_begun(tmp_path: Path) -> None:
-    kernel = open_kernel_sync()
+async def test_what_cannot_be_synced_fails(ring: KernelSync) -> None:
     reading, writing = os.pipe()
-    called: list[OSError | None] = []
-    assert not kernel.sync(writing, called.append)
+    failed = await synced(ring, writing)
+    assert failed is not None
+    assert failed.errno == errno.EINVAL
     os.close(reading)
     os.close(writing)
-    assert not kernel.sync(writing, called.append), "no such file"
-    assert called == []
-    kernel.close()
+    failed = await synced(ring, writing)
+    assert failed is not None
+    assert failed.errno == errno.EBADF
 
 
-def test_an_error_comes_as_if_it_were_unsigned() -> None:
-    failed = error_of(2**64 - errno.EIO)
+@pytest.fixture
+def dying(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own; whoever shuts it down takes its disk away."""
+    image, place = tmp_path / "image", tmp_path / "mounted"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 * 1024 * 1024)
+    mounted = [["mkfs.ext4", "-q", "-F", str(image)], ["mount", "-o", "loop", image, place]]
+    try:
+        for command in mounted:
+            subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs root, mkfs.ext4 and a loop device")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+async def test_a_disk_that_is_gone_is_an_error_and_no_success(
+    dying: Path, ring: KernelSync
+) -> None:
+    """Scenario 32 with a real EIO: what the library hands on is not taken for 0."""
+    file = SystemFile(dying / "file")
+    file.append(b"before")
+    assert await synced(ring, file.fileno()) is None
+    file.append(b"after")
+    root = os.open(dying, os.O_RDONLY)
+    fcntl.ioctl(root, EXT4_IOC_SHUTDOWN, struct.pack("I", EXT4_GOING_FLAGS_NOLOGFLUSH))
+    os.close(root)
+    failed = await synced(ring, file.fileno())
     assert failed is not None
     assert failed.errno == errno.EIO
+    file.close()
+
+
+def test_all_but_zero_is_an_error() -> None:
     assert error_of(0) is None
+    assert error_of(1) is not None
+    failed = error_of(-errno.EIO)
+    assert failed is not None
+    assert failed.errno == errno.EIO
 
 
 async def test_a_flush_is_durable_when_the_kernel_says_so(
@@ -142,7 +192,7 @@ async def test_threads_do_it_without_asynchronous_io(
     def forbidden(loop: object) -> None:
         raise SystemError("Function not implemented")
 
-    monkeypatch.setattr(kernel_sync, "_LinuxSync", forbidden)
+    monkeypatch.setattr(kernel_sync, "_RingSync", forbidden)
     async with opened(tmp_path) as log_store:
         append(log_store, 0)
         assert await log_store.flush() == 1
