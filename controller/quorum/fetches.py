@@ -17,7 +17,10 @@ from controller.raft.events import StreamLost
 from controller.raft.messages import Response
 from klamm.errors import OverloadedError
 from klamm.ids import NO_NODE, NodeId
+from klamm.telemetry import logs
 from klamm.v1 import quorum_pb2 as pb
+
+_log = logs.logger("controller.quorum")
 
 OBSERVER_REST_MS = 4
 """Between two answers to an observer that has all."""
@@ -89,6 +92,13 @@ class Fetches:
         rest_s = self._told_s + OBSERVER_REST_MS / 1_000 - loop.time()
         if rest_s > 0 and self._service.follows_closely(request):
             await asyncio.sleep(rest_s)
-        answer = await self._service.observe(request)
+        try:
+            answer = await self._service.observe(request)
+        except MemoryError as error:
+            loop.call_exception_handler({"exception": error})  # It ends the node: see klamm/node.
+            raise
+        except Exception as error:  # Of a broken disk, or a bug: said, and to be tried again.
+            _log.error("an observer's fetch failed", exc_info=error)
+            answer = self._service.refused(pb.QUORUM_ERROR_OVERLOADED)
         self._told_s = loop.time()
         self._caller.answer(answer)

@@ -11,6 +11,7 @@ import pytest
 
 from controller.quorum import fetches, service
 from controller.quorum.control import describe_batches
+from klamm.errors import StorageError
 from klamm.ids import Offset
 from klamm.log.records import NewRecord
 from klamm.rpc.channel import open_channel
@@ -189,6 +190,24 @@ async def test_an_observer_that_follows_closely_is_told_of_several_commits_at_on
             assert (await fetch(behind, observing())).high_watermark == end, "no rest to catch up"
             assert not told.done()
             told.cancel()
+
+
+async def test_an_observer_whose_fetch_fails_is_answered_and_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> bytes:
+        raise StorageError("EIO")
+
+    async with members(tmp_path, count=1) as group:
+        active = await group.active()
+        end = await group.write(active, b"a")
+        async with calling(active) as stub, asyncio.timeout(DEADLINE_S):
+            call = stub.Fetch()
+            with monkeypatch.context() as patched:
+                patched.setattr(active.node, "read_committed", broken)
+                assert (await fetch(call, observing())).error == pb.QUORUM_ERROR_OVERLOADED
+            assert "an observer's fetch failed" in caplog.text
+            assert (await fetch(call, observing())).high_watermark == end
 
 
 async def test_a_rest_is_no_longer_than_it_says(
