@@ -20,7 +20,7 @@ from controller.raft.effects import (
     VerifySnapshot,
 )
 from controller.raft.messages import Request, VoteRequest, VoteResponse
-from controller.raft.voters import ReplicaKey
+from controller.raft.voters import ReplicaKey, VoterSet
 from klamm.ids import NodeId
 from tests.sim.chance import exponential
 from tests.sim.quorum import decay
@@ -214,6 +214,8 @@ class Troubles:
         voters = self.world.voters
         best = max(voters, key=lambda each: each.disk.durable_chain_end)
         named = best.disk.voters()
+        if self.faults.lost_vote and named:
+            return self._renewed_a_majority(named[-1][1])
         if not self.faults.wiped_disk:
             return False
         left = sum(
@@ -223,6 +225,26 @@ class Troubles:
             for each in voters
         )
         return 2 * left <= len(voters)
+
+    def waits_in_vain(self, node: "Node", leader: "Node") -> bool:
+        """It was removed and does not know it: as a voter that lost its vote it went on above the
+        quorum's epochs, and is refused until somebody empties its disk."""
+        named = leader.disk.voters()
+        removed = bool(named) and not named[-1][1].admits(node.config.key)
+        above = node.state is not None and leader.state is not None
+        above = above and node.state.epoch > leader.state.epoch
+        return self.faults.lost_vote and removed and above
+
+    def _renewed_a_majority(self, voters: VoterSet) -> bool:
+        """Who lost its vote and did not know that it had just been added is another replica now,
+        and the one that was added is as lost as its disk (controller/quorum/identity.py)."""
+        keys = {each.config.key for each in self.world.nodes}
+        left = sum(
+            one.directory_id is None
+            or ReplicaKey(node_id=one.node_id, directory_id=one.directory_id) in keys
+            for one in voters.voters
+        )
+        return left < voters.majority
 
     def _may_ail(self, victim: "Node") -> bool:
         """Fewer than half of the voters are not whole, at any time; observers as they like."""
