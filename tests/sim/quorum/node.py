@@ -85,6 +85,8 @@ class Node:
     def __init__(self, world: "World", node_id: int, voters: int) -> None:
         self.world = world
         self.id = node_id
+        self.given_up: set[ReplicaKey] = set()
+        """What it was when it lost a vote, and was no voter by its own log; for membership only."""
         self.disk = Disk()
         self.is_new_disk = False
         """It has lost the one that it began with."""
@@ -131,6 +133,9 @@ class Node:
         saved = decay.open_disk(self.disk, self.config)
         if self.disk.decay.is_anothers:
             self.disk.decay.is_anothers = False
+            named = [self.config.voters, *(voters for _, voters in self.disk.voters())][-1]
+            if not named.admits(self.config.key):
+                self.given_up.add(self.config.key)
             self._draw_id()
         self.disk.decay.tears = self.world.faults.torn
         self.paused = False

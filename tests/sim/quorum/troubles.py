@@ -238,10 +238,10 @@ class Troubles:
     def _renewed_a_majority(self, voters: VoterSet) -> bool:
         """Who lost its vote and did not know that it had just been added is another replica now,
         and the one that was added is as lost as its disk (controller/quorum/identity.py)."""
-        keys = {each.config.key for each in self.world.nodes}
+        gone = set().union(*(each.given_up for each in self.world.nodes))
         left = sum(
             one.directory_id is None
-            or ReplicaKey(node_id=one.node_id, directory_id=one.directory_id) in keys
+            or ReplicaKey(node_id=one.node_id, directory_id=one.directory_id) not in gone
             for one in voters.voters
         )
         return left < voters.majority
