@@ -127,14 +127,18 @@ class Node:
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def is_voter_by_its_log(self) -> bool:
+        named = [self.config.voters, *(voters for _, voters in self.disk.voters())]
+        return named[-1].admits(self.config.key)
+
     def start(self) -> None:
         """From what is on the disk."""
         assert self.state is None, "already running"
         saved = decay.open_disk(self.disk, self.config)
         if self.disk.decay.is_anothers:
             self.disk.decay.is_anothers = False
-            named = [self.config.voters, *(voters for _, voters in self.disk.voters())][-1]
-            if not named.admits(self.config.key):
+            if not self.is_voter_by_its_log:
                 self.given_up.add(self.config.key)
             self._draw_id()
         self.disk.decay.tears = self.world.faults.torn

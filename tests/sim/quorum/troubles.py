@@ -231,6 +231,7 @@ class Troubles:
         quorum's epochs, and is refused until somebody empties its disk."""
         named = leader.disk.voters()
         removed = bool(named) and not named[-1][1].admits(node.config.key)
+        removed = removed and node.is_voter_by_its_log
         above = node.state is not None and leader.state is not None
         above = above and node.state.epoch > leader.state.epoch
         return self.faults.lost_vote and removed and above
