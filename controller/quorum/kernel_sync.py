@@ -14,6 +14,7 @@ Source: io_uring_enter(2), IORING_OP_FSYNC with IORING_FSYNC_DATASYNC.
 """
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -27,6 +28,9 @@ _log = logger("controller.quorum")
 REQUESTS_MAX = 4
 """At once. A node has one log, and one sync of it under way."""
 
+CLOSE_S = 10
+"""A disk that has not answered by then at the close is taken for a broken one."""
+
 _REFUSALS = (OSError, OverflowError, SystemError, ValueError)
 """What the library makes of an errno; EAGAIN is an OverflowError."""
 
@@ -37,11 +41,14 @@ class KernelSync(Protocol):
     """Of one loop."""
 
     def sync(self, fd: int, done: Done) -> bool:
-        """Begin. False: it cannot be done so now, and `done` will not be called."""
+        """Begin. False: have it done otherwise; should `done` be called yet, it is to be believed.
+
+        A disk tells an error once: who does not listen then hears of success the next time.
+        """
         ...
 
     def close(self) -> None:
-        """No `done` is called any more."""
+        """What is under way ends first, and `done` is called."""
         ...
 
 
@@ -71,27 +78,36 @@ class _RingSync:
         self._operation = Operation.fdsync
         # Without SQPOLL: a thread of the kernel would turn on a core for it.
         self._context = Context(max_requests=REQUESTS_MAX, sqpoll=False)
-        self._closed = False
+        self._under_way: dict[object, Done] = {}
         loop.add_reader(self._context.fileno, self._completed)
 
     def sync(self, fd: int, done: Done) -> bool:
+        operation = self._operation(fd)
+
         def ended(result: int) -> None:
-            if not self._closed:
+            if self._under_way.pop(operation, None) is not None:
                 done(error_of(result))
 
-        operation = self._operation(fd)
         operation.set_callback(ended)
         try:
-            taken = self._context.submit(operation) == 1
+            self._context.submit(operation)
+            self._under_way[operation] = done
             self._context.flush()
         except _REFUSALS as error:
             _log.debug("the kernel does not sync this", why=error)
             return False
-        return taken
+        return True
 
     def close(self) -> None:
-        self._closed = True
         self._loop.remove_reader(self._context.fileno)
+        for _ in range(CLOSE_S):
+            if self._under_way:
+                with suppress(*_REFUSALS):
+                    self._context.flush()
+                    self._context.process_events(min_requests=1, timeout=1)
+        while self._under_way:
+            _, done = self._under_way.popitem()
+            done(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
 
     def _completed(self) -> None:
         with suppress(BlockingIOError):  # Counted before, and found then.

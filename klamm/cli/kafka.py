@@ -76,7 +76,7 @@ def _known(
         found = client.list_topics(topic, timeout=timeout_s).topics[topic]
         if found.error is None or found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             break
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # Nothing tells a client that a broker has heard: it asks again.
     else:
         raise StartError(
             f"There is no topic {topic} (UNKNOWN_TOPIC_OR_PARTITION): `klamm topics create {topic}`"

@@ -35,6 +35,7 @@ class FakeKernel:
         self.begun: list[tuple[int, Done]] = []
         self.takes = True
         self.closed = False
+        self.at_the_close: OSError | None = None
 
     def sync(self, fd: int, done: Done) -> bool:
         if self.takes:
@@ -43,6 +44,8 @@ class FakeKernel:
 
     def close(self) -> None:
         self.closed = True
+        for _, done in self.begun:
+            done(self.at_the_close)
 
 
 @pytest.fixture
@@ -139,6 +142,30 @@ async def test_a_disk_that_is_gone_is_an_error_and_no_success(
     file.close()
 
 
+async def test_what_is_under_way_at_the_close_is_told(tmp_path: Path) -> None:
+    kernel = open_kernel_sync()
+    file = SystemFile(tmp_path / "file")
+    file.append(b"data")
+    told: list[OSError | None] = []
+    begun = kernel.sync(file.fileno(), told.append)
+    kernel.close()
+    assert told == ([None] if begun else [])
+    file.close()
+
+
+async def test_a_disk_that_does_not_answer_at_the_close_is_a_broken_one(
+    monkeypatch: pytest.MonkeyPatch, ring: KernelSync
+) -> None:
+    monkeypatch.setattr(kernel_sync, "CLOSE_S", 0)
+    reading, writing = os.pipe()
+    told: list[OSError | None] = []
+    assert ring.sync(writing, told.append)
+    ring.close()
+    assert [each and each.errno for each in told] in ([errno.ETIMEDOUT], [errno.EINVAL])
+    os.close(reading)
+    os.close(writing)
+
+
 def test_all_but_zero_is_an_error() -> None:
     assert error_of(0) is None
     assert error_of(1) is not None
@@ -175,6 +202,18 @@ async def test_a_failed_sync_poisons_the_log(tmp_path: Path, kernel: FakeKernel)
         with pytest.raises(StorageError):
             append(log_store, 1)
         assert log_store._log._durable_end == 0
+
+
+async def test_a_sync_that_fails_while_the_log_is_closed_makes_it_no_clean_close(
+    tmp_path: Path, kernel: FakeKernel
+) -> None:
+    """The disk tells its error once: the close's own sync would hear of success."""
+    kernel.at_the_close = OSError(errno.EIO, "Input/output error")
+    async with opened(tmp_path) as log_store:
+        append(log_store, 0)
+        log_store.flush()
+        log_store.close()
+        assert log_store._log.has_failed
 
 
 async def test_threads_do_it_where_the_kernel_does_not(tmp_path: Path, kernel: FakeKernel) -> None:
