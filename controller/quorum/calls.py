@@ -28,6 +28,7 @@ from controller.raft.effects import (
     SendChunk,
     SendRecords,
     SendResponse,
+    Told,
     TransferRefusal,
 )
 from controller.raft.events import Event, ProposalMade, RequestReceived, VoterChangeAsked
@@ -43,16 +44,6 @@ PROPOSALS_TIMED_MAX = 4_096
 """Proposals whose time to commit is measured at once."""
 
 Answer = SendRecords | SendResponse | SendChunk
-Told = (
-    AcceptProposal
-    | RefuseProposal
-    | AcceptChange
-    | RefuseChange
-    | AnswerRead
-    | RefuseRead
-    | RefuseTransfer
-    | HandOver
-)
 
 
 class Calls:

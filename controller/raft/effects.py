@@ -294,12 +294,8 @@ Write = (
 Send = SendRequest | SendResponse | SendRecords | SendChunk
 """To another voter."""
 
-Tell = (
-    LoadSnapshot
-    | Commit
-    | Claim
-    | Renounce
-    | AcceptProposal
+Told = (
+    AcceptProposal
     | RefuseProposal
     | AcceptChange
     | RefuseChange
@@ -308,6 +304,9 @@ Tell = (
     | RefuseTransfer
     | HandOver
 )
+"""To those that wait."""
+
+Tell = LoadSnapshot | Commit | Claim | Renounce | Told
 """To the state machine above, and to those that wait."""
 
 Effect = Write | Send | Tell

@@ -70,6 +70,19 @@ def test_the_oldest_go_while_they_are_too_large_or_too_old(
     assert log_begins_at(kept, 10**9, now_ms=10**10, retention_bytes=-1, retention_ms=-1) is None
 
 
+def held(kept: str) -> list[Kept]:
+    """A snapshot for each letter: s is sound, d is damaged."""
+    return [
+        Kept(
+            snapshot_id=OffsetAndEpoch(Epoch(1), Offset(10 * number)),
+            size_bytes=10,
+            last_timestamp_ms=10**10,
+            damaged=letter == "d",
+        )
+        for number, letter in enumerate(kept, 1)
+    ]
+
+
 @pytest.mark.parametrize(
     ("kept", "log_bytes", "begins"),
     [
@@ -90,15 +103,7 @@ def test_the_log_never_comes_to_begin_at_a_damaged_one(
     kept: str, log_bytes: int, begins: int | None
 ) -> None:
     """And one that is damaged goes as soon as a later one is sound."""
-    found = [
-        Kept(
-            snapshot_id=OffsetAndEpoch(Epoch(1), Offset(10 * number)),
-            size_bytes=10,
-            last_timestamp_ms=10**10,
-            damaged=each == "d",
-        )
-        for number, each in enumerate(kept, 1)
-    ]
+    found = held(kept)
     begin = log_begins_at(found, log_bytes, now_ms=10**10, retention_bytes=100, retention_ms=-1)
     assert (None if begin is None else begin.offset) == begins
 
@@ -110,14 +115,6 @@ def test_on_a_full_disk_the_log_begins_at_the_latest_that_is_sound(
     kept: str, begins: int | None
 ) -> None:
     """Scenario 41: whatever might be kept."""
-    found = [
-        Kept(
-            snapshot_id=OffsetAndEpoch(Epoch(1), Offset(10 * number)),
-            size_bytes=10,
-            last_timestamp_ms=10**10,
-            damaged=how == "d",
-        )
-        for number, how in enumerate(kept, 1)
-    ]
+    found = held(kept)
     begin = log_begins_at_for_room(found)
     assert (None if begin is None else begin.offset) == begins
