@@ -4,6 +4,7 @@
     calls     a client's call, and its end of a connection
     server    services → a port                    health, reflection
     served    a server's call, and its end of a connection
+    context   what each handler is given           messages one by one, without a turn of the loop
     admission how much of anything one server takes
     link      one TCP connection, either end       keepalive, back-pressure
     framing   gRPC's bytes inside HTTP/2           messages, statuses, timeouts
