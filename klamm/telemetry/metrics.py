@@ -13,10 +13,12 @@ One process is one node, so the objects are the module's; `exposition` picks tho
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from klamm.telemetry.histogram import Histogram
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -74,7 +76,7 @@ def _counter(
 def _histogram(
     where: Sequence[CollectorRegistry], name: str, kafka: str, doc: str, *labels: str
 ) -> Histogram:
-    metric = Histogram(name, doc, labels, registry=None, buckets=_LATENCY_BUCKETS_S)
+    metric = Histogram(name, doc, labels, bounds=_LATENCY_BUCKETS_S)
     _declare(where, metric, Row(name, kafka, labels, doc))
     return metric
 
