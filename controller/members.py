@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from controller.decisions import DecisionLog
 from controller.quorum.port import VoterQuorum, VotersUnchangedError
+from controller.quorum.probe import PROBE_MS
 from controller.raft.effects import ChangeRefusal
 from controller.raft.membership import Refused, Tolerance
 from controller.raft.voters import (
@@ -56,12 +57,16 @@ CODES: Mapping[ChangeRefusal, ErrorCode] = {
     ChangeRefusal.INVALID: ErrorCode.INVALID_REQUEST,
     ChangeRefusal.DUPLICATE_VOTER: ErrorCode.DUPLICATE_VOTER,
     ChangeRefusal.VOTER_NOT_FOUND: ErrorCode.VOTER_NOT_FOUND,
-    ChangeRefusal.LAST_VOTER: ErrorCode.VOTER_NOT_FOUND,
+    ChangeRefusal.LAST_VOTER: ErrorCode.INVALID_REQUEST,
     ChangeRefusal.REMOVED_BEFORE: ErrorCode.INVALID_VOTER_KEY,
     ChangeRefusal.TOO_MANY_VOTERS: ErrorCode.POLICY_VIOLATION,
     ChangeRefusal.UNHEALTHY: ErrorCode.POLICY_VIOLATION,
 }
-"""Kafka's (KIP-853); all others are REQUEST_TIMED_OUT."""
+"""Kafka's (KIP-853), but for the last voter, which Kafka does not find; all others are
+REQUEST_TIMED_OUT."""
+
+FIELDS: Mapping[ChangeRefusal, str] = {ChangeRefusal.LAST_VOTER: "remove.voter_id: "}
+"""Of the request: what it should not have said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +98,21 @@ class Members:
         self._log = log
         self._clock = clock
 
-    def dry_run(self, asked: Asked) -> Changed:
+    async def dry_run(self, asked: Asked) -> Changed:
         """What the change would do at this moment.
 
         Raises:
             NotControllerError: Only the leader knows.
         """
         self._check_leads()
+        try:
+            await self._check_endpoint(asked, self._clock.monotonic_ms() + PROBE_MS)
+        except ApiError as error:
+            return replace(self._dry_run(asked), voters=self._quorum.voters, refusal=error.message)
+        self._check_leads()
+        return self._dry_run(asked)
+
+    def _dry_run(self, asked: Asked) -> Changed:
         if isinstance(asked, ReplaceVoter):
             return self._dry_replacement(self._replacement(asked.voter))
         change = self._filled(asked)
@@ -125,9 +138,36 @@ class Members:
         """
         self._check_leads()
         deadline_ms = self._clock.monotonic_ms() + timeout_ms
+        try:
+            await self._check_endpoint(asked, deadline_ms)
+        except ApiError as error:
+            raise ApiError(error.code, f"{error.message}. The voters are as they were.") from error
         if isinstance(asked, ReplaceVoter):
             return await self._replace(asked.voter, deadline_ms)
         return await self._change(asked, deadline_ms)
+
+    async def relocate(self, voter: Voter, timeout_ms: int) -> None:
+        """Write down where a voter is, as it says itself: who runs knows best.
+
+        Raises: what `change` does.
+        """
+        self._check_leads()
+        await self._change(UpdateVoter(voter=voter), self._clock.monotonic_ms() + timeout_ms)
+
+    async def _check_endpoint(self, asked: Asked, deadline_ms: int) -> None:
+        """Is the voter where somebody says, who is not the voter itself? Else nothing is changed.
+
+        Raises:
+            ApiError: It is not, and who is there instead.
+        """
+        if isinstance(asked, RemoveVoter) or (endpoint := asked.voter.endpoint) is None:
+            return
+        known = self._quorum.voters.find(asked.voter.node_id)
+        if known is None and isinstance(asked, UpdateVoter):
+            return  # No voter: that is said instead.
+        if known is None or known.endpoint != endpoint:
+            left_ms = self._left_ms(deadline_ms)
+            await self._quorum.check_endpoint(asked.voter.node_id, endpoint, left_ms)
 
     async def _change(self, asked: VoterChange, deadline_ms: int) -> Changed:
         healthy_by_ms = min(deadline_ms, self._clock.monotonic_ms() + UNHEALTHY_MS)
@@ -191,7 +231,7 @@ class Members:
     def _dry_replacement(self, voter: Voter) -> Changed:
         """As many voters as before, and the new disk healthy, or not there."""
         if self._quorum.voters.find(voter.node_id) is None:
-            return self.dry_run(AddVoter(voter=voter))  # The old disk is out already.
+            return self._dry_run(AddVoter(voter=voter))  # The old disk is out already.
         removed = self._quorum.preview_voters(RemoveVoter(key=ReplicaKey(node_id=voter.node_id)))
         lacking = self._not_replaceable(voter)
         refused = lacking or removed.refused
@@ -219,7 +259,7 @@ class Members:
             raise NotControllerError(self._quorum.leader, self._quorum.epoch)
         if why not in NOT_NOW or self._left_ms(deadline_ms) <= 0:
             code = CODES.get(why, ErrorCode.REQUEST_TIMED_OUT)
-            raise ApiError(code, f"{told}. The voters are as they were.")
+            raise ApiError(code, f"{FIELDS.get(why, '')}{told}. The voters are as they were.")
         await asyncio.sleep(RETRY_S)
         self._check_leads()
 

@@ -12,7 +12,7 @@ import asyncio
 
 from controller.members import Members
 from controller.quorum.port import VoterQuorum
-from controller.raft.voters import UpdateVoter, Voter
+from controller.raft.voters import Voter
 from klamm.clock import Clock
 from klamm.errors import KlammError
 from klamm.ids import NodeId
@@ -68,7 +68,7 @@ class Relocations:
         self._written_ms[voter.node_id] = now_ms
         told = {"voter": voter.node_id, "host": to.host, "port": to.port}
         try:
-            await self._members.change(UpdateVoter(voter=voter), CHANGE_MS)
+            await self._members.relocate(voter, CHANGE_MS)
         except KlammError as error:
             _log.warning("a voter is elsewhere, and that is not written down", **told, why=error)
         else:

@@ -14,6 +14,7 @@ from dataclasses import replace
 import grpc.aio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 
+from controller.quorum import probe
 from controller.quorum.describe import describe
 from controller.quorum.driver import QuorumDriver
 from controller.quorum.identity import DrawId, Identity
@@ -53,6 +54,7 @@ from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
+from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
 from klamm.telemetry import logs, metrics
@@ -277,6 +279,16 @@ class QuorumNode:
                 f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
             )
         return await self._driver.propose(epoch, base_offset, tuple(records))
+
+    async def check_endpoint(self, voter: NodeId, endpoint: Endpoint, timeout_ms: int) -> None:
+        """See `VoterQuorum`."""
+        await probe.check_endpoint(
+            self._peers.connect,
+            cluster_id=self.cluster_id,
+            voter=voter,
+            endpoint=endpoint,
+            timeout_ms=timeout_ms,
+        )
 
     async def change_voters(self, change: VoterChange) -> Offset:
         """See `Quorum`."""

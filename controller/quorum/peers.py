@@ -113,7 +113,7 @@ class GrpcPeers:
         self._voters: dict[NodeId, str] = {}
         self._introduced: dict[NodeId, str] = {}
         """Others, as peers told of them: leaders that our own log does not name yet."""
-        self._connect = connect
+        self.connect = connect
         self._me = me
         self._cluster_id = cluster_id
         self._timeout_ms = request_timeout_ms
@@ -154,7 +154,7 @@ class GrpcPeers:
         for node_id, address in wanted.items():
             if node_id not in self._peers:
                 peer = self._peers[node_id] = _Peer(
-                    node_id, address, self._connect(address), self._post, self.introduce
+                    node_id, address, self.connect(address), self._post, self.introduce
                 )
                 self._spawn(self._keep_connected(peer))
 

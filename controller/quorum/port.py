@@ -25,6 +25,7 @@ from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
+from klamm.metadata.records import Endpoint
 from klamm.v1 import quorum_pb2
 
 PROPOSAL_BYTES_MAX = 8 * 1024 * 1024
@@ -297,6 +298,14 @@ class VoterQuorum(Quorum, Protocol):
     @property
     def introductions(self) -> Introductions:
         """Disks and endpoints that controllers have said are theirs."""
+        ...
+
+    async def check_endpoint(self, voter: NodeId, endpoint: Endpoint, timeout_ms: int) -> None:
+        """Returns if this node of this cluster answers there.
+
+        Raises:
+            ApiError: Nobody, or somebody else; it says who.
+        """
         ...
 
     async def change_voters(self, change: VoterChange) -> Offset:

@@ -215,7 +215,7 @@ def _removed(state: RaftState, key: ReplicaKey) -> VoterSet | Refused:
         told = f"{key.node_id} is no voter{disk}"
         return Refused(why=ChangeRefusal.VOTER_NOT_FOUND, told=told)
     if len(voters.voters) == 1:
-        told = f"{key.node_id} is the only voter"
+        told = f"{key.node_id} is the only voter, and the last one cannot be removed"
         return Refused(why=ChangeRefusal.LAST_VOTER, told=told)
     return voters.left(key.node_id)
 

@@ -119,7 +119,7 @@ class AdminService(AdminServiceServicer):
             door.check(door.change_voters(request))
             asked = requests.voter_change(request)
             if request.dry_run:
-                changed = self._members.dry_run(asked)
+                changed = await self._members.dry_run(asked)
             else:
                 changed = await self._members.change(asked, door.timeout_ms(request.timeout_ms))
         except KlammError as error:

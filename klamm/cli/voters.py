@@ -140,7 +140,8 @@ def update(
     """Say where a voter is reached from now on, before it can say so itself.
 
     A controller that runs and finds the leader does so: with `advertised.listeners`, or else with
-    its own entry in `controller.quorum.voters`, or else with `listeners`.
+    its own entry in `controller.quorum.voters`, or else with `listeners`. The leader asks
+    there first: refused if nobody answers, another controller, or one of another cluster.
 
     \b
     klamm quorum update --id 2 --endpoint controller-2.example:9093

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import pytest
 
-from controller.members import Asked, Members
+from controller.members import Members
 from controller.quorum.introductions import INTRODUCTIONS_MAX, Introductions
 from controller.quorum.port import VoterQuorum
 from controller.quorum.quorum_config import QuorumConfig
-from controller.raft.voters import ReplicaKey, UpdateVoter, Voter, VoterSet
+from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from controller.relocations import REST_MS, Relocations
 from klamm.clock import SystemClock
 from klamm.config.controller import ControllerConfig
@@ -63,14 +63,13 @@ class Room:
             )
         )
 
-    async def change(self, asked: Asked, timeout_ms: int) -> None:
+    async def relocate(self, voter: Voter, timeout_ms: int) -> None:
         """Of `Members`."""
-        assert isinstance(asked, UpdateVoter)
         if self.refuses:
             raise NotControllerError(TWO, Epoch(3))
-        assert asked.voter.endpoint is not None
-        self.written.append((asked.voter.node_id, asked.voter.endpoint.port))
-        self.quorum.voters = self.quorum.voters.updated(asked.voter)
+        assert voter.endpoint is not None
+        self.written.append((voter.node_id, voter.endpoint.port))
+        self.quorum.voters = self.quorum.voters.updated(voter)
 
     async def hears(self, who: ReplicaKey, port: int) -> None:
         self.heard.heard(who, place(port))

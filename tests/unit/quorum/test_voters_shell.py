@@ -1,6 +1,7 @@
 """Where voters are, and learners that join: with real sockets and files (rows 114, 118, 119)."""
 
 import asyncio
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,7 +59,7 @@ async def all_are_heard(active: Member) -> None:
     """Right after an election not every voter has fetched: fewer are healthy than there are."""
     asked = RemoveVoter(key=ReplicaKey(node_id=active.node_id))
     async with asyncio.timeout(LONG_MS / 1_000):
-        while changes(active).dry_run(asked).before.healthy < 3:
+        while (await changes(active).dry_run(asked)).before.healthy < 3:
             await asyncio.sleep(0.001)
 
 
@@ -152,7 +153,7 @@ async def test_row_116_the_leader_removes_itself_and_is_answered(tmp_path: Path)
         active = await group.active()
         gone = RemoveVoter(key=ReplicaKey(node_id=active.node_id))
         await all_are_heard(active)
-        assert changes(active).dry_run(gone).after.voters == 2
+        assert (await changes(active).dry_run(gone)).after.voters == 2
         done = await changes(active).change(gone, LONG_MS)
         assert active.node_id not in done.voters.ids
         second = await group.active(but=active.node_id)
@@ -170,7 +171,7 @@ async def test_a_replacement_waits_for_the_new_disk(tmp_path: Path) -> None:
             await changes(active).change(asked, NOT_LONG_MS)
         assert caught.value.code is ErrorCode.REQUEST_TIMED_OUT
         assert active.node.voters.ids == (1, 2, 3)
-        shown = changes(active).dry_run(asked)
+        shown = await changes(active).dry_run(asked)
         assert shown.refusal == f"{victim.node_id} does not follow the leader with a new disk"
         assert shown.voters.ids == (1, 2, 3)
         assert shown.after.voters == 3, "one out, one in"
@@ -193,7 +194,7 @@ async def test_a_dry_run_of_the_second_half_of_a_replacement_is_of_what_would_be
         wanted = replace(_placed(new, Voter(node_id=new.node_id)), directory_id=disk)
         asked = ReplaceVoter(voter=wanted)
         async with asyncio.timeout(LONG_MS / 1_000):
-            while (shown := changes(await group.active()).dry_run(asked)).refusal:
+            while (shown := await changes(await group.active()).dry_run(asked)).refusal:
                 await asyncio.sleep(0.01)
         assert shown.voters.ids == (1, 2, 3)
         assert (shown.before.voters, shown.after.voters) == (2, 3)
@@ -206,10 +207,10 @@ async def test_row_115_a_dry_run_and_a_change_say_the_same_of_strangers_and_of_t
     async with members(tmp_path) as group:
         active = await group.active()
         stranger = AddVoter(voter=Voter(node_id=NodeId(9)))
-        assert changes(active).dry_run(stranger).refusal == "9 does not follow the leader"
+        assert (await changes(active).dry_run(stranger)).refusal == "9 does not follow the leader"
         leader = AddVoter(voter=Voter(node_id=active.node_id))
         already = f"{active.node_id} is a voter already"
-        assert changes(active).dry_run(leader).refusal == already
+        assert (await changes(active).dry_run(leader)).refusal == already
         with pytest.raises(ApiError, match=already) as caught:
             await changes(active).change(leader, LONG_MS)
         assert caught.value.code is ErrorCode.DUPLICATE_VOTER
@@ -224,6 +225,62 @@ async def test_row_118_the_same_address_writes_nothing(tmp_path: Path) -> None:
         done = await changes(active).change(UpdateVoter(voter=known), LONG_MS)
         assert done.end_offset <= before.offset
         assert active.node.log_end == before
+
+
+async def test_a_voter_is_not_sent_where_nobody_or_somebody_else_answers(
+    tmp_path: Path,
+) -> None:
+    """A slip of the pen cut a voter off, and cost an election if it was the leader."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await all_are_heard(active)
+        other = next(each for each in group.all if each is not active)
+        before = active.node.log_end
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))
+            said = {
+                nobody.getsockname()[1]: "no controller answers at 127.0.0.1:",
+                other.port: f"answers controller {other.node_id}, and not {active.node_id}",
+            }
+            for port, what in said.items():
+                asked = UpdateVoter(voter=_elsewhere(active, port))
+                shown = await changes(active).dry_run(asked)
+                assert what in shown.refusal
+                assert shown.voters == active.node.voters
+                with pytest.raises(ApiError, match="The voters are as they were") as caught:
+                    await changes(active).change(asked, LONG_MS)
+                assert what in caught.value.message
+        assert active.node.log_end == before
+
+
+async def test_a_voter_is_not_sent_to_another_cluster(tmp_path: Path) -> None:
+    async with members(tmp_path / "one") as group, members(tmp_path / "two") as others:
+        active = await group.active()
+        twin = next(each for each in others.all if each.node_id == active.node_id)
+        active.node._config = replace(active.node._config, cluster_id="one")
+        with pytest.raises(ApiError, match="of another cluster, 'quorum-test'") as caught:
+            await changes(active).change(UpdateVoter(voter=_elsewhere(active, twin.port)), LONG_MS)
+        assert caught.value.code is ErrorCode.INCONSISTENT_CLUSTER_ID
+
+
+async def test_row_118_an_update_to_where_the_voter_answers_is_written(tmp_path: Path) -> None:
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await all_are_heard(active)
+        voter = _elsewhere(active, active.port)
+        assert voter.endpoint is not None
+        voter = replace(voter, endpoint=replace(voter.endpoint, host="localhost"))
+        done = await changes(active).change(UpdateVoter(voter=voter), LONG_MS)
+        assert done.voters.find(active.node_id) == voter
+
+
+async def test_row_117_the_last_voter_is_there_and_cannot_be_removed(tmp_path: Path) -> None:
+    async with members(tmp_path, 1) as group:
+        active = await group.active()
+        asked = RemoveVoter(key=ReplicaKey(node_id=active.node_id))
+        with pytest.raises(ApiError, match=r"remove.voter_id: 1 is the only voter") as caught:
+            await changes(active).change(asked, LONG_MS)
+        assert caught.value.code is ErrorCode.INVALID_REQUEST
 
 
 async def test_all_nodes_may_move_while_they_are_down(tmp_path: Path) -> None:
@@ -251,3 +308,9 @@ def _placed(member: Member, voter: Voter) -> Voter:
         directory_id=member.config({}).raft.directory_id,
         endpoint=Endpoint(name="CONTROLLER", host="127.0.0.1", port=member.port),
     )
+
+
+def _elsewhere(member: Member, port: int) -> Voter:
+    known = member.node.voters.find(member.node_id)
+    assert known is not None
+    return replace(known, endpoint=Endpoint(name="CONTROLLER", host="127.0.0.1", port=port))
