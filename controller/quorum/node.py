@@ -267,6 +267,12 @@ class QuorumNode:
             if each.endpoint is not None
         )
 
+    @property
+    def unreachable(self) -> tuple[Peer, ...]:
+        """See `QuorumView`."""
+        silent = self._peers.unreachable()
+        return tuple(each for each in self.peers if each.node_id in silent)
+
     async def propose(
         self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
     ) -> Offset:

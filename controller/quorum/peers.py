@@ -167,6 +167,14 @@ class GrpcPeers:
         known = self._voters.get(node_id)
         return known is not None and self._configured.get(node_id, known) != known
 
+    def unreachable(self) -> tuple[NodeId, ...]:
+        """The voters to whom no connection stands at this moment, by id."""
+        return tuple(
+            each
+            for each in sorted(self._voters)
+            if each in self._peers and not self._peers[each].is_connected
+        )
+
     def send(self, effect: SendRequest) -> None:
         peer = self._peers.get(effect.to)
         if peer is None:
@@ -342,6 +350,10 @@ class _Peer:
                 refusal=refusal.name,
             )
         self._strange = strange
+
+    @property
+    def is_connected(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def connected(self, timeout_s: float) -> bool:
         """Whether a connection stands within so long."""

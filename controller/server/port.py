@@ -36,6 +36,11 @@ class QuorumView(Protocol):
         ...
 
     @property
+    def unreachable(self) -> tuple[Peer, ...]:
+        """Those of `peers` to whom this controller has no connection at this moment."""
+        ...
+
+    @property
     def voters(self) -> VoterSet:
         """Who votes, as this controller's log says, and with which disks."""
         ...

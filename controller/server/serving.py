@@ -52,12 +52,20 @@ class Serving:
         reasons = self._agreement.why_not()
         if self._quorum.leader == NO_NODE:
             reasons.append(f"no active controller is known in epoch {self._quorum.epoch}")
+            reasons += self._who_is_missing()
         if not self._caught_up:
             applied = self._metadata.image.provenance.offset
             reasons.append(
                 f"the metadata is not caught up: applied {applied} of {self._quorum.high_watermark}"
             )
         return reasons
+
+    def _who_is_missing(self) -> list[str]:
+        if not (missing := self._quorum.unreachable):
+            return []
+        voters = len(self._quorum.peers)
+        told = ", ".join(f"{each.node_id} at {each.address}" for each in missing)
+        return [f"of {voters} voters {voters // 2 + 1} are needed; not reached: {told}"]
 
     async def run(self) -> None:
         """Look and tell, until cancelled."""

@@ -1,6 +1,7 @@
 """`klamm up`, `down`, `status`, and what is done to one node: a cluster of local processes."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,7 +117,7 @@ def _node_command(command: str) -> Callable[[str, Path | None], None]:
         from klamm.cluster import keeper
 
         where = target.find_directory(directory)
-        keeper.tell(where, command, node)
+        keeper.tell(where, command, node, partial(typer.echo, err=True))
         done = {"kill": "killed", "stop": "stopped", "pause": "paused", "resume": "resumed"}
         typer.echo(f"{node} {done.get(command, 'started')}")
 

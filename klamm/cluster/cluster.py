@@ -28,7 +28,7 @@ from klamm.cluster.layout import (
     layout_from_json,
     new_layout,
 )
-from klamm.cluster.node_process import NodeCommand, NodeProcess, python_module
+from klamm.cluster.node_process import NodeCommand, NodeProcess, Say, python_module
 from klamm.config.broker import BrokerConfig
 from klamm.config.controller import ControllerConfig
 from klamm.config.sources import from_file
@@ -145,11 +145,35 @@ class LocalCluster:
         await node.wait_ready(timeout_s)
         on_ready(node)
 
-    async def start_node(self, name: str, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start one node and wait until it serves. Raises: StartError: It does not come up."""
+    async def start_node(
+        self, name: str, timeout_s: float = START_TIMEOUT_S, say: Say = lambda _: None
+    ) -> None:
+        """Start one node and wait until it serves; `say` is told what it waits for.
+
+        Raises:
+            StartError: It does not come up, or runs and waits for others in vain.
+        """
         node = self.node(name)
         await node.start()
-        await node.wait_ready(timeout_s)
+        if missing := self._missing_controllers():
+            say(f"{name} waits for a majority of the controllers; {missing}")
+        try:
+            await node.wait_ready(timeout_s, say)
+        except StartError as error:
+            if not node.running or not (missing := self._missing_controllers()):
+                raise
+            raise StartError(
+                f"{error} It runs on, and serves once enough of them do; {missing}"
+            ) from error
+
+    def _missing_controllers(self) -> str:
+        """Who has to be started before anybody can lead, and how; empty if enough run."""
+        controllers = [self.nodes[each.name] for each in self.layout.controllers]
+        down = [each.name for each in controllers if not each.running]
+        if len(controllers) - len(down) > len(controllers) // 2:
+            return ""
+        command = f"klamm start {down[0]} --dir {self.layout.directory}"
+        return f"down: {', '.join(down)}. Start one: `{command}`"
 
     async def add_controller(self, node_id: int, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start one controller more, which follows the quorum without a vote.

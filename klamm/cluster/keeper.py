@@ -26,14 +26,11 @@ from klamm.cluster.cluster import (
     make_directory,
 )
 from klamm.cluster.layout import NodeKind
-from klamm.cluster.node_process import STOP_TIMEOUT_S, NodeProcess
+from klamm.cluster.node_process import STOP_TIMEOUT_S, NodeProcess, Say
 from klamm.cluster.supervisor import DOOR_NAME, NoSupervisorError, Supervisor, ask
 from klamm.errors import StartError
 
 POLL_S = 0.02
-
-Say = Callable[[str], None]
-"""Prints a line for the person who started the cluster."""
 
 _SIGNALS = {
     "kill": signal.SIGKILL,
@@ -143,8 +140,8 @@ def _is_door_of(door: Path, pid: int) -> bool:
         return False
 
 
-def tell(directory: Path, command: str, node: str) -> None:
-    """Do something to one node: kill, stop, pause, resume or start.
+def tell(directory: Path, command: str, node: str, say: Say = lambda _: None) -> None:
+    """Do something to one node: kill, stop, pause, resume or start; `say` hears what it waits for.
 
     Raises:
         StartError: There is no such node, or it did not work.
@@ -153,7 +150,7 @@ def tell(directory: Path, command: str, node: str) -> None:
     if node not in names:
         raise StartError(f"There is no {node} in {directory}; there are {', '.join(names)}.")
     try:
-        ask(directory, command, node)
+        ask(directory, command, node, say)
     except NoSupervisorError:
         row = next(each for each in cluster_file.read(directory).nodes if each.name == node)
         if command not in _SIGNALS or not is_node(row.pid, directory) or row.pid is None:

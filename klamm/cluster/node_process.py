@@ -23,7 +23,12 @@ STOP_TIMEOUT_S = 15.0
 """A node that does not stop by SIGTERM within so long is reported, or killed at close."""
 LOG_TAIL_BYTES = 4_096
 FIRST_POLL_S, POLL_S_MAX = 0.01, 0.025
+SAY_S = 2.0
+"""A node that starts is silent for so long, and says no oftener than so what it waits for."""
 
+
+Say = Callable[[str], None]
+"""Told what is waited for, a line at a time."""
 
 NodeCommand = Callable[[NodeLayout, Path], Sequence[str]]
 """A node and its configuration file → what to run."""
@@ -99,20 +104,24 @@ class NodeProcess:
         self._watch = asyncio.create_task(self._until_end(self._process), name=f"watch {self.name}")
         self._on_change()
 
-    async def wait_ready(self, timeout_s: float) -> None:
-        """Wait until the node serves.
+    async def wait_ready(self, timeout_s: float, say: Say = lambda _: None) -> None:
+        """Wait until the node serves, and say why it does not yet: each reason once.
 
         Raises:
             StartError: It ended, or is not ready in time; with its own reason.
         """
         reasons: tuple[str, ...] = ("it did not answer",)
-        pause_s = FIRST_POLL_S
+        loop, pause_s = asyncio.get_running_loop(), FIRST_POLL_S
+        say_at, said = loop.time() + SAY_S, reasons
         try:
             async with asyncio.timeout(timeout_s):
                 while reasons:
                     if not self.running:
                         raise StartError(f"{self.name} ended as it started.\n{self._last_words()}")
                     reasons = await not_ready("127.0.0.1", self.layout.http_port)
+                    if reasons != said and reasons and loop.time() >= say_at:
+                        say_at, said = loop.time() + SAY_S, reasons
+                        say(f"{self.name} runs, and is not ready: {'; '.join(reasons)}")
                     if reasons:
                         await asyncio.sleep(pause_s)
                         pause_s = min(pause_s * 1.5, POLL_S_MAX)

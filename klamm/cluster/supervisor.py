@@ -4,6 +4,7 @@
     klamm kill broker-1 ──▶ DIR/control.sock ──▶ one line of JSON in, one out
 
     {"command": "kill", "node": "broker-1"}  ▶  {"ok": true}  or  {"ok": false, "error": "…"}
+    …, "waits": true}  ▶  before that, as often as there is something: {"waits_for": "…"}
 
 The socket stands in a directory of the user's own; who may write there may stop the nodes anyway.
 """
@@ -16,11 +17,13 @@ import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from klamm.cluster.cluster import LocalCluster, OnReady
 from klamm.cluster.cluster_file import replace_file
 from klamm.cluster.layout import NodeKind
+from klamm.cluster.node_process import Say
 from klamm.errors import KlammError, StartError
 
 DOOR_NAME = "supervisor.json"
@@ -91,25 +94,31 @@ class Supervisor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                answer = await self._answer(await reader.readline())
-                writer.write(json.dumps(answer).encode() + b"\n")
+                answer = await self._answer(await reader.readline(), partial(_write, writer))
+                _write(writer, answer)
                 await writer.drain()
         except (OSError, TimeoutError, ValueError):
             pass  # Whoever asked has gone, or asked too slowly or too much.
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes) -> dict[str, object]:
+    async def _answer(
+        self, line: bytes, write: Callable[[dict[str, object]], None]
+    ) -> dict[str, object]:
+        def say(line: str) -> None:
+            if request.get("waits"):
+                write({"waits_for": line})
+
         try:
             request = json.loads(line)
-            await self._carry_out(str(request["command"]), str(request.get("node", "")))
+            await self._carry_out(str(request["command"]), str(request.get("node", "")), say)
         except (KlammError, TimeoutError) as error:
             return {"ok": False, "error": str(error) or "it took too long"}
         except (ValueError, KeyError, TypeError):
             return {"ok": False, "error": "not a request of the klamm command"}
         return {"ok": True}
 
-    async def _carry_out(self, command: str, node: str) -> None:
+    async def _carry_out(self, command: str, node: str, say: Say) -> None:
         match command:
             case "kill":
                 await self.cluster.kill(node)
@@ -120,7 +129,7 @@ class Supervisor:
             case "resume":
                 self.cluster.resume(node)
             case "start":
-                await self.cluster.start_node(node)
+                await self.cluster.start_node(node, say=say)
             case "add":
                 await self.cluster.add_controller(_id_of_controller(node))
             case "remove":
@@ -131,6 +140,10 @@ class Supervisor:
                 self.stop()
             case _:
                 raise StartError(f"There is no command {command!r}.")
+
+
+def _write(writer: asyncio.StreamWriter, answer: dict[str, object]) -> None:
+    writer.write(json.dumps(answer).encode() + b"\n")
 
 
 def _id_of_controller(name: str) -> int:
@@ -149,8 +162,10 @@ def _socket_path(directory: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="klamm-")) / "control.sock"
 
 
-def ask(directory: Path, command: str, node: str = "") -> None:
+def ask(directory: Path, command: str, node: str = "", say: Say = lambda _: None) -> None:
     """Ask the supervisor of the cluster in `directory`, and wait until it is done.
+
+    `say` is told meanwhile what it waits for.
 
     Raises:
         NoSupervisorError: Nobody answers there.
@@ -161,8 +176,11 @@ def ask(directory: Path, command: str, node: str = "") -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(REQUEST_TIMEOUT_S)
             connection.connect(told["socket"])
-            connection.sendall(json.dumps({"command": command, "node": node}).encode() + b"\n")
-            answer = json.loads(connection.makefile("rb").readline())
+            request = {"command": command, "node": node, "waits": True}
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answers = connection.makefile("rb")
+            while "ok" not in (answer := json.loads(answers.readline())):
+                say(str(answer["waits_for"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoSupervisorError(
             f"No cluster is running in {directory}: `klamm up --dir {directory}` starts it."

@@ -52,6 +52,49 @@ async def test_what_can_be_asked(supervisor: Supervisor, directory: Path) -> Non
     assert "controller-2" not in supervisor.cluster.nodes
 
 
+async def test_a_node_that_waits_for_others_says_so_at_once_and_in_the_end_what_to_do(
+    directory: Path, fake: NodeCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was silent for half a minute."""
+    monkeypatch.setattr("klamm.cluster.node_process.SAY_S", 0.0)
+    cluster = LocalCluster.open(directory, controllers=3, brokers=1, base_port=0, command=fake)
+    async with cluster:
+        reason = directory / "controller-1" / "NOT-READY"
+        reason.write_text("nobody leads")
+        heard: list[str] = []
+        with pytest.raises(StartError, match="It runs on") as caught:
+            await cluster.start_node("controller-1", timeout_s=1.0, say=heard.append)
+        advice = (
+            "down: controller-2, controller-3. "
+            f"Start one: `klamm start controller-2 --dir {directory}`"
+        )
+        first = f"controller-1 waits for a majority of the controllers; {advice}"
+        assert heard[0] == first, "before anything else"
+        assert str(caught.value).endswith(advice)
+        reason.unlink()
+        heard.clear()
+        await cluster.start_node("controller-2", say=heard.append)
+        assert not any("majority" in each for each in heard), "two of three are enough"
+
+
+async def test_what_a_node_waits_for_is_told_to_who_asked(
+    supervisor: Supervisor, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("klamm.cluster.node_process.SAY_S", 0.0)
+    await asked(directory, "kill", "broker-1")
+    reason = directory / "broker-1" / "NOT-READY"
+    reason.write_text("its session is not open")
+    heard: list[str] = []
+
+    def say(line: str) -> None:
+        heard.append(line)
+        if "its session" in line:
+            reason.unlink()
+
+    await asyncio.to_thread(keeper.tell, directory, "start", "broker-1", say)
+    assert heard[-1] == "broker-1 runs, and is not ready: its session is not open"
+
+
 @pytest.mark.parametrize(
     ("command", "node", "sentence"),
     [

@@ -46,6 +46,16 @@ async def test_a_service_serves_once_it_can() -> None:
     assert serving.not_ready() == ["no active controller is known in epoch 1"]
 
 
+async def test_who_is_alone_says_whom_it_does_not_reach_and_how_many_it_needs() -> None:
+    quorum = FakeQuorum()
+    serving = Serving(quorum, FakeMetadata(), Health(), Agreement())
+    quorum.unreachable = quorum.peers[1:]
+    why = "of 3 voters 2 are needed; not reached: 2 at c2:9093, 3 at c3:9093"
+    assert why in serving.not_ready()
+    quorum.elect(3)  # Somebody leads: who is missing is no reason any more.
+    assert why not in serving.not_ready()
+
+
 async def test_what_has_not_changed_is_not_said_again() -> None:
     quorum, data, health = FakeQuorum(), FakeMetadata(), Health()
     serving = Serving(quorum, data, health, Agreement())
