@@ -18,7 +18,7 @@ way of a produced batch: this is some microseconds a record.
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from klamm.errors import DefiniteError
 from klamm.ids import Offset
@@ -31,8 +31,21 @@ RECORD_BYTES_MIN = 7
 """All its numbers in a byte each, and nothing else."""
 _NULL = 0x01
 """The length -1, as it is usually written."""
+HEADERS_KEPT_MAX = 256
+"""Headers whose bytes are kept, and bytes whose headers are: the metadata log has the same few
+again and again, who wrote and what was asked. When they are more, it begins anew."""
+HEADERS_KEPT_BYTES_MAX = 256
+"""Of one record's headers, as they are written; longer ones are not kept."""
 _INT64_MAX = 2**63 - 1
 _UINT64_MAX = 2**64 - 1
+
+
+_WRITTEN: dict[tuple[Header, ...], bytes] = {}
+_READ: dict[bytes, tuple[Header, ...]] = {}
+"""From the count of headers to the record's end; found only where nothing is behind them."""
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class CorruptBatchError(DefiniteError):
@@ -89,23 +102,23 @@ def control_type(key: bytes | None) -> int:
 
 def encode_records(records: Sequence[NewRecord], base_timestamp_ms: int) -> bytes:
     """Records end to end, at offset deltas 0, 1, 2, …"""
-    out = bytearray()
-    for delta, (record_value, key, headers, timestamp_ms) in enumerate(records):
-        body = bytearray(1)
-        if timestamp_ms is None:
-            body.append(0)
-        else:
-            _put_varint(body, timestamp_ms - base_timestamp_ms)
-        _put_varint(body, delta)
-        _put_bytes(body, key)
-        _put_bytes(body, record_value)
-        _put_varint(body, len(headers))
-        for name, value in headers:
-            _put_bytes(body, name.encode())
-            _put_bytes(body, value)
-        _put_varint(out, len(body))
-        out += body
-    return bytes(out)
+    small = _SMALL_VARINTS
+    out: list[bytes] = []
+    for delta, (value, key, headers, timestamp_ms) in enumerate(records):
+        body = b"".join(
+            (
+                b"\0",
+                b"\0" if timestamp_ms is None else _written(timestamp_ms - base_timestamp_ms),
+                small[delta] if delta < _SMALL else _written(delta),
+                b"\1" if key is None else _written(len(key)) + key,
+                b"\1" if value is None else _written(len(value)),
+                value or b"",
+                _written_headers(headers) if headers else b"\0",
+            )
+        )
+        out.append(_written(len(body)))
+        out.append(body)
+    return b"".join(out)
 
 
 def iter_records(
@@ -134,7 +147,7 @@ def iter_records(
             end = position + length
             if length < 0 or end > len(data):
                 raise CorruptBatchError(f"a record of {length} bytes at byte {position}")
-            record, position = _record(data, position, base_offset, base_timestamp_ms)
+            record, position = _record(data, position, end, base_offset, base_timestamp_ms)
             if position != end:
                 raise CorruptBatchError(f"a record ends at byte {position}, not at {end}")
             if not next_offset <= record.offset <= last_offset:
@@ -150,26 +163,68 @@ def iter_records(
 
 
 def _record(
-    data: bytes, position: int, base_offset: Offset, base_timestamp_ms: int
+    data: bytes, position: int, end: int, base_offset: Offset, base_timestamp_ms: int
 ) -> tuple[Record, int]:
-    timestamp_delta, position = _varint(data, position + 1)
-    offset_delta, position = _varint(data, position)
-    key, position = _bytes(data, position)
+    # Most of these numbers have one byte each, and are read here: a call costs as much as five.
+    byte = data[position + 1]
+    if byte < 0x80:
+        timestamp_delta, position = (byte >> 1) ^ -(byte & 1), position + 2
+    else:
+        timestamp_delta, position = _varint(data, position + 1)
+    byte = data[position]
+    if byte < 0x80:
+        offset_delta, position = (byte >> 1) ^ -(byte & 1), position + 1
+    else:
+        offset_delta, position = _varint(data, position)
+    if data[position] == _NULL:
+        key, position = None, position + 1
+    else:
+        key, position = _bytes(data, position)
     value, position = _bytes(data, position)
-    headers_count, position = _varint(data, position)
     offset, timestamp_ms = Offset(base_offset + offset_delta), base_timestamp_ms + timestamp_delta
-    if headers_count == 0:
-        return Record(offset, timestamp_ms, key, value), position
-    if headers_count < 0:
-        raise CorruptBatchError(f"{headers_count} headers")
+    if data[position] == 0:
+        return Record(offset, timestamp_ms, key, value), position + 1
+    written = data[position:end] if end - position <= HEADERS_KEPT_BYTES_MAX else b""
+    headers = _READ.get(written)
+    if headers is None:
+        headers, position = _headers(data, position)
+        if written and position == end:
+            _keep(_READ, written, headers, len(written))
+        return Record(offset, timestamp_ms, key, value, headers), position
+    return Record(offset, timestamp_ms, key, value, headers), end
+
+
+def _headers(data: bytes, position: int) -> tuple[tuple[Header, ...], int]:
+    count, position = _varint(data, position)
+    if count < 0:
+        raise CorruptBatchError(f"{count} headers")
     headers: list[Header] = []
-    for _ in range(headers_count):
+    for _ in range(count):
         name, position = _bytes(data, position)
         if name is None:
             raise CorruptBatchError("a header without a name")
-        header_value, position = _bytes(data, position)
-        headers.append((name.decode(), header_value))
-    return Record(offset, timestamp_ms, key, value, tuple(headers)), position
+        value, position = _bytes(data, position)
+        headers.append((name.decode(), value))
+    return tuple(headers), position
+
+
+def _written_headers(headers: tuple[Header, ...]) -> bytes:
+    written = _WRITTEN.get(headers)
+    if written is None:
+        out = bytearray(_written(len(headers)))
+        for name, value in headers:
+            _put_bytes(out, name.encode())
+            _put_bytes(out, value)
+        written = bytes(out)
+        _keep(_WRITTEN, headers, written, len(written))
+    return written
+
+
+def _keep(kept: dict[_K, _V], key: _K, value: _V, size_bytes: int) -> None:
+    if size_bytes <= HEADERS_KEPT_BYTES_MAX:
+        if len(kept) >= HEADERS_KEPT_MAX:
+            kept.clear()
+        kept[key] = value
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
@@ -201,17 +256,29 @@ def _bytes(data: bytes, position: int) -> tuple[bytes | None, int]:
     return data[position:end], end
 
 
-def _put_varint(out: bytearray, value: int) -> None:
+def _written(value: int) -> bytes:
+    """A varint."""
+    return _SMALL_VARINTS[value] if 0 <= value < _SMALL else _varint_of(value)
+
+
+def _varint_of(value: int) -> bytes:
     zigzag = (value << 1) ^ (value >> 63)
+    out = bytearray()
     while zigzag >= 0x80:
         out.append(zigzag & 0x7F | 0x80)
         zigzag >>= 7
     out.append(zigzag)
+    return bytes(out)
 
 
 def _put_bytes(out: bytearray, value: bytes | None) -> None:
     if value is None:
-        out.append(1)
+        out.append(_NULL)
         return
-    _put_varint(out, len(value))
+    out += _written(len(value))
     out += value
+
+
+_SMALL = 1 << 10
+_SMALL_VARINTS = tuple(map(_varint_of, range(_SMALL)))
+"""Of lengths and offsets, as most of them are."""
