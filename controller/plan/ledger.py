@@ -7,7 +7,7 @@ lose leadership is to forget a name.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from immutables import Map
 
@@ -19,13 +19,15 @@ from klamm.metadata.image import EMPTY, MetadataImage, PartitionImage
 from klamm.metadata.records import MetadataRecord
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """An image, and the indexes over it. What decisions are made on."""
+class View(NamedTuple):
+    """An image, and the indexes over it. What decisions are made on.
+
+    A NamedTuple, not a dataclass, as the ledger: each commit makes two of either.
+    """
 
     image: MetadataImage = EMPTY
-    holdings: Holdings = field(default_factory=Map)
-    collisions: names.Collisions = field(default_factory=Map)
+    holdings: Holdings = Map()
+    collisions: names.Collisions = Map()
 
     def held_by(self, broker: NodeId) -> Iterator[tuple[TopicId, tuple[PartitionImage, ...]]]:
         """The partitions with a replica on `broker`, by topic in order of the topics' ids."""
@@ -38,6 +40,8 @@ class View:
         return any(each.leader == broker for _, held in self.held_by(broker) for each in held)
 
     def after(self, delta: MetadataDelta, image: MetadataImage) -> "View":
+        if not (delta.topics_changed or delta.topics_removed):
+            return View(image, self.holdings, self.collisions)
         return View(
             image,
             holdings.updated(self.holdings, delta),
@@ -47,32 +51,30 @@ class View:
     def replay(self, records: tuple[MetadataRecord, ...], end: OffsetAndEpoch) -> "View":
         """The view after `records`, the last of which stands just below `end`."""
         delta = MetadataDelta(self.image)
-        base = end.offset - len(records)
-        for index, record in enumerate(records):
-            delta.replay(record, Offset(base + index))
+        for offset, record in enumerate(records, end.offset - len(records)):
+            delta.replay(record, Offset(offset))
         return self.after(delta, delta.apply(end))
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    committed: View = field(default_factory=View)
+class Ledger(NamedTuple):
+    committed: View = View()
     """What answers reads. The same on every node, in time."""
     pending: View | None = None
     """What the active controller decides on; None while this node does not lead."""
 
     def claim(self) -> "Ledger":
         """Begin to lead. Everything before this epoch has committed (see `active`)."""
-        return replace(self, pending=self.committed)
+        return Ledger(self.committed, self.committed)
 
     def propose(self, records: tuple[MetadataRecord, ...], end: OffsetAndEpoch) -> "Ledger":
         """Records that this leader appends, and that may yet be lost."""
         assert self.pending is not None, "only a leader proposes"
-        return replace(self, pending=self.pending.replay(records, end))
+        return Ledger(self.committed, self.pending.replay(records, end))
 
     def commit(self, delta: MetadataDelta, image: MetadataImage) -> "Ledger":
         """What is now below the high watermark, whoever proposed it."""
-        return replace(self, committed=self.committed.after(delta, image))
+        return Ledger(self.committed.after(delta, image), self.pending)
 
     def resign(self) -> "Ledger":
         """Forget what was not committed; the next leader may have forgotten it too."""
-        return replace(self, pending=None)
+        return Ledger(self.committed, None)

@@ -36,6 +36,8 @@ _CONFIGS_KEPT = 16_384
 """Digests that are kept: each is added by who decides, by who applies, and taken off again."""
 _CONFIG_CHARACTERS_KEPT = 256
 """Of a value; longer ones are counted each time."""
+_PRODUCER_IDS_KEPT = 4_096
+"""Likewise; so many may be proposed and not committed yet."""
 _NODES_KEPT = 4_096
 """Lists of nodes whose bytes are kept: partitions have few different ones."""
 
@@ -120,14 +122,21 @@ def feature_digest(name: str, level: int) -> int:
     return _digest(b"f", name.encode(), b"%d" % level)
 
 
+@lru_cache(_PRODUCER_IDS_KEPT)
 def producer_ids_digest(next_producer_id: int) -> int:
     """Of an image that has given out none: 0, as of any item that is not there."""
-    return _digest(b"i", b"%d" % next_producer_id) if next_producer_id else 0
+    if not next_producer_id:
+        return 0
+    number = b"%d" % next_producer_id
+    return _hash(b"1:i%d:%b" % (len(number), number))  # As `_digest` frames it.
 
 
 def _digest(kind: bytes, *parts: bytes) -> int:
     """Each part with its length before it, so that no two items are the same bytes."""
-    framed = b"".join(b"%d:%b" % (len(part), part) for part in (kind, *parts))
+    return _hash(b"".join([b"%d:%b" % (len(part), part) for part in (kind, *parts)]))
+
+
+def _hash(framed: bytes) -> int:
     return int.from_bytes(blake2b(framed, digest_size=CHECKSUM_BYTES).digest(), "little")
 
 

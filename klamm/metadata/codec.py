@@ -5,6 +5,7 @@ it does not know would believe another state than its peers.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import assert_never, cast
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 from klamm.errors import UnknownRecordError
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
 from klamm.log.record_batch import read_records
-from klamm.log.records import ControlType, NewRecord, Record, control_type
+from klamm.log.records import ControlType, Header, NewRecord, Record, control_type
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.features import why_unknown
 from klamm.metadata.records import (
@@ -48,20 +49,31 @@ CONTROLS_OF_A_SNAPSHOT = frozenset(
 )
 
 _CHECKSUM_BYTES = 16
+_CAUSES_KEPT = 256
+"""Whose headers are kept: the same few ask for the same few things."""
 _RESOURCE_TYPES: dict[int, ResourceType] = {int(each): each for each in ResourceType}
 
 
 def encode(records: tuple[MetadataRecord, ...], cause: Cause) -> tuple[NewRecord, ...]:
     """One decision's records; the first carries the cause."""
-    headers = (
-        (PRINCIPAL_HEADER, cause.principal.encode()),
-        (REQUEST_HEADER, cause.request.encode()),
-        *([(REQUEST_ID_HEADER, cause.request_id.encode())] if cause.request_id else []),
-    )
     if not records:
         return ()
-    first, *others = (to_proto(each).SerializeToString(deterministic=True) for each in records)
-    return (NewRecord(first, headers=headers), *map(NewRecord, others))
+    headers = _headers_of(cause.principal, cause.request)
+    if cause.request_id:
+        headers = (*headers, (REQUEST_ID_HEADER, cause.request_id.encode()))
+    first = NewRecord(_serialized(records[0]), None, headers)
+    if len(records) == 1:
+        return (first,)
+    return (first, *(NewRecord(_serialized(each)) for each in records[1:]))
+
+
+@lru_cache(_CAUSES_KEPT)
+def _headers_of(principal: str, request: str) -> tuple[Header, ...]:
+    return (PRINCIPAL_HEADER, principal.encode()), (REQUEST_HEADER, request.encode())
+
+
+def _serialized(record: MetadataRecord) -> bytes:
+    return to_proto(record).SerializeToString(deterministic=True)
 
 
 def cause_of(record: Record) -> Cause | None:
@@ -81,10 +93,8 @@ def decode(record: Record) -> MetadataRecord:
     Raises:
         UnknownRecordError: It is damaged, or of a newer version.
     """
-    message = pb.MetadataRecord()
     try:
-        message.ParseFromString(record.value or b"")
-        return from_proto(message)
+        return from_proto(pb.MetadataRecord.FromString(record.value or b""))
     except (DecodeError, ValueError) as error:
         raise UnknownRecordError(
             f"the metadata record at offset {record.offset} cannot be read: {error}"
@@ -134,6 +144,8 @@ def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
     match record:
         case ConfigRecord():  # The first, since a call can have thousands.
             return pb.MetadataRecord(config=_config(record))
+        case ProducerIdsRecord():  # Then the one that is written most often.
+            return _producer_ids(record)
         case RegisterBrokerRecord():
             return pb.MetadataRecord(register_broker=_register_broker(record))
         case UnregisterBrokerRecord():
@@ -168,17 +180,9 @@ def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
 
 
 def _small_to_proto(
-    record: ProducerIdsRecord | FeatureLevelRecord | NoOpRecord | StateChecksumRecord,
+    record: FeatureLevelRecord | NoOpRecord | StateChecksumRecord,
 ) -> pb.MetadataRecord:
     match record:
-        case ProducerIdsRecord():
-            return pb.MetadataRecord(
-                producer_ids=pb.ProducerIdsRecord(
-                    broker_id=record.broker_id,
-                    broker_epoch=record.broker_epoch,
-                    next_producer_id=record.next_producer_id,
-                )
-            )
         case FeatureLevelRecord():
             return pb.MetadataRecord(
                 feature_level=pb.FeatureLevelRecord(name=record.name, level=record.level)
@@ -203,6 +207,8 @@ def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
         ValueError: The record is none that this version knows, or a field makes no sense.
     """
     match message.WhichOneof("record"):
+        case "producer_ids":
+            return _read_producer_ids(message.producer_ids)
         case "config":
             return _read_config(message.config)
         case "register_broker":
@@ -222,12 +228,6 @@ def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
             return _read_changes(message.partition_change)
         case "remove_topic":
             return RemoveTopicRecord(topic_id=_topic_id(message.remove_topic.topic_id))
-        case "producer_ids":
-            return ProducerIdsRecord(
-                broker_id=NodeId(message.producer_ids.broker_id),
-                broker_epoch=Offset(message.producer_ids.broker_epoch),
-                next_producer_id=message.producer_ids.next_producer_id,
-            )
         case "feature_level":
             return FeatureLevelRecord(
                 name=message.feature_level.name, level=message.feature_level.level
@@ -378,6 +378,21 @@ def _read_config(message: pb.ConfigRecord) -> ConfigRecord:
         message.resource_name,
         message.key,
         value if value or message.HasField("value") else None,
+    )
+
+
+def _producer_ids(record: ProducerIdsRecord) -> pb.MetadataRecord:
+    """Filled in place, which costs half as much as a message made of another."""
+    message = pb.MetadataRecord()
+    ids = message.producer_ids
+    ids.SetInParent()
+    ids.broker_id, ids.broker_epoch, ids.next_producer_id = record
+    return message
+
+
+def _read_producer_ids(message: pb.ProducerIdsRecord) -> ProducerIdsRecord:
+    return ProducerIdsRecord(
+        NodeId(message.broker_id), Offset(message.broker_epoch), message.next_producer_id
     )
 
 

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from immutables import Map
 
+from klamm.frozen import replace as copied
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.metadata import checksum
 from klamm.metadata.image import (
@@ -88,6 +89,11 @@ class MetadataDelta:
         match record:
             case ConfigRecord():  # The first, since a call can have thousands.
                 self._configure(record)
+            case ProducerIdsRecord():  # Then the one that is written most often.
+                assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
+                self._checksum -= checksum.producer_ids_digest(self._next_producer_id)
+                self._next_producer_id = record.next_producer_id
+                self._checksum += checksum.producer_ids_digest(self._next_producer_id)
             case RegisterBrokerRecord():
                 self._register(record, offset)
             case UnregisterBrokerRecord():
@@ -103,11 +109,6 @@ class MetadataDelta:
                 self._change_partitions(record)
             case RemoveTopicRecord():
                 self._remove_topic(record)
-            case ProducerIdsRecord():
-                assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
-                self._checksum -= checksum.producer_ids_digest(self._next_producer_id)
-                self._next_producer_id = record.next_producer_id
-                self._checksum += checksum.producer_ids_digest(self._next_producer_id)
             case FeatureLevelRecord():
                 self._set_feature(record)
             case NoOpRecord():
@@ -125,15 +126,27 @@ class MetadataDelta:
 
     def apply(self, provenance: OffsetAndEpoch) -> MetadataImage:
         """The next image, which includes the log up to `provenance`. Costs what changed."""
-        return MetadataImage(
+        image = copied(
+            self.image,
             provenance=provenance,
-            brokers=self._apply_brokers(),
-            topics=self._apply_topics(),
-            configs=self._apply_configs(),
             features=self._features,
             next_producer_id=self._next_producer_id,
             checksum=self._checksum % checksum.MODULUS,
         )
+        if self.of_the_rest_only:
+            return image
+        return copied(
+            image,
+            brokers=self._apply_brokers(),
+            topics=self._apply_topics(),
+            configs=self._apply_configs(),
+        )
+
+    @property
+    def of_the_rest_only(self) -> bool:
+        """Brokers, topics and configs are as they were."""
+        topics = self.topics_changed or self.topics_removed
+        return not (topics or self.brokers_changed or self.configs_changed)
 
     # ── brokers ──────────────────────────────────────────────────────────────────────────────
 

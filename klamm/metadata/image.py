@@ -100,8 +100,10 @@ _NOTHING_READ = OffsetAndEpoch(Epoch(0), LOG_START)
 ConfigResource = tuple[ResourceType, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MetadataImage:
+    """Without slots: the next one is a cheap copy (klamm/frozen.py), and a commit makes two."""
+
     provenance: OffsetAndEpoch = _NOTHING_READ
     """The end offset (exclusive) up to which the log is included, and the epoch there."""
     brokers: Map[NodeId, BrokerImage] = field(default_factory=Map)

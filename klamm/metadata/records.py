@@ -131,8 +131,7 @@ class ConfigRecord(NamedTuple):
     """None removes the key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProducerIdsRecord:
+class ProducerIdsRecord(NamedTuple):
     """A block of producer ids, [previous next, next_producer_id), now belongs to a broker."""
 
     broker_id: NodeId

@@ -112,9 +112,8 @@ class Standby:
 
     def believe(self, wrong: MetadataImage) -> None:
         self.log._loader.image = wrong
-        self.log._ledger = replace(
-            self.log._ledger, committed=replace(self.log._ledger.committed, image=wrong)
-        )
+        ledger = self.log._ledger
+        self.log._ledger = ledger._replace(committed=ledger.committed._replace(image=wrong))
 
     async def verify(self) -> None:
         """Let it look at what it doubts."""
