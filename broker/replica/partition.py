@@ -148,6 +148,7 @@ class Partition:
     def retire(self) -> None:
         """It is deleted or moved away: nobody is to wait for it."""
         self.leader = self.follower = None
+        self._unflushed = 0
         self.waits.settle_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._on_changed()
 

@@ -247,18 +247,18 @@ class Log:
         """Make everything appended so far durable. May run in another thread.
 
         Returns:
-            The end offset as it was when the flush began: all below is durable.
+            Below it all is durable: the end as the flush began, unless the log was closed by then.
 
         Raises:
             StorageError: The disk failed, now or before. What is durable is not known.
         """
         with self._disk:
+            if self._closed:
+                return self._durable_end
             self._check()
-            end = self._end_offset
-            if end == self._durable_end and not self._names_unsynced:
-                return end
-            with self._writing("sync"):
-                self._sync_up_to(end)
+            if (end := self._end_offset) > self._durable_end or self._names_unsynced:
+                with self._writing("sync"):
+                    self._sync_up_to(end)
             return end
 
     def begin_flush(self) -> tuple[File, Offset] | None:
@@ -366,13 +366,13 @@ class Log:
     def close(self) -> None:
         """Flush, write indexes and checkpoint, and close the files.
 
-        A log that has failed only closes its files: what it holds is for recovery to find.
+        A log that has failed, or is empty, only closes its files: recovery finds what it holds.
         Raises StorageError if the disk fails on the way; this was no clean close then.
         """
         if self._closed:
             return
         try:
-            if self._failure is None:
+            if self._failure is None and self._end_offset > self._bases[0]:
                 with self._writing("write the indexes of"):
                     self._active.write_indexes()
                 self.checkpoint()
