@@ -16,10 +16,11 @@ from uuid import uuid4
 
 from broker.api.context import BrokerServices
 from broker.api.served import registry
-from broker.control.follower import MetadataFollower
+from broker.control.follower import Loader, MetadataFollower
 from broker.control.isr import IsrProposals
 from broker.control.producer_ids import ProducerIds
 from broker.control.session import BrokerSession, Registration, SessionTimes
+from broker.control.verification import Verification
 from broker.listener.dispatch import Dispatcher
 from broker.listener.listeners import Listeners
 from broker.replica.manager import ReplicaManager
@@ -57,6 +58,7 @@ async def serve(config: BrokerConfig, stop: asyncio.Event) -> None:
 
     Raises:
         StartError: It cannot start, or the controllers will not have it.
+        StateDivergedError: What it believes is not what the log says.
     """
     path = Path(config.log_dirs[0])
     directory = DataDirectory.open(path, config.cluster_id, config.node_id, uuid4())
@@ -92,13 +94,8 @@ class Broker:
         )
         self._agreement = Agreement()
         self._loader = MetadataLoader((self._agreement, self._replicas, self))
-        self._follower = MetadataFollower(
-            self._client,
-            self._loader,
-            cluster_id=config.cluster_id,
-            node_id=config.node_id,
-            directory_id=directory.directory_id,
-        )
+        self._follower = self._follow(self._loader)
+        self._verification = Verification(self._loader, self._agreement, self._follow)
         self._listeners = Listeners(config)
         self._session: BrokerSession | None = None
         self._http = HealthServer(
@@ -111,6 +108,15 @@ class Broker:
         )
         self._stopping = False
         self._serving = False
+
+    def _follow(self, loader: Loader) -> MetadataFollower:
+        return MetadataFollower(
+            self._client,
+            loader,
+            cluster_id=self._config.cluster_id,
+            node_id=self._config.node_id,
+            directory_id=self._directory.directory_id,
+        )
 
     @property
     def broker_epoch(self) -> Offset:
@@ -151,6 +157,7 @@ class Broker:
         session.ready()
         self._run("controllers", self._client.controllers.keep_learning())
         self._run("metadata follower", self._follower.run())
+        self._run("verification", self._verification.run())
         self._run("replicas", self._replicas.run())
         self._run("isr proposals", self._isr.run())
         self._run("session", session.run())
