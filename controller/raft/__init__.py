@@ -11,6 +11,7 @@
     election  pre-vote, vote, becoming and unbecoming a leader
     vote      the same, asked of this voter
     replication   fetch, divergence, truncation, high watermark      (follow: the fetching side)
+    thrift    who is told of new records at once, and who a little later
     snapshots who needs one, who may read one; a log begins at one   (download: the fetching side)
     reads     linearizable reads, many to a round
     resign    giving up, and what successors do about it

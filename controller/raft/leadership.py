@@ -5,7 +5,7 @@ on_time       ──▶ Begin again to those that do not fetch; parked fetches t
                   majority heard for 1.5 fetch timeouts: resign (KAFKA-15489)
 """
 
-from controller.raft import membership, replication, resign, slow_disk, transfer
+from controller.raft import membership, replication, resign, slow_disk, thrift, transfer
 from controller.raft.effects import AppendControl, Effects, SendRequest
 from controller.raft.events import Moment
 from controller.raft.messages import BeginQuorumEpochRequest
@@ -76,6 +76,8 @@ def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
         return resign.give_up(state, role, moment)
     state, failed = transfer.on_time(state, role, moment)
     assert isinstance(state.role, Leader)
+    state, hedged = _hedge(state, state.role, moment)
+    assert isinstance(state.role, Leader)
     state, answered = replication.answer_due(state, state.role, moment)
     assert isinstance(state.role, Leader)
     role = state.role
@@ -93,7 +95,14 @@ def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
             progress.append(replace(each, begin_ms=moment.now_ms + heartbeat_ms))
             sent.append(SendRequest(each.node_id, begin))
     role = replace(role, progress=tuple(progress))
-    return replace(state, role=role), (*failed, *answered, *sent)
+    return replace(state, role=role), (*failed, *hedged, *answered, *sent)
+
+
+def _hedge(state: RaftState, role: Leader, moment: Moment) -> Step:
+    """The quick are late: all are told."""
+    if moment.now_ms < role.hedge_ms:
+        return state, ()
+    return replication.release(replace(state, role=thrift.look_again(role)), moment)
 
 
 def on_begin_failed(state: RaftState, to: NodeId, moment: Moment) -> RaftState:
@@ -105,7 +114,12 @@ def on_begin_failed(state: RaftState, to: NodeId, moment: Moment) -> RaftState:
 def on_follower_lost(state: RaftState, follower: NodeId, moment: Moment) -> Step:
     """Its stream broke. If it comes back as another process, it must hear who leads."""
     state, failed = transfer.on_follower_lost(state, follower)
-    return _announce_again(state, follower, moment, state.config.retry_backoff_ms), failed
+    state = _announce_again(state, follower, moment, state.config.retry_backoff_ms)
+    role = state.role
+    if not isinstance(role, Leader) or follower not in role.quick:
+        return state, failed
+    state, told = replication.release(replace(state, role=thrift.look_again(role)), moment)
+    return state, failed + told
 
 
 def _announce_again(state: RaftState, to: NodeId, moment: Moment, backoff_ms: int) -> RaftState:

@@ -14,7 +14,7 @@ of a change that is under way, so nothing can be lost with a timeout (KAFKA-2074
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controller.raft import replication, resign
+from controller.raft import replication, resign, thrift
 from controller.raft.effects import (
     AcceptChange,
     AppendVoters,
@@ -95,8 +95,8 @@ def on_change(state: RaftState, event: VoterChangeAsked, moment: Moment) -> Step
         return state, (AcceptChange(event.call, Offset(state.voter_history[-1][0] + 1)),)
     state, effects = _append(state, voters, moment)
     accepted = AcceptChange(event.call, Offset(state.voter_history[-1][0] + 1))
-    state, committed = replication.advance(state)
-    state, released = replication.release(state)
+    state, committed = replication.advance(state, moment)
+    state, released = replication.release(state, moment)
     return replication.tell_soon(state, moment), (*effects, accepted, *committed, *released)
 
 
@@ -154,7 +154,7 @@ def name_disk(state: RaftState, sender: ReplicaKey, moment: Moment) -> Step:
     if _gate(state) or not whole or voters == state.voters or not state.admits(sender):
         return state, ()
     state, effects = _append(state, voters, moment)
-    state, released = replication.release(state)
+    state, released = replication.release(state, moment)
     return state, (*effects, *released)
 
 
@@ -268,7 +268,8 @@ def _regrouped(state: RaftState, role: Leader, voters: VoterSet, moment: Moment)
             disk_id = None if disk is None else disk.directory_id
             key = ReplicaKey(node_id=one.node_id, directory_id=disk_id)
             learners.append(Learner(key=key, progress=one))
-    return replace(role, progress=tuple(progress), learners=tuple(learners[-LEARNERS_MAX:]))
+    regrouped = replace(role, progress=tuple(progress), learners=tuple(learners[-LEARNERS_MAX:]))
+    return thrift.look_again(regrouped)
 
 
 def settle(state: RaftState, moment: Moment) -> Step:

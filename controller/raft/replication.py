@@ -9,7 +9,7 @@ The high watermark is the largest offset that a majority has durably, once that 
 of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own last fsync.
 """
 
-from controller.raft import membership, reads, snapshots
+from controller.raft import membership, reads, snapshots, thrift
 from controller.raft.effects import (
     AcceptProposal,
     AppendRecords,
@@ -64,9 +64,11 @@ def on_fetch(
         return state, (SendResponse(call, answer),)
     snapshot_id = snapshots.needed(state, request.log_end)
     agrees = snapshot_id is None and state.log.agrees_with(request.log_end)
+    end, now_ms = request.log_end.offset, moment.now_ms
+    rests_until_ms = thrift.rests_until_ms(role, sender.node_id, end, now_ms)
     state = _note(state, role, sender, request, moment, agrees=agrees)
     state, named = membership.name_disk(state, sender, moment)
-    state, committed = advance(state)
+    state, committed = advance(state, moment)
     committed = named + committed
     state = tell_soon(state, moment)
     state, confirmed = reads.confirm(state)
@@ -79,9 +81,10 @@ def on_fetch(
         log_end=request.log_end,
         high_watermark=request.high_watermark,
         max_bytes=min(request.max_bytes, state.config.fetch_bytes_max),
-        deadline_ms=moment.now_ms + min(request.max_wait_ms, state.config.fetch_wait_max_ms),
+        deadline_ms=now_ms + min(request.max_wait_ms, state.config.fetch_wait_max_ms),
+        rests_until_ms=rests_until_ms,
     )
-    state, answered = _park(state, parked, request)
+    state, answered = _park(state, parked, request, moment)
     return tell_soon(state, moment), (*committed, *confirmed, *answered)
 
 
@@ -134,11 +137,12 @@ def _note(
     return replace(state, role=replace(role, progress=progress))
 
 
-def advance(state: RaftState) -> Step:
+def advance(state: RaftState, moment: Moment) -> Step:
     """Raise the high watermark to what a majority has, and claim the epoch the first time."""
     role = state.role
     assert isinstance(role, Leader)
-    ends = [each.end_offset for each in role.progress if _counts(state, each)]
+    counted = [each for each in role.progress if _counts(state, each)]
+    ends = [each.end_offset for each in counted]
     if state.is_voter:
         ends.append(state.flushed)
     if len(ends) < state.voters.majority:
@@ -148,7 +152,10 @@ def advance(state: RaftState) -> Step:
     if majority_end <= max(state.high_watermark, role.epoch_start):
         return state, ()
     assert majority_end <= state.log.end_offset, "a follower has more than its leader"
-    state = replace(state, high_watermark=majority_end)
+    behind = majority_end < state.log.end_offset
+    acknowledged = [each for each in counted if each.end_offset >= majority_end]
+    role = thrift.committed(state, role, acknowledged, moment.now_ms, behind=behind)
+    state = replace(state, high_watermark=majority_end, role=role)
     effects: Effects = (Commit(majority_end),)
     if not role.claimed and majority_end >= role.first_end:
         assert state.log.end_offset == role.first_end, "nothing is proposed before the claim"
@@ -169,11 +176,11 @@ def _counts(state: RaftState, each: Progress) -> bool:
 
 def on_flushed(state: RaftState, moment: Moment) -> Step:
     """Our own fsync has finished: now we count."""
-    state, committed = advance(state)
+    state, committed = advance(state, moment)
     return tell_soon(state, moment), committed
 
 
-def on_proposal(state: RaftState, event: ProposalMade) -> Step:
+def on_proposal(state: RaftState, event: ProposalMade, moment: Moment) -> Step:
     role, end = state.role, state.log.end_offset
     if not isinstance(role, Leader) or not role.claimed or event.epoch != state.epoch:
         return state, (RefuseProposal(event.call, ProposalRefusal.NOT_LEADER, end),)
@@ -187,7 +194,7 @@ def on_proposal(state: RaftState, event: ProposalMade) -> Step:
     state = replace(state, log=state.log.append(state.epoch, event.count))
     append = AppendRecords(base_offset=end, epoch=state.epoch, records=event.records)
     # Followers write while we do: their answers wait for nothing but the page cache.
-    state, released = release(state)
+    state, released = release(state, moment)
     return state, (append, *released, AcceptProposal(event.call, state.log.end_offset))
 
 
@@ -219,7 +226,7 @@ def answer_all(state: RaftState) -> Step:
     return state, tuple(_answer(state, each) for each in parked)
 
 
-def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
+def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest, moment: Moment) -> Step:
     role = state.role
     assert isinstance(role, Leader)
     # One fetch is out at a time: an earlier one of the same replica waits at a broken stream.
@@ -227,7 +234,11 @@ def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
     kept = tuple(each for each in role.parked if each.sender != parked.sender)
     answers: Effects = tuple(_answer(state, each) for each in stale)
     told = request.read_round >= role.read_round or not role.reads
-    if not told or request.max_wait_ms == 0 or _has_news(state, parked):
+    news = _has_news(state, parked)
+    if news and thrift.rests(role, parked, moment.now_ms):
+        news = False
+        parked = replace(parked, deadline_ms=min(parked.deadline_ms, parked.rests_until_ms))
+    if not told or request.max_wait_ms == 0 or news:
         state = replace(state, role=replace(role, parked=kept))
         return state, (*answers, _answer(state, parked))
     if len(kept) >= PARKED_MAX:
@@ -238,17 +249,24 @@ def _park(state: RaftState, parked: ParkedFetch, request: FetchRequest) -> Step:
     return replace(state, role=replace(role, parked=(*kept, parked))), answers
 
 
-def release(state: RaftState) -> Step:
-    """Answer the parked fetches for which there are records."""
+def release(state: RaftState, moment: Moment) -> Step:
+    """Answer the parked fetches for which there are records, if it is their time."""
     role = state.role
-    if not isinstance(role, Leader) or not role.parked:
+    if not isinstance(role, Leader):
         return state, ()
-    news = [each for each in role.parked if _has_news(state, each)]
-    if not news:
-        return state, ()
-    parked = tuple(each for each in role.parked if not _has_news(state, each))
-    state = replace(state, role=replace(role, parked=parked))
-    return state, tuple(_answer(state, each) for each in news)
+    role = thrift.appended(role, moment.now_ms)
+    told: list[ParkedFetch] = []
+    kept: list[ParkedFetch] = []
+    for each in role.parked:
+        if not _has_news(state, each):
+            kept.append(each)
+        elif thrift.rests(role, each, moment.now_ms):
+            due_ms = min(each.deadline_ms, each.rests_until_ms)
+            kept.append(each if due_ms == each.deadline_ms else replace(each, deadline_ms=due_ms))
+        else:
+            told.append(each)
+    state = replace(state, role=replace(role, parked=tuple(kept)))
+    return state, tuple(_answer(state, each) for each in told)
 
 
 def _has_news(state: RaftState, parked: ParkedFetch) -> bool:
@@ -264,8 +282,12 @@ def tell_soon(state: RaftState, moment: Moment) -> RaftState:
     soon_ms = moment.now_ms + (0 if claimed_now else NEWS_WAIT_MS)
 
     def told(parked: ParkedFetch) -> ParkedFetch:
-        behind = min(state.high_watermark, parked.log_end.offset) > parked.high_watermark
-        return replace(parked, deadline_ms=min(parked.deadline_ms, soon_ms)) if behind else parked
+        if min(state.high_watermark, parked.log_end.offset) <= parked.high_watermark:
+            return parked
+        due_ms = soon_ms
+        if not claimed_now and thrift.rests(role, parked, moment.now_ms):
+            due_ms = max(soon_ms, parked.rests_until_ms)
+        return parked if parked.deadline_ms <= due_ms else replace(parked, deadline_ms=due_ms)
 
     return replace(state, role=replace(role, parked=tuple(map(told, role.parked))))
 

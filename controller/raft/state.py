@@ -165,6 +165,8 @@ class ParkedFetch:
     high_watermark: Offset
     max_bytes: int
     deadline_ms: int
+    rests_until_ms: int
+    """It need not be told sooner; see `thrift`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +203,11 @@ class Leader:
     read_round: int = 0
     """The last that was begun."""
     transfer: Transfer | None = None
+    quick: frozenset[NodeId] = frozenset()
+    """Told of records at once; if there are none, all are. See `thrift`."""
+    quick_until_ms: int = 0
+    hedge_ms: int = NEVER_MS
+    """When the quick have been too slow."""
     flush_due_ms: int = NEVER_MS
     """When our own disk should have got on with what was appended; see `slow_disk`."""
 
@@ -403,7 +410,7 @@ def _leader_deadline_ms(state: RaftState, role: Leader) -> int:
         deadline_ms = min(deadline_ms, each.begin_ms)
     for parked in role.parked:
         deadline_ms = min(deadline_ms, parked.deadline_ms)
-    deadline_ms = min(deadline_ms, role.flush_due_ms)
+    deadline_ms = min(deadline_ms, role.flush_due_ms, role.hedge_ms)
     if role.transfer is not None:
         deadline_ms = min(deadline_ms, role.transfer.deadline_ms)
     return deadline_ms

@@ -110,7 +110,7 @@ def _dispatch(state: RaftState, event: Event, moment: Moment) -> Step:
         case LogFlushed():
             return _on_flushed(state, event, moment)
         case ProposalMade():
-            return replication.on_proposal(state, event)
+            return replication.on_proposal(state, event, moment)
         case VoterChangeAsked():
             return membership.on_change(state, event, moment)
         case RequestFailed():

@@ -10,7 +10,7 @@ whose outcome is unknown. Without a target, whoever has everything first is the 
 that stops in order.
 """
 
-from controller.raft import resign
+from controller.raft import replication, resign
 from controller.raft.effects import Effects, HandOver, RefuseTransfer, TransferRefusal
 from controller.raft.events import Moment, TransferRequested
 from controller.raft.state import Leader, Progress, RaftState, Transfer
@@ -32,7 +32,8 @@ def on_requested(state: RaftState, event: TransferRequested, moment: Moment) -> 
         target=event.target,
         deadline_ms=moment.now_ms + state.config.election_timeout_ms,
     )
-    return replace(state, role=replace(role, transfer=transfer)), ()
+    # Whoever it is to be needs all that there is: nobody rests meanwhile.
+    return replication.release(replace(state, role=replace(role, transfer=transfer)), moment)
 
 
 def _refusal(state: RaftState, event: TransferRequested, moment: Moment) -> TransferRefusal | None:

@@ -5,7 +5,8 @@ neither    while our log has lost what we had acknowledged (see `trust`)
 vote       once an epoch, to a log as good as ours, if no leader is known; durable before it
            is said
 pre-vote   as often as asked, to a log as good as ours, unless we hear a leader, or stand
-           ourselves: a node with one bad link disturbs nobody
+           ourselves: a node with one bad link disturbs nobody. Who has less than we have sees us
+           stand instead, at once: it may rest while the quorum is busy (see `thrift`)
 """
 
 from controller.raft import trust
@@ -78,6 +79,10 @@ def _on_pre_vote(
         asked = replace(role, refused=role.refused - {sender.node_id})
         again = VoteRequest(epoch=state.epoch, log_end=state.log.end, pre_vote=True)
         return replace(state, role=asked), (answer, SendRequest(sender.node_id, again))
+    if _is_outdone(state, sender, request):
+        # It cannot win, and we may: nobody is served by our waiting on.
+        assert isinstance(role, Unattached | Follower)
+        return replace(state, role=replace(role, deadline_ms=moment.now_ms)), (answer,)
     if granted and state.attempts == 0 and isinstance(role, Unattached | Follower | Resigned):
         later_ms = max(role.deadline_ms, moment.within(*YIELD_MS))
         state = replace(state, attempts=1, role=replace(role, deadline_ms=later_ms))
@@ -95,6 +100,14 @@ def _would_grant(state: RaftState, sender: ReplicaKey, request: VoteRequest) -> 
             theirs = (request.log_end, sender.node_id)
             return theirs > (state.log.end, state.config.me)
     return request.log_end >= state.log.end
+
+
+def _is_outdone(state: RaftState, sender: ReplicaKey, request: VoteRequest) -> bool:
+    """Does a voter ask for want of a leader that has less than we, who have none either?"""
+    role = state.role
+    leaderless = isinstance(role, Unattached) or (isinstance(role, Follower) and role.lost)
+    lags = request.log_end < state.log.end and request.epoch == state.epoch
+    return leaderless and lags and state.may_stand and state.admits(sender)
 
 
 def _answer(

@@ -57,7 +57,7 @@ class Heard:
         """Voters that said that their log holds nothing."""
         self.granted: dict[Vote, frozenset[int]] = {}
         """By whom."""
-        self.asks: dict[int, End] = {}
+        self.asks: dict[int, tuple[End, ...]] = {}
         """Fetches that wait for their answer, by call: where the fetcher's log ended."""
         self.begin()
 
@@ -159,7 +159,8 @@ class Heard:
     def _fetched(self, before: Replica, asked: Asked) -> None:
         if before.role != LEADER or asked.epoch != before.epoch or asked.end is None:
             return
-        self.asks[asked.call] = asked.end
+        # In a small world the same request, asked again, is the same call.
+        self.asks[asked.call] = (*self.asks.get(asked.call, ()), asked.end)
         if before.log.has(asked.end):
             self.acknowledged[asked.who] = asked.end.offset
         if asked.doubted or asked.who in self.doubted:
@@ -188,13 +189,18 @@ class Heard:
 
     # ── after it was judged ──────────────────────────────────────────────────────────────────
 
+    def _told(self, call: int) -> None:
+        waiting = self.asks.pop(call, ())[1:]
+        if waiting:
+            self.asks[call] = waiting
+
     def say(self, cause: Cause, deeds: list[Deed]) -> None:
         """Remember what was said and done."""
         if isinstance(cause, Named) and cause.what == TRANSFER:
             self.moving = True
         for deed in deeds:
             if isinstance(deed, Answers):
-                self.asks.pop(deed.call, None)
+                self._told(deed.call)
                 self.round = max(self.round, deed.round)
             elif isinstance(deed, Saves):
                 self.saved = deed

@@ -149,7 +149,10 @@ def words(before: Replica, heard: Heard, after: Replica, deeds: list[Deed]) -> s
 
 def _answers(log: Log, heard: Heard, deed: Answers) -> str | None:
     """A leader's answer to a fetch."""
-    end = heard.asks[deed.call]
+    waiting = heard.asks.get(deed.call)
+    if not waiting:
+        return "answers a fetch that nobody waits for"
+    end = waiting[0]
     if deed.records_from is not None and (deed.records_from != end.offset or not log.has(end)):
         return f"sends records from {deed.records_from} to who has {end}"
     if deed.diverging is not None:

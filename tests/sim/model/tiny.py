@@ -136,8 +136,17 @@ def timeless(state: RaftState) -> RaftState:
                 )
                 for each in role.progress
             )  # fmt: skip
-            parked = tuple(replace(each, deadline_ms=FAR_MS) for each in role.parked)
-            role = replace(role, progress=progress, parked=parked, flush_due_ms=NEVER_MS)
+            parked = tuple(
+                replace(each, deadline_ms=FAR_MS, rests_until_ms=FAR_MS) for each in role.parked
+            )
+            role = replace(
+                role,
+                progress=progress,
+                parked=parked,
+                flush_due_ms=NEVER_MS,
+                quick_until_ms=FAR_MS,
+                hedge_ms=NEVER_MS,
+            )
         case Unattached() | Prospective() | Candidate():
             role = replace(role, deadline_ms=FAR_MS)
     return replace(state, role=role, attempts=0, truncations=0)

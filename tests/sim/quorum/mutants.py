@@ -90,8 +90,8 @@ def _leader_counts_page_cache() -> list[Patch]:
     """The leader counts itself before its own fsync."""
     honest = replication.advance
 
-    def advance(now: Any) -> Any:
-        after, effects = honest(replace(now, flushed=now.log.end_offset))
+    def advance(now: Any, moment: Any) -> Any:
+        after, effects = honest(replace(now, flushed=now.log.end_offset), moment)
         return replace(after, flushed=now.flushed), effects
 
     return [(replication, "advance", advance)]
@@ -101,14 +101,14 @@ def _commit_old_epochs_by_counting() -> list[Patch]:
     """Raft, figure 8: a record of an earlier epoch on a majority is taken for committed."""
     honest = replication.advance
 
-    def advance(now: Any) -> Any:
+    def advance(now: Any, moment: Any) -> Any:
         role = now.role
         assert isinstance(role, Leader)
         ends = sorted([now.flushed, *(each.end_offset for each in role.progress)], reverse=True)
         end = ends[now.voters.majority - 1]
         if now.high_watermark < end <= role.epoch_start:
             return replace(now, high_watermark=end), (Commit(end),)
-        return honest(now)
+        return honest(now, moment)
 
     return [(replication, "advance", advance)]
 
@@ -234,11 +234,11 @@ def _change_before_the_epoch_has_committed() -> list[Patch]:
         role = now.role
         return honest_gate(replace(now, role=replace(role, claimed=True)) if _leads(now) else now)
 
-    def advance(now: Any) -> Any:
+    def advance(now: Any, moment: Any) -> Any:
         role = now.role
         if not role.claimed and now.log.end_offset > role.first_end:
             now = replace(now, role=replace(role, claimed=True))
-        return honest_advance(now)
+        return honest_advance(now, moment)
 
     return [(membership, "_gate", gate), (replication, "advance", advance)]
 

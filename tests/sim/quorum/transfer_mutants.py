@@ -39,11 +39,11 @@ def _proposals_go_on() -> list[Patch]:
     """Takes proposals while it hands over."""
     honest = replication.on_proposal
 
-    def on_proposal(now: Any, event: Any) -> Any:
+    def on_proposal(now: Any, event: Any, moment: Any) -> Any:
         if not isinstance(now.role, Leader) or now.role.transfer is None:
-            return honest(now, event)
+            return honest(now, event, moment)
         moving = now.role.transfer
-        after, effects = honest(replace(now, role=replace(now.role, transfer=None)), event)
+        after, effects = honest(replace(now, role=replace(now.role, transfer=None)), event, moment)
         return replace(after, role=replace(after.role, transfer=moving)), effects
 
     return [(replication, "on_proposal", on_proposal)]

@@ -33,6 +33,19 @@ def commit() -> Conversation:
     return world
 
 
+def busy() -> Conversation:
+    world = led(2)
+    world.note("a write each 3 ms: one voter is told of each, the other now and then of several")
+    quiet = len(world.page)
+    for value in "abcdefghij":
+        world.propose(value)
+        world.run(world.now_ms + 3)
+        if value == "b":
+            del world.page[quiet:]  # Nobody rests before it has been told twice.
+    del world.page[PAGE_LINES:]
+    return world
+
+
 def leader_killed() -> Conversation:
     world = led(3)
     leader = leader_of(world)
@@ -99,7 +112,7 @@ def transfer() -> Conversation:
     world.propose("under way")
     world.transfer(NodeId(3))
     world.propose("too late")
-    world.run(world.now_ms + 10)
+    world.run(world.now_ms + 9)
     return world
 
 
@@ -187,6 +200,7 @@ def leader_of(world: Conversation) -> NodeId:
 CONVERSATIONS: dict[str, Callable[[], Conversation]] = {
     "first-election": first_election,
     "commit": commit,
+    "busy": busy,
     "leader-killed": leader_killed,
     "one-bad-link": one_bad_link,
     "laggard": laggard,
