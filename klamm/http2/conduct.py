@@ -3,6 +3,7 @@
 Counts are forgiven at each look (klamm/rpc/link.py), so they are rates: nothing here has a clock.
 """
 
+from klamm.http2 import frames
 from klamm.http2.frames import Code, ProtocolError
 from klamm.http2.limits import (
     CONTINUATIONS_MAX,
@@ -85,6 +86,20 @@ def check_block(size_bytes: int, continuations: int = 0) -> None:
             f"a header block of more than {HEADER_BLOCK_BYTES_MAX} bytes or "
             f"{CONTINUATIONS_MAX} CONTINUATIONs"
         )
+
+
+def check_order(kind: int, flags: int, stream_id: int, in_block: bool, settled: bool) -> None:
+    """Of a frame that comes while a header block may be open, or before any other.
+
+    Raises:
+        ProtocolError: It may not come now, or not on this stream.
+    """
+    if in_block and kind != frames.CONTINUATION:
+        raise ProtocolError(Code.PROTOCOL_ERROR, "a header block is cut in two")
+    if not settled and (kind != frames.SETTINGS or flags & frames.ACK):
+        raise ProtocolError(Code.PROTOCOL_ERROR, "SETTINGS do not come first")
+    if kind in (frames.OF_CONNECTION if stream_id else frames.OF_STREAMS):
+        raise ProtocolError(Code.PROTOCOL_ERROR, f"type {kind} on stream {stream_id}")
 
 
 def _calm(why: str) -> ProtocolError:

@@ -10,10 +10,11 @@ as data comes, a stream's as it is read (`consumed`).
 Source: RFC 9113.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from klamm.http2 import frames
-from klamm.http2.conduct import Conduct, check_block
+from klamm.http2.conduct import Conduct, check_block, check_order
 from klamm.http2.events import (
     DataReceived,
     Event,
@@ -23,7 +24,7 @@ from klamm.http2.events import (
     StreamDrained,
     StreamReset,
 )
-from klamm.http2.frames import HEADER_BYTES, PREFACE, Code, ProtocolError, Setting
+from klamm.http2.frames import HEADER_BYTES, PREFACE, Code, ProtocolError, Setting, read_head
 from klamm.http2.headers import HeaderReader
 from klamm.http2.limits import (
     CONNECTION_WINDOW_BYTES,
@@ -32,7 +33,7 @@ from klamm.http2.limits import (
     UNREAD_LOOKS_MAX,
 )
 from klamm.http2.outgoing import Outgoing
-from klamm.http2.rules import content_length, judge_request, judge_response
+from klamm.http2.rules import judge_request, judge_response
 from klamm.http2.settings import greeting, read_settings
 from klamm.http2.streams import Stream
 
@@ -65,13 +66,13 @@ class Connection:
         """The latest that the peer opened."""
         self._receive_window = CONNECTION_WINDOW_BYTES
         self._initial_window = frames.DEFAULT_WINDOW_BYTES
-        self._closed: dict[int, bool] = {}
+        self._closed: OrderedDict[int, bool] = OrderedDict()
         """The latest streams that are over, and whether this end ended them: then more of them may
         be on its way."""
         self._block: tuple[int, int, bytearray, int] | None = None
         """A header block that goes on in CONTINUATIONs: stream, flags, bytes, how many."""
         self._conduct = Conduct()
-        self._on_frame: dict[int, Callable[[int, int, bytes], None]] = {
+        on_frame: dict[int, Callable[[int, int, bytes], None]] = {
             frames.DATA: self._on_data,
             frames.HEADERS: self._on_headers,
             frames.PRIORITY: self._on_priority,
@@ -83,6 +84,11 @@ class Connection:
             frames.WINDOW_UPDATE: self._on_window_update,
             frames.CONTINUATION: self._on_continuation,
         }
+        self._on_frame = (
+            {kind: handle for kind, handle in on_frame.items() if kind not in frames.OF_STREAMS},
+            {kind: handle for kind, handle in on_frame.items() if kind not in frames.OF_CONNECTION},
+        )
+        """What the connection itself may get, and what a stream may."""
         self._outgoing.frame(greeting(client=client))
 
     # ── what comes ───────────────────────────────────────────────────────────────────────────
@@ -115,7 +121,8 @@ class Connection:
         self._wanted = HEADER_BYTES if self._greeted else 0
         size = len(data)
         while size - at >= HEADER_BYTES and self._greeted:
-            length, kind, flags, stream_id = frames.read_head(data, at)
+            length_and_kind, flags, stream_id = read_head(data, at)
+            length, kind = length_and_kind >> 8, length_and_kind & 0xFF
             if length > FRAME_BYTES_MAX:
                 raise ProtocolError(Code.FRAME_SIZE_ERROR, f"a frame of {length} bytes")
             end = at + HEADER_BYTES + length
@@ -124,7 +131,15 @@ class Connection:
                 break
             payload = data[at + HEADER_BYTES : end]
             at = end
-            self._frame(kind, flags, stream_id, payload)
+            stream_id &= _STREAM_ID_MAX  # The bit above is nobody's.
+            handle = self._on_frame[stream_id != 0].get(kind)
+            if handle is None or self._block is not None or not self.settled:
+                check_order(kind, flags, stream_id, self._block is not None, self.settled)
+                self.settled = True
+            if handle is not None:
+                handle(flags, stream_id, payload)
+            else:
+                self._conduct.control()  # Unknown types are passed over (section 5.5).
         if at and self._block is None:
             self._conduct.advanced = True
         return at
@@ -135,29 +150,14 @@ class Connection:
         self._greeted = len(data) >= len(PREFACE)
         return len(PREFACE) if self._greeted else 0
 
-    def _frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block is not None and kind != frames.CONTINUATION:
-            raise ProtocolError(Code.PROTOCOL_ERROR, "a header block is cut in two")
-        if not self.settled:
-            if kind != frames.SETTINGS or flags & frames.ACK:
-                raise ProtocolError(Code.PROTOCOL_ERROR, "SETTINGS do not come first")
-            self.settled = True
-        if kind in (frames.OF_CONNECTION if stream_id else frames.OF_STREAMS):
-            raise ProtocolError(Code.PROTOCOL_ERROR, f"type {kind} on stream {stream_id}")
-        handle = self._on_frame.get(kind)
-        if handle is None:
-            self._conduct.control()  # Unknown types are passed over (section 5.5).
-            return
-        handle(flags, stream_id, payload)
-
     def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         flow_bytes = len(payload)
         if flags & frames.PADDED:
             payload = frames.unpadded(payload)
         self._receive_window -= flow_bytes
-        if self._receive_window < 0:
-            raise ProtocolError(Code.FLOW_CONTROL_ERROR, "the connection's window")
         if self._receive_window * 2 < CONNECTION_WINDOW_BYTES:
+            if self._receive_window < 0:
+                raise ProtocolError(Code.FLOW_CONTROL_ERROR, "the connection's window")
             increment = CONNECTION_WINDOW_BYTES - self._receive_window
             self._receive_window = CONNECTION_WINDOW_BYTES
             self._outgoing.frame(frames.window_update(0, increment))
@@ -172,7 +172,7 @@ class Connection:
         stream.received(flow_bytes, len(payload))
         if flow_bytes > len(payload):
             self.consumed(stream_id, flow_bytes - len(payload))
-        ended = bool(flags & frames.END_STREAM)
+        ended = flags & frames.END_STREAM != 0
         if ended and not self._may_end(stream):
             return
         self._events.append(DataReceived(stream_id, payload, ended))
@@ -227,7 +227,7 @@ class Connection:
         self._conduct.useful()
         if not trailing:
             stream.heard = True
-            stream.content_left = content_length(fields.headers)
+            stream.content_left = fields.content_length
         if ended and not self._may_end(stream):
             return
         self._events.append(HeadersReceived(stream_id, fields.headers, ended, trailing))
@@ -486,7 +486,7 @@ class Connection:
         self._outgoing.forget(stream)
         self._closed[stream_id] = ours
         if len(self._closed) > STREAMS_MAX:
-            del self._closed[next(iter(self._closed))]
+            self._closed.popitem(last=False)
         return True
 
     def _check_not_idle(self, stream_id: int) -> None:

@@ -37,6 +37,11 @@ _HEAD = struct.Struct(">IBI")
 """Length and type share the first four bytes."""
 
 
+read_head = _HEAD.unpack_from
+"""Of the frame at an offset, where HEADER_BYTES are: length << 8 | type, flags, and the stream with
+a bit before it that means nothing."""
+
+
 class Setting(IntEnum):
     HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
@@ -76,12 +81,6 @@ class ProtocolError(DefiniteError):
 def head(length: int, kind: int, flags: int, stream_id: int) -> bytes:
     """A frame's header. `length` is of the payload, in bytes."""
     return _HEAD.pack(length << 8 | kind, flags, stream_id)
-
-
-def read_head(data: bytes | bytearray, at: int) -> tuple[int, int, int, int]:
-    """Length, type, flags and stream of the frame at `at`; HEADER_BYTES are there."""
-    length_and_kind, flags, stream_id = _HEAD.unpack_from(data, at)
-    return length_and_kind >> 8, length_and_kind & 0xFF, flags, stream_id & 0x7FFF_FFFF
 
 
 def settings(values: dict[Setting, int]) -> bytes:

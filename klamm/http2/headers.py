@@ -41,10 +41,14 @@ _STATIC_NAMES = {name: place for (name, _), place in sorted(_STATIC.items(), key
 
 
 class Fields(NamedTuple):
-    """A block's fields, in order, and what is wrong with them as a message; "" if nothing."""
+    """What a block says."""
 
     headers: Headers
+    """In order."""
     malformed: str
+    """What is wrong with them as a message; "" if nothing."""
+    content_length: int | None
+    """As stated; None if it is not. -1 if it is no number, which no length is equal to."""
 
 
 class HeaderReader:
@@ -80,7 +84,8 @@ class HeaderReader:
             # Its own words name addresses in memory, which are nobody's business.
             why = f"a header block: {type(error).__name__}"
             raise ProtocolError(Code.COMPRESSION_ERROR, why) from error
-        fields = Fields(headers, self._judge(headers, trailing=trailing))
+        malformed = self._judge(headers, trailing=trailing)
+        fields = Fields(headers, malformed, _content_length(headers))
         if self._has_changed(before):
             self._known.clear()
         elif _size_bytes(block, headers) <= BLOCK_REMEMBERED_BYTES_MAX:
@@ -104,6 +109,13 @@ class HeaderReader:
 
 def _size_bytes(block: bytes, headers: Headers) -> int:
     return len(block) + sum(len(name) + len(value) for name, value in headers)
+
+
+def _content_length(headers: Headers) -> int | None:
+    for name, value in headers:
+        if name == "content-length":
+            return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else -1
+    return None
 
 
 def write_headers(headers: Iterable[Header]) -> bytes:

@@ -28,6 +28,8 @@ class Outgoing:
 
     def take(self) -> bytes:
         """What is to be written now."""
+        if not self._frames:
+            return b""
         taken, self._frames = self._frames, []
         return b"".join(taken)
 
@@ -40,8 +42,7 @@ class Outgoing:
         if self._table_notice:
             block, self._table_notice = self._table_notice + block, b""
         limit = self._frame_bytes_max
-        flags = frames.END_STREAM if ended else 0
-        kind = frames.HEADERS
+        flags, kind = frames.END_STREAM if ended else 0, frames.HEADERS
         while len(block) > limit:
             self._frames.append(frames.head(limit, kind, flags, stream_id) + block[:limit])
             block, kind, flags = block[limit:], frames.CONTINUATION, 0
@@ -51,8 +52,11 @@ class Outgoing:
     def data(self, stream: Stream, data: bytes) -> None:
         """Send it, or as much as the windows allow; the rest waits."""
         size = len(data)
-        if not stream.queue and 0 < size <= min(
-            stream.send_window, self._window, self._frame_bytes_max
+        if (
+            0 < size <= stream.send_window
+            and size <= self._window
+            and size <= self._frame_bytes_max
+            and not stream.queue
         ):
             stream.send_window -= size
             self._window -= size
@@ -64,7 +68,8 @@ class Outgoing:
 
     def pump(self, stream: Stream) -> bool:
         """Send what the windows allow. Whether the stream has ended for both ends thereby."""
-        had_queue = bool(stream.queue)
+        if not stream.queue:
+            return stream.local_ended and not stream.end_sent and self._end(stream)
         while stream.queue:
             piece = stream.queue[0]
             size = min(len(piece), stream.send_window, self._window, self._frame_bytes_max)
@@ -82,8 +87,7 @@ class Outgoing:
                 stream.queue.popleft()
             else:
                 stream.queue[0] = piece[size:]
-        if had_queue:
-            self.drained.append(stream.stream_id)
+        self.drained.append(stream.stream_id)
         return stream.local_ended and not stream.end_sent and self._end(stream)
 
     def widen(self, increment: int) -> list[Stream]:
@@ -107,7 +111,8 @@ class Outgoing:
         return ended
 
     def forget(self, stream: Stream) -> None:
-        self._blocked.pop(stream.stream_id, None)
+        if self._blocked:
+            self._blocked.pop(stream.stream_id, None)
         if stream.queue:
             self.waiting_bytes -= sum(map(len, stream.queue))
             stream.queue.clear()

@@ -37,14 +37,6 @@ def judge_response(headers: Headers, *, trailing: bool) -> str:
     return "" if len(status) == 3 and status.isascii() and status.isdigit() else "no :status"
 
 
-def content_length(headers: Headers) -> int | None:
-    """As stated; None if it is not. -1 if it is no number, which no length is equal to."""
-    for name, value in headers:
-        if name == "content-length":
-            return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else -1
-    return None
-
-
 def _judge(headers: Headers, pseudo: frozenset[str]) -> str:
     seen: set[str] = set()
     ordinary = False
