@@ -16,6 +16,9 @@ from klamm.config.topic_keys import TOPIC_KEYS
 TOPIC_CONFIG_VALUE_CHARACTERS_MAX = 32_767
 """Kafka's: a config value is a short string on the wire."""
 
+JUDGED_TOGETHER = frozenset({"cleanup.policy", "remote.storage.enable"})
+"""Keys whose values may exclude each other's; every other is right or wrong by itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicConfig:
@@ -96,7 +99,7 @@ def violations(own: Mapping[str, str | None]) -> dict[str, str]:
     for name, value in own.items():
         if sentence := _violation(name, value):
             found[name] = sentence
-    policies = own.get("cleanup.policy") or ""
+    policies = own.get("cleanup.policy") or ""  # JUDGED_TOGETHER
     if own.get("remote.storage.enable") == "true" and "compact" in policies:
         found["remote.storage.enable"] = "tiered storage and compaction exclude each other"
     return found
