@@ -140,7 +140,7 @@ class TestRoles:
     def test_a_disk_that_fails_takes_the_partition_offline(self, replicas: Replicas) -> None:
         replicas.publish(partition_image())
         broken = partition(replicas)
-        broken.log._poison("write to", OSError(5, "Input/output error"))
+        broken.log._failure.of("write to", OSError(5, "Input/output error"))
         for _ in range(2):
             with pytest.raises(ApiError) as refused:
                 append(replicas, b"x")
