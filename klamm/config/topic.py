@@ -7,7 +7,8 @@ asks to set, key by key, before any is written.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from klamm.config.keys import Kind, Value, field_name
@@ -64,16 +65,12 @@ class TopicConfig:
         set, perhaps by a newer node, and to stop serving the topic would help nobody.
         """
         values: dict[str, Any] = {}
-        base = KAFKA_DEFAULTS if defaults is None else defaults
-        for name, key in TOPIC_KEYS.items():
-            field = field_name(name)
-            values[field] = getattr(base, field)
-            if name in own:
-                try:
-                    values[field] = key.parse(own[name])
-                except ValueError:
-                    continue
-        return TopicConfig(**values)
+        for name, text in own.items():
+            key = TOPIC_KEYS.get(name)
+            if key is not None:
+                with suppress(ValueError):
+                    values[field_name(name)] = key.parse(text)
+        return replace(KAFKA_DEFAULTS if defaults is None else defaults, **values)
 
     def text_of(self, key: str) -> str:
         """The value of a key, as one would write it."""
