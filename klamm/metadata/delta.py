@@ -83,10 +83,12 @@ class MetadataDelta:
         self.statements: list[Statement] = []
         """What the records said that the state hashes to, in their order."""
         self._checksum = image.checksum
-        """Of the state by now, not reduced."""
+        """Of the state by now, not reduced; but for the next producer id, see `_counted_id`."""
         self._names: dict[str, TopicId] = {}
         self._features: Map[str, int] = image.features
         self._next_producer_id = image.next_producer_id
+        self._counted_id = image.next_producer_id
+        """That the checksum includes. Of a run of them only the last one counts in the end."""
 
     def replay(self, record: MetadataRecord, offset: Offset) -> None:
         """Take one record, which stands at `offset`, into account."""
@@ -95,9 +97,7 @@ class MetadataDelta:
                 self._configure(record)
             case ProducerIdsRecord():  # Then the one that is written most often.
                 assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
-                self._checksum -= checksum.producer_ids_digest(self._next_producer_id)
                 self._next_producer_id = record.next_producer_id
-                self._checksum += checksum.producer_ids_digest(self._next_producer_id)
             case ConfigsRecord():
                 self._configure_many(record)
             case RegisterBrokerRecord():
@@ -120,7 +120,7 @@ class MetadataDelta:
             case NoOpRecord():
                 pass
             case StateChecksumRecord():
-                self.statements.append(Statement(record, self._checksum % checksum.MODULUS))
+                self.statements.append(Statement(record, self._checksum_now()))
             case _:
                 assert_never(record)
 
@@ -128,7 +128,7 @@ class MetadataDelta:
         """Features, producer ids and the checksum as in `image`, whatever they were."""
         self._checksum = image.checksum
         self._features = image.features
-        self._next_producer_id = image.next_producer_id
+        self._next_producer_id = self._counted_id = image.next_producer_id
 
     def apply(self, provenance: OffsetAndEpoch) -> MetadataImage:
         """The next image, which includes the log up to `provenance`. Costs what changed."""
@@ -137,7 +137,7 @@ class MetadataDelta:
             provenance=provenance,
             features=self._features,
             next_producer_id=self._next_producer_id,
-            checksum=self._checksum % checksum.MODULUS,
+            checksum=self._checksum_now(),
         )
         if self.of_the_rest_only:
             return image
@@ -147,6 +147,13 @@ class MetadataDelta:
             topics=self._apply_topics(),
             configs=self._apply_configs(),
         )
+
+    def _checksum_now(self) -> int:
+        if self._counted_id != self._next_producer_id:
+            self._checksum -= checksum.producer_ids_digest(self._counted_id)
+            self._checksum += checksum.producer_ids_digest(self._next_producer_id)
+            self._counted_id = self._next_producer_id
+        return self._checksum % checksum.MODULUS
 
     @property
     def of_the_rest_only(self) -> bool:
