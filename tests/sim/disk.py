@@ -66,6 +66,12 @@ class Inode:
         self.durable = bytes(durable)
         self.changes.clear()
 
+    def truncate(self, size: int) -> None:
+        del self.content[size:]
+        self.changes.append(size)
+        # What is written there next is another page, which is dirty.
+        self.dropped = [(low, min(high, size)) for low, high in self.dropped if low < size]
+
     def drop_unsynced(self) -> None:
         """A sync has failed: what it was for is in memory only, and no longer known as dirty."""
         for change in self.changes:
@@ -356,8 +362,7 @@ class SimFile:
     def truncate(self, size: int) -> None:
         self._step("truncate")
         if size < len(self._inode.content):
-            del self._inode.content[size:]
-            self._inode.changes.append(size)
+            self._inode.truncate(size)
 
     def sync(self) -> None:
         self._files.syncs += 1

@@ -107,6 +107,22 @@ def test_a_failed_sync_drops_its_pages_for_ever() -> None:
     assert files.content(PATH) == b"abc\0\0\0ghi"
 
 
+def test_what_is_written_after_a_truncation_is_another_page() -> None:
+    """Else a small file that is written anew after a failed sync would be lost for good."""
+    files = disk()
+    durable(files)
+    file = files.open(PATH)
+    file.append(b"def")
+    files.fail("sync", once=True)
+    with pytest.raises(OSError, match="Input/output error"):
+        file.sync()
+    file.truncate(0)
+    file.append(b"ghijkl")
+    file.sync()
+    files.crash(Random(0))
+    assert files.content(PATH) == b"ghijkl"
+
+
 def test_a_full_disk_takes_what_fits() -> None:
     files = disk(capacity=5)
     file = files.open(PATH)
