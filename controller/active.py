@@ -215,7 +215,7 @@ class ActiveController:
 
     async def incremental_alter_configs(
         self,
-        asked: configs.Asked,
+        asked: tuple[configs.AlterResource, ...],
         cause: Cause,
         timeout_ms: int,
         *,

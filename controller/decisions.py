@@ -195,7 +195,8 @@ class DecisionLog:
                 POLICY_VIOLATION).
         """
         asked_s = time.perf_counter()
-        await self._turn(timeout_ms)
+        if self._epoch is None or self._resyncing is not None or not self._whole.is_set():
+            await self._turn(timeout_ms)
         view, epoch = self.pending, self._epoch
         assert epoch is not None, "a pending view belongs to an epoch"
         began_s = time.perf_counter()
@@ -208,13 +209,11 @@ class DecisionLog:
             self._ledger = self._ledger.propose(decision.records, OffsetAndEpoch(epoch, end))
             base, self._end = self._end, end
             self.last_write_ms = self._clock.monotonic_ms()
-            await self._append(epoch, base, parts)
-        if self.image.provenance.offset < end:
+            await self._commit(epoch, base, parts, timeout_ms)
+        elif self.image.provenance.offset < end:
             try:
                 await self._quorum.wait_committed(epoch, end, timeout_ms)
             except CommitUnknownError as error:
-                if decision.records:
-                    raise
                 raise self._nothing_done(epoch) from error
         return decision.results, end
 
@@ -256,22 +255,29 @@ class DecisionLog:
         if self._resyncing is not None:
             raise OverloadedError("the controller catches up with its own log; try again")
 
-    async def _append(self, epoch: Epoch, base: Offset, parts: list[tuple[NewRecord, ...]]) -> None:
+    async def _commit(
+        self, epoch: Epoch, base: Offset, parts: list[tuple[NewRecord, ...]], timeout_ms: int
+    ) -> None:
+        """Append all, and wait until the last is committed."""
         at = base
-        if len(parts) > 1:
-            self._whole.clear()
         try:
-            for part in parts:
-                await self._quorum.propose(epoch, at, part)
-                at = Offset(at + len(part))
+            if len(parts) > 1:
+                self._whole.clear()
+                try:
+                    for part in parts[:-1]:
+                        await self._quorum.propose(epoch, at, part)
+                        at = Offset(at + len(part))
+                    committed = self._quorum.write(epoch, at, parts[-1], timeout_ms)
+                finally:
+                    self._whole.set()
+            else:
+                committed = self._quorum.write(epoch, at, parts[0], timeout_ms)
+            await committed
         except DefiniteError as error:
             self._not_appended(epoch, at, error)
             if at > base:
                 raise CommitUnknownError(f"only a part of it was appended: {error}") from error
             raise _as_refusal(error, self._quorum) from error
-        finally:
-            if len(parts) > 1:
-                self._whole.set()
 
     def _nothing_done(self, epoch: Epoch) -> DefiniteError:
         """What a decision is answered that wrote nothing, and saw what may never have been."""

@@ -27,7 +27,7 @@ from klamm.telemetry import logs
 
 SETTLE_AFTER_S = 3.0
 
-YOUNG_OBJECTS_MAX = 10_000
+YOUNG_OBJECTS_MAX = 100_000
 """So many objects more than were let go, and the collector looks at the young ones. Python's own
 700 are what twenty calls in progress are made of: with hundreds of them it would look at all of
 them again and again, a tenth of a busy controller's time, and find nothing."""

@@ -13,6 +13,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from controller.quorum.port import StateMachine
 from controller.raft.effects import Claim, Commit, LoadSnapshot, Renounce
@@ -25,6 +26,9 @@ APPLY_BYTES = 128 * 1024
 
 COMMIT_WAITS_MAX = 16_384
 """Callers that wait for a commit."""
+
+LOOK_EACH_MS = 20
+"""Whether one of them has waited for too long. A timer for each would cost more than its call."""
 
 ReadBelow = Callable[[Offset, int, Offset], bytes]
 ReadChunk = Callable[[OffsetAndEpoch, int, int], bytes]
@@ -52,8 +56,10 @@ class Applier:
         self._wake.set()
         self._reign: Epoch | None = None
         """The epoch that the state machine believes to lead."""
-        self._waits: list[tuple[Offset, int, Epoch, asyncio.Future[None]]] = []
+        self._waits: list[_Wait] = []
+        """A heap."""
         self._wait_count = 0
+        self._look: asyncio.TimerHandle | None = None
 
     def tell(self, what: Todo) -> None:
         """To be delivered, in the next `turn` or after it."""
@@ -91,25 +97,38 @@ class Applier:
         Raises:
             CommitUnknownError: `epoch` has ended, too many wait, or the time is over.
         """
-        if self._reign != epoch:
-            raise CommitUnknownError(f"epoch {epoch} ended before offset {end_offset} was reached")
-        if self.applied >= end_offset:
+        future: asyncio.Future[Offset] = asyncio.get_running_loop().create_future()
+        self.wait_in(epoch, end_offset, future, timeout_ms)
+        await future
+
+    def wait_in(
+        self, epoch: Epoch, end_offset: Offset, future: asyncio.Future[Offset], timeout_ms: int
+    ) -> None:
+        """As `wait`, in a future of the caller's: its result is `end_offset`."""
+        if future.done():
             return
-        if len(self._waits) >= COMMIT_WAITS_MAX:
-            raise CommitUnknownError(f"more than {COMMIT_WAITS_MAX} callers wait for a commit")
-        self._wait_count += 1
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        heapq.heappush(self._waits, (end_offset, self._wait_count, epoch, future))
-        timer = loop.call_later(timeout_ms / 1_000, _end_wait, future, end_offset, timeout_ms)
-        try:
-            await future
-        finally:
-            timer.cancel()
+        if self._reign != epoch:
+            why = f"epoch {epoch} ended before offset {end_offset} was reached"
+            future.set_exception(CommitUnknownError(why))
+        elif self.applied >= end_offset:
+            future.set_result(end_offset)
+        elif len(self._waits) >= COMMIT_WAITS_MAX:
+            why = f"more than {COMMIT_WAITS_MAX} callers wait for a commit"
+            future.set_exception(CommitUnknownError(why))
+        else:
+            self._wait_count += 1
+            loop = future.get_loop()
+            until_s = loop.time() + timeout_ms / 1_000
+            wait = _Wait(end_offset, self._wait_count, future, until_s, timeout_ms)
+            heapq.heappush(self._waits, wait)
+            if self._look is None:
+                self._look = loop.call_later(LOOK_EACH_MS / 1_000, self._look_at_waits, loop)
 
     def stop(self) -> None:
         """Nothing more will be delivered: nobody can know what becomes of it."""
         self._fail_waits("the node stops")
+        if self._look is not None:
+            self._look.cancel()
 
     def _deliver(self, what: Todo) -> bool:
         """False: not all of it."""
@@ -177,27 +196,45 @@ class Applier:
             raise StorageError(f"snapshot {snapshot_id}: nothing whole at {position}")
 
     def _wake_waits(self) -> None:
-        while self._waits and self._waits[0][0] <= self.applied:
-            future = heapq.heappop(self._waits)[3]
+        waits, applied = self._waits, self.applied
+        while waits and waits[0][0] <= applied:
+            end_offset, _, future, _, _ = heapq.heappop(waits)
             if not future.done():
-                future.set_result(None)
+                future.set_result(end_offset)
 
     def _fail_waits(self, why: str) -> None:
-        for end_offset, _, _, future in self._waits:
-            if not future.done():
-                future.set_exception(
-                    CommitUnknownError(f"{why} before offset {end_offset} was known committed")
-                )
+        for each in self._waits:
+            if not each.future.done():
+                told = f"{why} before offset {each.end_offset} was known committed"
+                each.future.set_exception(CommitUnknownError(told))
         self._waits.clear()
 
+    def _look_at_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Who has waited long enough?"""
+        now_s, over = loop.time(), False
+        for each in self._waits:
+            if each.until_s <= now_s and not each.future.done():
+                told = f"offset {each.end_offset} was not committed within {each.timeout_ms} ms"
+                each.future.set_exception(CommitUnknownError(f"{told}; it may still be"))
+            over = over or each.future.done()
+        if over:
+            self._waits = [each for each in self._waits if not each.future.done()]
+            heapq.heapify(self._waits)
+        self._look = None
+        if self._waits:
+            self._look = loop.call_later(LOOK_EACH_MS / 1_000, self._look_at_waits, loop)
 
-def _end_wait(future: asyncio.Future[None], end_offset: Offset, timeout_ms: int) -> None:
-    if not future.done():
-        future.set_exception(
-            CommitUnknownError(
-                f"offset {end_offset} was not committed within {timeout_ms} ms; it may still be"
-            )
-        )
+
+class _Wait(NamedTuple):
+    """Of one caller, in the order of offsets."""
+
+    end_offset: Offset
+    number: int
+    """No two are the same."""
+    future: asyncio.Future[Offset]
+    until_s: float
+    """Of the loop's clock."""
+    timeout_ms: int
 
 
 class _SupersededError(Exception):

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from controller.quorum.applier import Applier
 from controller.quorum.outside import Store
 from controller.quorum.proposals import Proposals
 from controller.quorum.refused import change_refused, fail, no_room, proposal_refused, resolve
@@ -49,8 +50,8 @@ Answer = SendRecords | SendResponse | SendChunk
 class Calls:
     """Of one node."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self.proposals = Proposals()
+    def __init__(self, store: Store, clock: Clock, applier: Applier) -> None:
+        self.proposals = Proposals(applier.wait_in)
         self.requests: dict[int, Callable[[Response | Exception], None]] = {}
         """Called once, with the answer or with why there is none."""
         self.changes: dict[int, asyncio.Future[Offset]] = {}

@@ -70,10 +70,7 @@ from controller.raft.state import RaftState
 from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, VoterChange
 from klamm.clock import Clock
-from klamm.errors import (
-    NoSpaceError,
-    OverloadedError,
-)
+from klamm.errors import NoSpaceError, OverloadedError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.telemetry import metrics
@@ -119,7 +116,7 @@ class QuorumDriver:
         self._asked: deque[Event | Group] = deque()
         """What others want, at most INBOX_MAX."""
         self._call = 0
-        self._calls = Calls(store, clock)
+        self._calls = Calls(store, clock, self._applier)
         self._flusher = Flusher(store, self.post, self._fail)
         self._tasks: asyncio.TaskGroup | None = None
         """None while it does not run."""
@@ -205,14 +202,19 @@ class QuorumDriver:
         finally:
             self.drop(call)
 
-    async def propose(
-        self, epoch: Epoch, base_offset: Offset, records: tuple[NewRecord, ...]
-    ) -> Offset:
-        """As `Quorum.propose`; the sizes are checked before."""
-        accepted, group = self._calls.proposals.add(epoch, base_offset, records, self._next_call)
+    def propose(
+        self,
+        epoch: Epoch,
+        base_offset: Offset,
+        records: tuple[NewRecord, ...],
+        commit_ms: int | None = None,
+    ) -> asyncio.Future[Offset]:
+        """As `Quorum.propose`, or `Quorum.write`; the sizes are checked before."""
+        proposals, begin = self._calls.proposals, self._next_call
+        made, group = proposals.add(epoch, base_offset, records, begin, commit_ms)
         if group is not None:
             self._ask(group)
-        return await accepted
+        return made
 
     async def change_voters(self, change: VoterChange) -> Offset:
         """As `Quorum.change_voters`."""

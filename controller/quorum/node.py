@@ -8,7 +8,7 @@ await node.resign(…); …; await node.close()                 a stop in order
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import grpc.aio
@@ -277,14 +277,13 @@ class QuorumNode:
         self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
     ) -> Offset:
         """See `Quorum`."""
-        size = sum(len(each.value or b"") + len(each.key or b"") for each in records)
-        if len(records) > PROPOSAL_RECORDS_MAX or size > PROPOSAL_BYTES_MAX:
-            raise ApiError(
-                ErrorCode.RECORD_LIST_TOO_LARGE,
-                f"{len(records)} records of {size} bytes: one decision may have "
-                f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
-            )
-        return await self._driver.propose(epoch, base_offset, tuple(records))
+        return await self._driver.propose(epoch, base_offset, _checked(records))
+
+    def write(
+        self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord], timeout_ms: int
+    ) -> Awaitable[Offset]:
+        """See `Quorum`."""
+        return self._driver.propose(epoch, base_offset, _checked(records), timeout_ms)
 
     async def check_endpoint(self, voter: NodeId, endpoint: Endpoint, timeout_ms: int) -> None:
         """See `VoterQuorum`."""
@@ -469,3 +468,18 @@ def _tell_what_was_found(store: LogStore) -> None:
         _log.warning("found on the disk", what=notice)
     if store.damaged:
         metrics.RAFT_LOG_DAMAGE.inc()
+
+
+def _checked(records: Sequence[NewRecord]) -> tuple[NewRecord, ...]:
+    """
+    Raises:
+        ApiError: RECORD_LIST_TOO_LARGE.
+    """
+    size = sum([len(value or b"") + len(key or b"") for value, key, _, _ in records])
+    if len(records) > PROPOSAL_RECORDS_MAX or size > PROPOSAL_BYTES_MAX:
+        raise ApiError(
+            ErrorCode.RECORD_LIST_TOO_LARGE,
+            f"{len(records)} records of {size} bytes: one decision may have "
+            f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
+        )
+    return tuple(records)

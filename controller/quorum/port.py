@@ -12,7 +12,7 @@
 Every failure is definite (nothing was appended) or indefinite (it may commit yet): klamm/errors.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -211,6 +211,15 @@ class Quorum(Protocol):
             LogMovedError: The log ends elsewhere.
             OverloadedError: Too many events wait, or too much is appended and not committed.
             ApiError: Too large (PROPOSAL_BYTES_MAX, PROPOSAL_RECORDS_MAX).
+        """
+        ...
+
+    def write(
+        self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord], timeout_ms: int
+    ) -> Awaitable[Offset]:
+        """As `propose` and, once it is appended, `wait_committed`: who waits is woken once.
+
+        It is proposed when this returns, before it is awaited.
         """
         ...
 

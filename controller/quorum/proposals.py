@@ -8,12 +8,15 @@ Nobody waits for others: the first one is in the core's inbox at once, and whoev
 core has taken it out joins it. So an idle quorum appends each by itself, and a busy one so many
 together as have come meanwhile. Kafka's BatchAccumulator, without its linger.
 
+Who waits for the commit as well is passed on to the applier with the append: it is woken once.
+
 None is ever divided. What was decided together stands in one batch, with others or without.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from controller.quorum.refused import fail, resolve
 from controller.raft.events import ProposalMade
@@ -31,6 +34,16 @@ PROPOSALS_MAX = 1_024
 """Proposals that wait to be appended; more are refused."""
 
 
+class Waiting(NamedTuple):
+    """Who made a proposal."""
+
+    end_offset: Offset
+    """Its own."""
+    future: asyncio.Future[Offset]
+    commit_ms: int | None
+    """For so long it is to wait for the commit; None: it waits for the append only."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Group:
     """Stands in the inbox until the core takes it up."""
@@ -41,14 +54,18 @@ class Group:
     end_offset: Offset
     records: list[NewRecord] = field(default_factory=list)
     size_bytes: int = 0
-    waiting: list[tuple[Offset, asyncio.Future[Offset]]] = field(default_factory=list)
-    """Each proposal's own end, and who made it."""
+    waiting: list[Waiting] = field(default_factory=list)
 
 
 class Proposals:
     """All that are not appended yet, and not refused."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, appended: Callable[[Epoch, Offset, asyncio.Future[Offset], int], None]
+    ) -> None:
+        """`appended(epoch, end_offset, future, timeout_ms)` goes on with one that waits for the
+        commit."""
+        self._appended = appended
         self._groups: dict[int, Group] = {}
         self._open: Group | None = None
         """Not taken up yet; who goes on from it may join."""
@@ -60,6 +77,7 @@ class Proposals:
         base_offset: Offset,
         records: tuple[NewRecord, ...],
         begin: Callable[[], int],
+        commit_ms: int | None = None,
     ) -> tuple[asyncio.Future[Offset], Group | None]:
         """One more.
 
@@ -68,9 +86,11 @@ class Proposals:
             base_offset: Where the log must end for it.
             records: At least one.
             begin: The call of a new group; raises if there is no room for it.
+            commit_ms: How long to wait for the commit, once it is appended; None: not at all.
 
         Returns:
-            Its end offset, once it is appended; and the group for the inbox, if it is a new one.
+            Its end offset, once it is appended, or committed; and the group for the inbox, if it
+            is a new one.
 
         Raises:
             OverloadedError: PROPOSALS_MAX.
@@ -88,7 +108,7 @@ class Proposals:
         group.size_bytes += size_bytes
         group.end_offset = Offset(group.end_offset + len(records))
         future: asyncio.Future[Offset] = asyncio.get_running_loop().create_future()
-        group.waiting.append((group.end_offset, future))
+        group.waiting.append(Waiting(group.end_offset, future, commit_ms))
         self._count += 1
         return future, new
 
@@ -106,24 +126,28 @@ class Proposals:
 
     def accept(self, call: int) -> None:
         """It is appended: each proposal up to its own end."""
-        for end_offset, future in self._end(call):
-            resolve(future, end_offset)
+        group = self._end(call)
+        for end_offset, future, commit_ms in group.waiting:
+            if commit_ms is None:
+                resolve(future, end_offset)
+            else:
+                self._appended(group.epoch, end_offset, future, commit_ms)
 
     def refuse(self, call: int, why: Callable[[], Exception]) -> None:
         """Nothing of it was appended: each that waits gets an error of its own."""
-        for _, future in self._end(call):
-            fail(future, why())
+        for each in self._end(call).waiting:
+            fail(each.future, why())
 
     def refuse_all(self, why: Callable[[], Exception]) -> None:
         for call in list(self._groups):
             self.refuse(call, why)
 
-    def _end(self, call: int) -> list[tuple[Offset, asyncio.Future[Offset]]]:
+    def _end(self, call: int) -> Group:
         group = self._groups.pop(call)
         if self._open is group:
             self._open = None
         self._count -= len(group.waiting)
-        return group.waiting
+        return group
 
 
 def _goes_on(group: Group, epoch: Epoch, base_offset: Offset, count: int, size_bytes: int) -> bool:

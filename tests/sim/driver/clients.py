@@ -65,8 +65,13 @@ class Clients:
         assert quorum is not None
         epoch = quorum.epoch if recorder.epoch is None else recorder.epoch
         records = [NewRecord(value=each) for each in values]
+        # One half in two calls, the other in one, as the active controller does.
+        at_once = self.proposals % 2 == 0
         try:
-            end = await quorum.propose(epoch, base, records)
+            if at_once:
+                end = await quorum.write(epoch, base, records, COMMIT_WAIT_MS)
+            else:
+                end = await quorum.propose(epoch, base, records)
         except DefiniteError as error:
             for value in values:
                 history.refuse(value)
@@ -74,10 +79,12 @@ class Clients:
             return
         except CommitUnknownError:
             history.unknown += 1
+            self._world.tell("unknown", values[0])
             return
         assert end == base + len(values), "not where it was proposed"
         try:
-            await quorum.wait_committed(epoch, end, COMMIT_WAIT_MS)
+            if not at_once:
+                await quorum.wait_committed(epoch, end, COMMIT_WAIT_MS)
         except CommitUnknownError:
             history.unknown += 1
             self._world.tell("unknown", values[0])

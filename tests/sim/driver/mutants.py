@@ -80,12 +80,14 @@ def _save_beside() -> list[Patch]:
 
 
 def _committed_when_appended() -> list[Patch]:
-    async def wait(self: Any, epoch: Any, end_offset: Any, timeout_ms: Any) -> None:
+    def wait_in(self: Any, epoch: Any, end_offset: Any, future: Any, timeout_ms: Any) -> None:
         if self._reign != epoch:
-            await real(self, epoch, end_offset, timeout_ms)
+            real(self, epoch, end_offset, future, timeout_ms)
+        elif not future.done():
+            future.set_result(end_offset)
 
-    real = Applier.wait
-    return [(Applier, "wait", wait)]
+    real = Applier.wait_in
+    return [(Applier, "wait_in", wait_in)]
 
 
 def _waits_outlive_their_epoch() -> list[Patch]:
@@ -158,7 +160,7 @@ def _failed_fsyncs_are_tried_again() -> list[Patch]:
         try:
             await real(self)
         except StorageError:
-            self._log._failure.reason = None
+            self._log._failure = None
         return end
 
     real = LogStore.flush

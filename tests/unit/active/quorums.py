@@ -113,6 +113,13 @@ class FakeQuorum:
         await asyncio.sleep(0)
         return end
 
+    async def write(
+        self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord], timeout_ms: int
+    ) -> Offset:
+        end = await self.propose(epoch, base_offset, records)
+        await self.wait_committed(epoch, end, timeout_ms)
+        return end
+
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         if end_offset <= self.high_watermark:
             return

@@ -16,16 +16,46 @@ EPOCH = Epoch(3)
 
 class Inbox:
     def __init__(self) -> None:
-        self.proposals = Proposals()
+        self.proposals = Proposals(self._appended)
+        self.appended: list[tuple[Epoch, Offset, int]] = []
+        """Who waits for the commit, and how long."""
         self.groups: list[Group] = []
         self._calls = count(1)
 
-    def add(self, base: int, *values: bytes, epoch: Epoch = EPOCH) -> asyncio.Future[Offset]:
+    def add(
+        self, base: int, *values: bytes, epoch: Epoch = EPOCH, commit_ms: int | None = None
+    ) -> asyncio.Future[Offset]:
         records = tuple(NewRecord(value=each) for each in values)
-        future, group = self.proposals.add(epoch, Offset(base), records, lambda: next(self._calls))
+        future, group = self.proposals.add(
+            epoch, Offset(base), records, lambda: next(self._calls), commit_ms
+        )
         if group is not None:
             self.groups.append(group)
         return future
+
+    def _appended(
+        self, epoch: Epoch, end_offset: Offset, future: asyncio.Future[Offset], timeout_ms: int
+    ) -> None:
+        assert not future.done()
+        self.appended.append((epoch, end_offset, timeout_ms))
+
+
+async def test_who_waits_for_the_commit_is_passed_on_with_the_append() -> None:
+    inbox = Inbox()
+    both = [inbox.add(10, b"a", commit_ms=700), inbox.add(11, b"b", b"c")]
+    inbox.proposals.accept(inbox.proposals.take(inbox.groups[0]).call)
+    assert inbox.appended == [(EPOCH, 11, 700)]
+    assert [each.done() for each in both] == [False, True]
+
+
+async def test_what_is_refused_is_told_at_once_to_who_waits_for_the_commit() -> None:
+    inbox = Inbox()
+    waiting = inbox.add(10, b"a", commit_ms=700)
+    inbox.proposals.take(inbox.groups[0])
+    inbox.proposals.refuse(inbox.groups[0].call, lambda: LogMovedError(Offset(7)))
+    with pytest.raises(LogMovedError):
+        await waiting
+    assert not inbox.appended
 
 
 async def test_what_goes_on_from_the_last_joins_it_and_is_told_its_own_end() -> None:
