@@ -12,7 +12,8 @@
         ├── CommitUnknownError  appended, and not known to be committed
         └── StorageError      a disk failed under a write; what it holds is known after a restart
             ├── NoSpaceError      the disk is full, or no open file is left; nothing was written
-            └── CorruptLogError   stored bytes are not what was written
+            ├── CorruptLogError   stored bytes are not what was written
+            └── LaterFormatError  stored bytes are what a later version wrote
 
 Bad configuration and unusable directories have `StartError`: the process never began to serve.
 """
@@ -215,6 +216,16 @@ class CorruptLogError(StorageError):
         self.path = path
         self.position = position
         self.reason = reason
+
+
+class LaterFormatError(StorageError):
+    """Stored bytes that are no damage: a later version of Klamm or Kafka wrote them."""
+
+    def __init__(self, path: str, position: int, what: str) -> None:
+        super().__init__(
+            f"{path} is of a later version: at byte {position} stands {what}. Start the version "
+            "that wrote it"
+        )
 
 
 class StartError(KlammError):

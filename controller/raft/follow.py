@@ -11,7 +11,7 @@ lost what it must have: it is not followed there, and is looked upon as lost, so
 the records stands. Kafka ends the node; so one message would end it, and nothing be won.
 """
 
-from controller.raft import download, trust
+from controller.raft import download, no_room, trust
 from controller.raft.effects import AppendFetched, Commit, Effects, SendRequest, Truncate
 from controller.raft.events import Moment
 from controller.raft.messages import FetchRequest, FetchResponse, Refusal
@@ -36,7 +36,7 @@ def fetch(state: RaftState, role: Follower, moment: Moment) -> Step:
         epoch=state.epoch,
         log_end=state.log.end,
         high_watermark=state.high_watermark,
-        max_bytes=state.config.fetch_bytes_max,
+        max_bytes=no_room.fetch_bytes(state, moment),
         max_wait_ms=state.config.fetch_wait_ms,
         read_round=role.read_round,
         recovering=state.recovering is not None,

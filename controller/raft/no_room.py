@@ -18,6 +18,11 @@ NO_ROOM_MS = 3_000
 NO_ROOM_RETRY_MS = (250, 500)
 """Until a follower that found no room fetches again."""
 
+NO_ROOM_FETCH_BYTES = 64 * 1024
+"""What a follower asks for meanwhile. As much as usual would be sent again and again, and nothing
+of it be taken if it does not all fit; with less it gets on as far as there is room, perhaps up to
+where a snapshot makes some."""
+
 Step = tuple[RaftState, Effects]
 
 
@@ -28,6 +33,12 @@ def may_not_have_happened(effects: Effects, failed: Effect) -> bool:
     """
     done = effects[: effects.index(failed)]
     return all(isinstance(each, SendRequest) for each in done)
+
+
+def fetch_bytes(state: RaftState, moment: Moment) -> int:
+    """How much a follower asks for."""
+    usual = state.config.fetch_bytes_max
+    return min(usual, NO_ROOM_FETCH_BYTES) if moment.now_ms < state.no_room_until_ms else usual
 
 
 def on_found(state: RaftState, moment: Moment) -> Step:

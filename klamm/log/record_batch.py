@@ -53,6 +53,8 @@ HEADER_BYTES = 61
 LENGTH_END = 12
 """`batch_length` counts the bytes after itself, which is from here."""
 MAGIC = 2
+MAGIC_AT = 16
+"""Byte of a batch."""
 NO_PRODUCER_ID = -1
 NO_PRODUCER_EPOCH = -1
 NO_SEQUENCE = -1
@@ -127,6 +129,10 @@ class BatchHeader(NamedTuple):
         return self.attributes & LOG_APPEND_TIME_BIT != 0
 
 
+LATER_MAGICS = range(MAGIC + 1, 16)
+"""There were three in Kafka's first ten years."""
+
+
 def read_header(data: bytes | bytearray | memoryview, start: int = 0) -> BatchHeader | None:
     """Read the header of the batch at `start`, without touching its records.
 
@@ -145,6 +151,30 @@ def read_header(data: bytes | bytearray | memoryview, start: int = 0) -> BatchHe
         return None
     header = peek_header(data, start)
     return None if len(data) - start < LENGTH_END + header.batch_length else header
+
+
+def later_batch(data: bytes | bytearray | memoryview, expected: int) -> tuple[int, int] | None:
+    """Magic and size in bytes of a batch of a later version, if that is how `data` begins.
+
+    Kafka has never moved base offset, length and magic.
+
+    Args:
+        data: HEADER_BYTES or more.
+        expected: The base offset that comes next.
+    """
+    header = BatchHeader._make(_HEADER.unpack_from(data))
+    later = header.magic in LATER_MAGICS and header.base_offset == expected
+    return (header.magic, header.size_bytes) if later else None
+
+
+def is_whole_but_for_magic(batch: memoryview) -> bool:
+    """Is it a batch of magic 2, by its checksum, of which that byte alone was damaged?"""
+    whole = bytearray(batch)
+    whole[MAGIC_AT] = MAGIC
+    try:
+        return verify_checksum(whole)
+    except CorruptBatchError:
+        return False
 
 
 def peek_header(data: bytes | bytearray | memoryview, start: int = 0) -> BatchHeader:

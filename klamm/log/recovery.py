@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from klamm.errors import CorruptLogError
+from klamm.errors import CorruptLogError, LaterFormatError
 from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.epochs import EpochChain
@@ -23,9 +23,12 @@ from klamm.log.files import Files
 from klamm.log.index import RELATIVE_OFFSET_MAX, CorruptIndexError
 from klamm.log.record_batch import (
     HEADER_BYTES,
+    MAGIC_AT,
     OFFSET_MAX,
     BatchHeader,
     epoch_is_sealed_or_bare,
+    is_whole_but_for_magic,
+    later_batch,
     peek_header,
     verify_checksum,
 )
@@ -40,7 +43,6 @@ SEARCH_OFFSETS_MAX = 2**31
 """How much further than expected a batch's offset may be to be taken for one of this log."""
 
 _SEGMENT_NAME_DIGITS = 20
-_MAGIC_POSITION = 16
 
 
 class OnCorruption(Enum):
@@ -360,6 +362,7 @@ class _Scan:
         try:
             header = peek_header(self._view(HEADER_BYTES))
         except CorruptBatchError as error:
+            self._check_version(left)
             return str(error)
         if header.size_bytes > left:
             return f"a batch of {header.size_bytes} bytes, of which {left} are there"
@@ -374,6 +377,14 @@ class _Scan:
         if header.leader_epoch < self.epoch:
             return f"epoch {header.leader_epoch} after {self.epoch}"
         return header
+
+    def _check_version(self, left: int) -> None:
+        """Raises: LaterFormatError: It would be cut for being what it is."""
+        magic, size = later_batch(self._view(HEADER_BYTES), self.offset) or (0, 0)
+        if not HEADER_BYTES <= size <= left or is_whole_but_for_magic(self._view(size)[:size]):
+            return
+        what = f"a record batch of magic {magic}"
+        raise LaterFormatError(str(self._segment.path), self.position, what)
 
     def _view(self, size: int) -> memoryview:
         """`size` bytes from the position on, which the file has."""
@@ -394,9 +405,9 @@ def whole_batch_in(raw: bytes, expected: Offset) -> Offset | None:
     """
     data = memoryview(raw)
     budget_bytes = SEARCH_PASSES_MAX * len(raw)
-    magic = raw.find(b"\x02", _MAGIC_POSITION)
+    magic = raw.find(b"\x02", MAGIC_AT)
     while magic >= 0:
-        start = magic - _MAGIC_POSITION
+        start = magic - MAGIC_AT
         magic = raw.find(b"\x02", magic + 1)
         if len(raw) - start < HEADER_BYTES:
             return None

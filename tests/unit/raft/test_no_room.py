@@ -1,11 +1,13 @@
 """Scenario 34: a full disk is no reason to hold on, nor to storm."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.raft.effects import Renounce, SaveQuorumState, SendRequest, SendResponse
 from controller.raft.events import Moment, NoRoomFound, RequestReceived, TimePassed
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
-from controller.raft.no_room import NO_ROOM_MS, may_not_have_happened
+from controller.raft.no_room import NO_ROOM_FETCH_BYTES, NO_ROOM_MS, may_not_have_happened
 from controller.raft.state import Follower, Resigned
 from controller.raft.step import step
 from tests.unit.raft.voter import EPOCH, FOLLOWER, ME, NOW, ROLES, THREE, key, leader, voter
@@ -30,6 +32,22 @@ def test_a_follower_asks_again_later_and_stays_one() -> None:
     _, (asked,) = step(state, TimePassed(), Moment(now_ms=role.retry_ms, draw=0.5))
     assert isinstance(asked, SendRequest)
     assert isinstance(asked.request, FetchRequest)
+
+
+def test_a_follower_asks_for_less_as_long_as_there_may_be_no_room() -> None:
+    """What did not fit would not fit the next time, and would be sent each time."""
+    state, _ = step(voter(FOLLOWER), NoRoomFound(), NOW)
+    usual = state.config.fetch_bytes_max
+    for after_ms, wanted in ((500, NO_ROOM_FETCH_BYTES), (NO_ROOM_MS, usual)):
+        later = Moment(now_ms=NOW.now_ms + after_ms, draw=0.5)
+        role = state.role
+        assert isinstance(role, Follower)
+        due = replace(state, role=replace(role, deadline_ms=later.now_ms + 1, retry_ms=0))
+        _, (asked,) = step(due, TimePassed(), later)
+        assert isinstance(asked, SendRequest)
+        assert isinstance(asked.request, FetchRequest)
+        assert asked.request.max_bytes == wanted
+    assert wanted > NO_ROOM_FETCH_BYTES
 
 
 def test_a_successor_without_room_asks_for_votes_once() -> None:
