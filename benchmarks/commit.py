@@ -10,8 +10,8 @@ measured is the cluster and not a client in Python. It sends one body again and 
     etcd    KV.Put of 32 bytes: every call commits one revision
 
 "Batched" is what one call may carry: on Klamm the configs of many topics in one request, on etcd a
-transaction of 128 puts (its default limit); both from the same client in Python, since a call of
-hundreds of writes hides what the client costs.
+transaction of 128 puts (its default limit); both from the same client in Python, which sends bytes
+that were made before the clock began, and looks at the answers when it has stopped.
 """
 
 import argparse
@@ -22,7 +22,6 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from benchmarks.etcd import EtcdCluster, available
 from benchmarks.figures import Figure, figure, show
 from klamm.client.client import ControllerClient
 from klamm.cluster.cluster import LocalCluster
+from klamm.rpc.channel import Channel
 from klamm.v1 import admin_pb2, controller_pb2, records_pb2
 
 CLIENTS = {1: 1_000, 16: 6_000, 64: 10_000, 256: 10_000}
@@ -44,7 +44,7 @@ ETCD_TXN_OPS_MAX = 128
 BATCH_TOPICS = 1_000
 """Topics whose configs one request of Klamm's changes."""
 
-BATCHES = 20
+BATCHES = 100
 BATCH_CLIENTS = 4
 FAKE_BROKER = 99
 
@@ -121,17 +121,25 @@ def _txn(puts: list[Body]) -> Body:
     return b"".join(b"\x12" + bytes([len(op)]) + op for op in ops)
 
 
-async def batched(calls: Callable[[int], Awaitable[object]], writes: int) -> float:
-    """Writes a second, of `BATCHES` calls with `writes` writes each, some at a time."""
-    numbers = iter(range(BATCHES))
+async def batched(call: Call, bodies: list[Body], writes: int) -> tuple[float, list[Body]]:
+    """Writes a second, of calls with `writes` writes each, some at a time; and their answers.
 
-    async def one_client() -> None:
-        for number in numbers:
-            await calls(number)
+    The load is not what is measured: requests are bytes before the clock starts, and answers are
+    read when it has stopped.
+    """
+    waiting = iter(bodies)
+    answers: list[Body] = []
+    async with Channel(call.address) as channel:
+        method: Unary = channel.unary_unary(f"/{call.method}")
+        answers.append(await method(call.body))  # It is connected, and has done this once.
 
-    began = time.monotonic()
-    await asyncio.gather(*(one_client() for _ in range(BATCH_CLIENTS)))
-    return BATCHES * writes / (time.monotonic() - began)
+        async def one_client() -> None:
+            answers.extend([await method(body) for body in waiting])
+
+        began = time.monotonic()
+        await asyncio.gather(*(one_client() for _ in range(BATCH_CLIENTS)))
+        took_s = time.monotonic() - began
+    return len(bodies) * writes / took_s, answers
 
 
 async def klamm_batched(client: ControllerClient) -> float:
@@ -141,40 +149,37 @@ async def klamm_batched(client: ControllerClient) -> float:
     ]
     created = await client.create_topics(admin_pb2.CreateTopicsRequest(topics=topics))
     assert all(each.error_code == 0 for each in created.results), created.results[0].error_message
+    first, *bodies = (_alter_all(names, 1_000_000 + number) for number in range(1 + BATCHES))
+    leader = await client.controllers.find(10_000)
+    call = Call(leader.address, "klamm.v1.AdminService/IncrementalAlterConfigs", first)
+    rate, answers = await batched(call, bodies, BATCH_TOPICS)
+    for each in map(admin_pb2.IncrementalAlterConfigsResponse.FromString, answers):
+        assert len(each.results) == BATCH_TOPICS
+        assert not any(row.error_code for row in each.results), "a config was not altered"
+    return rate
 
-    async def alter(number: int) -> object:
-        change = admin_pb2.AlterConfig(
-            key="retention.ms",
-            operation=admin_pb2.ALTER_CONFIG_OPERATION_SET,
-            value=f"{1_000_000 + number}",
-        )
-        answer = await client.incremental_alter_configs(
-            admin_pb2.IncrementalAlterConfigsRequest(
-                resources=[
-                    admin_pb2.AlterConfigResource(
-                        resource_type=records_pb2.CONFIG_RESOURCE_TYPE_TOPIC,
-                        resource_name=name,
-                        alterations=[change],
-                    )
-                    for name in names
-                ]
-            )
-        )
-        assert not any(each.error_code for each in answer.results)
-        return answer
 
-    return await batched(alter, BATCH_TOPICS)
+def _alter_all(names: list[str], value: int) -> Body:
+    """A value that none of them has: what is the same already would write nothing."""
+    change = admin_pb2.AlterConfig(
+        key="retention.ms", operation=admin_pb2.ALTER_CONFIG_OPERATION_SET, value=str(value)
+    )
+    topic = records_pb2.CONFIG_RESOURCE_TYPE_TOPIC
+    resources = [
+        admin_pb2.AlterConfigResource(resource_type=topic, resource_name=name, alterations=[change])
+        for name in names
+    ]
+    return admin_pb2.IncrementalAlterConfigsRequest(resources=resources).SerializeToString()
 
 
 async def etcd_batched(address: str) -> float:
-    async with grpc.aio.insecure_channel(address) as channel:
-        txn: Unary = channel.unary_unary("/etcdserverpb.KV/Txn")
-
-        async def put_many(number: int) -> object:
-            keys = (f"key-{each}".encode() for each in range(ETCD_TXN_OPS_MAX))
-            return await txn(_txn([_put(key, b"%032d" % number) for key in keys]))
-
-        return await batched(put_many, ETCD_TXN_OPS_MAX)
+    keys = [f"key-{each}".encode() for each in range(ETCD_TXN_OPS_MAX)]
+    first, *bodies = (
+        _txn([_put(key, b"%032d" % number) for key in keys]) for number in range(1 + BATCHES)
+    )
+    rate, answers = await batched(Call(address, "etcdserverpb.KV/Txn", first), bodies, len(keys))
+    assert all(answers), "a transaction was not carried out"
+    return rate
 
 
 class Measured:

@@ -31,6 +31,7 @@ from klamm.errors import KlammError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.log.snapshot import format_name
 from klamm.metadata.checksum import checksum_of, partitions_digest
+from klamm.metadata.features import METADATA_VERSION, METADATA_VERSION_LEVEL
 from klamm.metadata.image import (
     BrokerImage,
     MetadataImage,
@@ -88,7 +89,7 @@ def image_of(topics: int, partitions: int) -> MetadataImage:
         provenance=OffsetAndEpoch(EPOCH, END),
         brokers=Map(brokers),
         topics=TopicsImage(Map(by_id), Map({each.name: key for key, each in by_id.items()})),
-        features=Map({"metadata.version": 22}),
+        features=Map({METADATA_VERSION: METADATA_VERSION_LEVEL}),
     )
     return replace(image, checksum=checksum_of(image))
 

@@ -215,7 +215,7 @@ class ActiveController:
 
     async def incremental_alter_configs(
         self,
-        asked: tuple[configs.AlterResource, ...],
+        asked: configs.Asked,
         cause: Cause,
         timeout_ms: int,
         *,

@@ -33,7 +33,7 @@ from klamm.clock import SystemClock
 from klamm.config.controller import ControllerConfig
 from klamm.directory import DataDirectory
 from klamm.log.files import SystemFiles
-from klamm.rpc.server import GrpcServer
+from klamm.rpc.server import Found, GrpcServer, look_up
 from klamm.telemetry import metrics
 from klamm.telemetry.http import HealthServer, Pages
 from klamm.telemetry.logs import logger
@@ -57,7 +57,7 @@ async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
     see_to_new_disk(config, path, SystemFiles())
     directory = DataDirectory.open(path, config.cluster_id, config.node_id, uuid4())
     try:
-        controller = Controller(config, directory)
+        controller = Controller(config, directory, await look_up(*_listener(config)))
         try:
             await controller.start()
             await node.while_running(controller.tasks, stop.wait())
@@ -71,8 +71,13 @@ async def serve(config: ControllerConfig, stop: asyncio.Event) -> None:
 class Controller:
     """The rooms of one controller, and the tasks that keep them going."""
 
-    def __init__(self, config: ControllerConfig, directory: DataDirectory) -> None:
+    def __init__(self, config: ControllerConfig, directory: DataDirectory, listener: Found) -> None:
         """
+        Args:
+            config: Its keys.
+            directory: Its disk.
+            listener: The addresses that it listens on.
+
         Raises:
             StartError: The port cannot be bound, or the log not be recovered.
         """
@@ -80,7 +85,7 @@ class Controller:
         """Those that run for as long as the controller does."""
         self._config = config
         clock, rng = SystemClock(), random.SystemRandom()
-        self._server = GrpcServer(config.listener.host or "0.0.0.0", config.listener.port)  # noqa: S104
+        self._server = GrpcServer(*_listener(config), listener)
         self._quorum = QuorumNode.open(
             QuorumConfig.of(config, directory.directory_id),
             files=SystemFiles(),
@@ -161,3 +166,7 @@ class Controller:
 
     def _run(self, name: str, task: Coroutine[object, object, None]) -> None:
         self.tasks.append(asyncio.create_task(task, name=name))
+
+
+def _listener(config: ControllerConfig) -> tuple[str, int]:
+    return config.listener.host or "0.0.0.0", config.listener.port  # noqa: S104 - all of them

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from immutables import Map
+
 from broker.replica.exchange import Surroundings
 from broker.replica.fetchers import Fetchers
 from broker.replica.gauges import Gauges
@@ -29,6 +31,7 @@ from klamm.config.topic import TopicConfig
 from klamm.errors import ApiError, ErrorCode, StorageError
 from klamm.ids import NodeId, Offset, TopicId, TopicPartition
 from klamm.log.files import Files
+from klamm.log.log import LogConfig
 from klamm.metadata import image as images
 from klamm.metadata.image import MetadataImage, PartitionImage, TopicImage
 from klamm.metadata.records import ResourceType
@@ -328,16 +331,29 @@ class ReplicaManager:
         return partition
 
     def _reconfigure(self, changed: Iterable[tuple[ResourceType, str]]) -> None:
-        for resource_type, name in changed:
-            if resource_type is not ResourceType.TOPIC or name not in self._by_topic:
+        """Topics that are configured alike, of which one call may have changed a thousand, get
+        one config, made once."""
+        made: dict[Map[str, str], tuple[TopicConfig, LogConfig]] = {}
+        for resource in changed:
+            resource_type, name = resource
+            held = self._by_topic.get(name)
+            if held is None or resource_type is not ResourceType.TOPIC:
                 continue
-            topic = self.image.topics.named(name)
-            config = self._topic_config(name)
-            for partition in self._by_topic[name].values():
+            own = self.image.configs.get(resource, images.NOTHING_SET)
+            known = made.get(own)
+            if known is None:
+                config = self._topic_config(name)
+                known = made[own] = config, log_config(config)
+            config, of_log = known
+            another_minimum = False
+            for partition in held.values():
+                if partition.config.min_insync_replicas != config.min_insync_replicas:
+                    another_minimum = True
                 partition.reconfigure(config)
-                partition.log.config = log_config(config)
+                partition.log.config = of_log
+            topic = self.image.topics.named(name) if another_minimum else None
             if topic is not None:
-                self._apply([topic])
+                self._apply([topic])  # Leaders hear of it.
 
     def _topic_config(self, topic: str) -> TopicConfig:
         own = self.image.config(ResourceType.TOPIC, topic)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from broker.replica import admission, follower, leader, producer_state
 from broker.replica.exchange import Appended, FetchedRow, FetchRow, Surroundings
+from broker.replica.flushing import Flushing
 from broker.replica.follower import (
     AppendRecords,
     BackOff,
@@ -28,7 +29,7 @@ from broker.replica.leader import AdvanceHighWatermark, LeaderState, ProposeIsr
 from broker.replica.producer_memory import ProducerMemory, incoming
 from broker.replica.purgatory import FetchWatchers, OffsetWaits
 from klamm.config.topic import TopicConfig
-from klamm.errors import ApiError, ErrorCode, StorageError
+from klamm.errors import ApiError, ErrorCode, NoSpaceError, StorageError
 from klamm.ids import NO_EPOCH, NO_NODE, Epoch, Offset, OffsetAndEpoch, TopicId
 from klamm.ids import TopicPartition as Name
 from klamm.log.found import FoundRecord, UnreadableRecordsError
@@ -88,8 +89,7 @@ class Partition:
         self.bytes_consumed = 0
         self.isr_shrinks = 0
         self.isr_expands = 0
-        self._unflushed = 0
-        self._unflushed_since_ms = 0
+        self._flushing = Flushing(data)
         self._surroundings = surroundings
 
     # Roles.
@@ -148,20 +148,19 @@ class Partition:
     def retire(self) -> None:
         """It is deleted or moved away: nobody is to wait for it."""
         self.leader = self.follower = None
-        self._unflushed = 0
+        self._flushing.end()
         self.waits.settle_all(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         self._on_changed()
 
     def takes_flush(self, now_ms: int) -> bool:
-        """`flush.ms`: is it time to flush the log, in a thread? Then it counts as done."""
-        age_ms = now_ms - self._unflushed_since_ms
-        due = self._unflushed > 0 and age_ms >= self.config.flush_ms and self.offline is None
-        if due:
-            self._unflushed = 0
-        return due
+        """See `Flushing`."""
+        return self.offline is None and self._flushing.takes(now_ms, self.config)
 
     def on_flush_failed(self, error: StorageError | OSError) -> None:
-        self._failed(error)
+        if isinstance(error, NoSpaceError):
+            self._flushing.again()
+        else:
+            self._failed(error)
 
     def on_time_passed(self, now_ms: int) -> None:
         if self.leader is not None:
@@ -198,7 +197,7 @@ class Partition:
             needs_in_sync: acks=all: refuse while fewer than `min.insync.replicas` are in sync.
 
         Raises:
-            ApiError: Nothing was appended.
+            ApiError: Nothing was appended; or it was, and `flush.messages` cannot be kept.
         """
         state = self.leading()
         if needs_in_sync and not leader.has_enough_in_sync(state):
@@ -226,12 +225,14 @@ class Partition:
         self.producers.on_appended(header, base_offset, now_ms)
         self.bytes_produced += len(batch)
         self.records_produced += header.records_count
-        self._flush_if_due(header.records_count)
+        unflushed = self._flush_if_due(header.records_count, now_ms)
         end_offset = self.log.end_offset
         self._uncommitted.append((end_offset, self.bytes_appended))
         self._carry_out(leader.on_appended(state, end_offset, now_ms, around.active))
         for parked in self.watchers:
             parked.wake()
+        if unflushed is not None:
+            raise unflushed
         return Appended(base_offset, end_offset, append_time_ms)
 
     def read_as_leader(self, row: FetchRow, at_least_one_batch: bool) -> FetchedRow:
@@ -317,6 +318,8 @@ class Partition:
             error = ErrorCode.CORRUPT_MESSAGE
         except ApiError as offline:
             error = offline.code
+        except NoSpaceError:
+            error = ErrorCode.KAFKA_STORAGE_ERROR  # There may be room later.
         except (OSError, StorageError) as failure:
             self._failed(failure)
         self.high_watermark = self.follower.high_watermark
@@ -334,7 +337,7 @@ class Partition:
         self.bytes_appended += end
         for header in headers:
             self.producers.on_appended(header, Offset(header.base_offset), now_ms)
-            self._flush_if_due(header.records_count)
+            self._flush_if_due(header.records_count, now_ms)
         self.follower = follower.on_caught_up_to(state, self.log.end_offset, leader_high_watermark)
 
     def _truncate_to(self, offset: Offset) -> None:
@@ -381,7 +384,6 @@ class Partition:
             leader_epoch=change.leader_epoch,
             partition_epoch=change.partition_epoch,
         )
-
         before = 0 if self.leader is None else len(self.leader.reign.isr)
 
         def answered(answer: IsrAnswer) -> None:
@@ -393,9 +395,8 @@ class Partition:
                 now_ms, active = self._surroundings.clock.monotonic_ms(), self._surroundings.active
                 self._carry_out(leader.on_isr_answered(self.leader, change, answer, now_ms, active))
 
-        self._surroundings.alter_partition.submit(
-            self.topic_id, self.name.partition, change, answered
-        )
+        submit = self._surroundings.alter_partition.submit
+        submit(self.topic_id, self.name.partition, change, answered)
 
     def _on_follower_fetched(self, state: LeaderState, row: FetchRow) -> None:
         fetch = leader.FollowerFetch(
@@ -442,21 +443,23 @@ class Partition:
     def _append(self, batch: memoryview) -> None:
         try:
             self.log.append(batch)
+        except NoSpaceError as error:
+            raise self._no_room(error) from error
         except (OSError, StorageError) as error:
             raise self._failed(error) from error
         self.bytes_appended += len(batch)
 
-    def _flush_if_due(self, records: int) -> None:
-        """`flush.messages`: before it is acknowledged. Kafka's default is never."""
-        if not self._unflushed:
-            self._unflushed_since_ms = self._surroundings.clock.monotonic_ms()
-        self._unflushed += records
-        if self._unflushed >= self.config.flush_messages:
-            self._unflushed = 0
-            try:
-                self.log.flush()
-            except (OSError, StorageError) as error:
-                raise self._failed(error) from error
+    def _flush_if_due(self, records: int, now_ms: int) -> ApiError | None:
+        """See `Flushing`. An error: not yet."""
+        try:
+            full = self._flushing.on_appended(records, now_ms, self.config)
+        except (OSError, StorageError) as error:
+            raise self._failed(error) from error
+        return None if full is None else self._no_room(full)
+
+    def _no_room(self, error: NoSpaceError) -> ApiError:
+        """Nothing was done; the partition stays online, and goes on when there is room."""
+        return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: {error}")
 
     def _failed(self, error: OSError | StorageError | CorruptBatchError) -> ApiError:
         """Take the partition offline: what is on the disk is no longer known."""

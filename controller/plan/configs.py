@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from enum import IntEnum
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import compress, repeat
 from typing import NamedTuple
 
 from controller.plan.decision import Decision
 from controller.plan.ledger import View
-from klamm.config.topic import KAFKA_DEFAULTS, is_list, violations
+from klamm.config.topic import JUDGED_TOGETHER, KAFKA_DEFAULTS, is_list, violations
 from klamm.config.topic_keys import TOPIC_KEYS
 from klamm.errors import ApiError, ErrorCode
+from klamm.metadata.config_records import ROWS_MIN, column, may_be_packed, packed
+from klamm.metadata.image import NOTHING_SET
 from klamm.metadata.records import ConfigRecord, MetadataRecord, ResourceType
 
 CONFIGS_KEPT = 1_024
@@ -47,11 +50,36 @@ class AlterResult(NamedTuple):
     message: str = ""
 
 
+class SetOnTopics(NamedTuple):
+    """One key, set on each of many topics: the usual large call, in columns."""
+
+    key: str
+    names: tuple[str, ...]
+    values: tuple[str, ...]
+    """One a name."""
+
+    @property
+    def resources(self) -> tuple[AlterResource, ...]:
+        """The same, row by row."""
+        return tuple(
+            AlterResource(ResourceType.TOPIC, name, (Alteration(self.key, Operation.SET, value),))
+            for name, value in zip(self.names, self.values, strict=True)
+        )
+
+
+Asked = tuple[AlterResource, ...] | SetOnTopics
+
+
 def alter(
-    view: View, asked: tuple[AlterResource, ...], *, validate_only: bool = False
+    view: View, asked: Asked, *, validate_only: bool = False
 ) -> Decision[tuple[AlterResult, ...]]:
     """Each resource is atomic, and independent of the others. Unchanged values write nothing."""
-    records: list[MetadataRecord] = []
+    if isinstance(asked, SetOnTopics):
+        decision = _set_on_topics(view, asked)
+        if decision is not None:
+            return Decision((), decision.results) if validate_only else decision
+        asked = asked.resources
+    records: list[ConfigRecord] = []
     results: list[AlterResult] = []
     seen: set[tuple[ResourceType, str]] = set()
     for each in asked:
@@ -65,10 +93,49 @@ def alter(
             results.append(_result(each, error.code, error.message))
         else:
             results.append(AlterResult(*resource))
-    return Decision(() if validate_only else tuple(records), tuple(results))
+    written = packed(records) if may_be_packed(view.image) else records
+    return Decision(() if validate_only else tuple(written), tuple(results))
 
 
-def _altered(view: View, asked: AlterResource) -> list[MetadataRecord]:
+def _set_on_topics(view: View, asked: SetOnTopics) -> Decision[tuple[AlterResult, ...]] | None:
+    """What `alter` decides of the rows, by the column; None if there is anything to refuse.
+
+    Topics that are configured alike mostly share one map: what is compared is each different pair
+    of a map and a value, and not each row.
+    """
+    key, names, values = asked
+    image = view.image
+    if len(set(names)) < len(names) or not all(map(image.topics.by_name.__contains__, names)):
+        return None
+    if key in JUDGED_TOGETHER or any(map(_is_wrong, repeat(key), set(values))):
+        return None
+    topics = zip(repeat(ResourceType.TOPIC), names, strict=False)
+    own = list(map(image.configs.get, topics, repeat(NOTHING_SET)))
+    rows = list(zip(map(id, own), values, strict=True))
+    changes = {
+        row: config.get(key) != row[1] for row, config in dict(zip(rows, own, strict=True)).items()
+    }
+    done = zip(repeat(ResourceType.TOPIC), names, repeat(ErrorCode.NONE), repeat(""), strict=False)
+    if not all(changes.values()):
+        changed = list(map(changes.__getitem__, rows))
+        names, values = tuple(compress(names, changed)), tuple(compress(values, changed))
+    return Decision(_set(view, key, names, values), tuple(map(_RESULT, done)))
+
+
+_RESULT = partial(tuple.__new__, AlterResult)
+"""As its _make, without a call of Python a row."""
+
+
+def _set(
+    view: View, key: str, names: tuple[str, ...], values: tuple[str, ...]
+) -> tuple[MetadataRecord, ...]:
+    if len(names) >= ROWS_MIN and may_be_packed(view.image):
+        return (column(ResourceType.TOPIC, key, names, values),)
+    topic = ResourceType.TOPIC
+    return tuple(map(ConfigRecord, repeat(topic), names, repeat(key), values))
+
+
+def _altered(view: View, asked: AlterResource) -> list[ConfigRecord]:
     _check_exists(view, asked)
     kind, name, alterations = asked
     own = view.image.config(kind, name)
@@ -95,6 +162,12 @@ def _altered(view: View, asked: AlterResource) -> list[MetadataRecord]:
 def _violations(config: frozenset[tuple[str, str]]) -> Mapping[str, str]:
     """What is wrong with a topic's configs, all together. Many topics have the same ones."""
     return violations(dict(config))
+
+
+@lru_cache(CONFIGS_KEPT)
+def _is_wrong(key: str, value: str) -> bool:
+    """Of a key that is judged by itself."""
+    return bool(violations({key: value}))
 
 
 def _check_exists(view: View, asked: AlterResource) -> None:

@@ -12,8 +12,15 @@ from functools import partial
 
 from controller.quorum.outside import Store
 from controller.raft.events import LogFlushed
+from klamm.errors import NoSpaceError
 from klamm.ids import Offset
 from klamm.telemetry import metrics
+from klamm.telemetry.logs import logger
+
+_log = logger("controller.quorum")
+
+RETRY_S = 0.1
+"""Until the next attempt where no open file was left for one."""
 
 
 class Flusher:
@@ -35,6 +42,8 @@ class Flusher:
         self._unflushed = False
         self._flushing: asyncio.Future[Offset] | None = None
         self._stopped = False
+        self._short = False
+        """Of open files, at the last attempt."""
 
     def appended(self) -> None:
         """There is something to be made durable."""
@@ -45,6 +54,17 @@ class Flusher:
         began_s, truncations = time.perf_counter(), self.truncations
         self._flushing = asyncio.ensure_future(self._store.flush())
         self._flushing.add_done_callback(partial(self._on_flushed, began_s, truncations))
+
+    def _try_again(self, error: NoSpaceError) -> None:
+        """No open file was left: nothing is durable that was not, and nothing is lost."""
+        if not self._short:
+            _log.warning("the log is not durable yet", why=str(error))
+        self._short = self._unflushed = True
+        asyncio.get_running_loop().call_later(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        if self._flushing is None and self._unflushed:
+            self.appended()
 
     async def idle(self) -> None:
         """Returns once no fsync is under way."""
@@ -59,10 +79,15 @@ class Flusher:
         self._flushing = None
         if flush.cancelled():
             return
-        if (error := flush.exception()) is not None:
+        error = flush.exception()
+        if isinstance(error, NoSpaceError):
+            self._try_again(error)
+            return
+        if error is not None:
             self.failure = error
             self._failed(error)
             return
+        self._short = False
         metrics.RAFT_FSYNC.observe(time.perf_counter() - began_s)
         if self._unflushed:
             self.appended()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from controller.active import ActiveController
 from controller.members import Members
-from controller.plan.configs import AlterResult
+from controller.plan.configs import AlterResult, Asked
 from controller.plan.topics import CreateResult, DeleteResult
 from controller.quorum.control import voter_to_wire
 from controller.raft.membership import Tolerance
@@ -18,7 +18,8 @@ from controller.server import door, requests
 from controller.server.port import QuorumView
 from controller.server.refusals import Refusals
 from klamm.errors import KlammError
-from klamm.ids import NodeId
+from klamm.ids import NodeId, Offset
+from klamm.metadata.records import ResourceType
 from klamm.v1 import admin_pb2 as pb
 from klamm.v1 import records_pb2
 from klamm.v1.admin_pb2_grpc import AdminServiceServicer
@@ -80,18 +81,21 @@ class AdminService(AdminServiceServicer):
     ) -> pb.IncrementalAlterConfigsResponse:
         """Set and remove configs, each resource by itself."""
         try:
-            door.check(door.incremental_alter_configs(request))
+            asked: Asked | None = requests.set_on_topics(request)
+            if asked is not None:
+                door.check(door.alter_configs_but_rows(request))
+            else:
+                door.check(door.incremental_alter_configs(request))
+                asked = requests.alter_resources(request)
             results, end = await self._controller.incremental_alter_configs(
-                requests.alter_resources(request),
+                asked,
                 requests.cause("IncrementalAlterConfigs", request.principal, request.request_id),
                 door.timeout_ms(request.timeout_ms),
                 validate_only=request.validate_only,
             )
         except KlammError as error:
             await self._refusals.abort(context, error)
-        return pb.IncrementalAlterConfigsResponse(
-            results=map(_altered, results), committed_offset=end
-        )
+        return _altered(results, end)
 
     async def TransferLeadership(
         self, request: pb.TransferLeadershipRequest, context: "Context"
@@ -158,10 +162,21 @@ def _deleted(result: DeleteResult) -> pb.DeleteTopicResult:
     )
 
 
-def _altered(result: AlterResult) -> pb.AlterConfigResult:
-    return pb.AlterConfigResult(
-        resource_type=records_pb2.ConfigResourceType.ValueType(result.resource_type),
-        resource_name=result.resource_name,
-        error_code=result.error,
-        error_message=result.message,
-    )
+def _altered(results: tuple[AlterResult, ...], end: Offset) -> pb.IncrementalAlterConfigsResponse:
+    """Rows are added in place: there can be a thousand, mostly with nothing but a name in them."""
+    response = pb.IncrementalAlterConfigsResponse(committed_offset=end)
+    add, kinds = response.results.add, _RESOURCE_TYPES
+    for kind, name, error, message in results:
+        if error:
+            add(
+                resource_type=kinds[kind],
+                resource_name=name,
+                error_code=error,
+                error_message=message,
+            )
+        else:
+            add(resource_type=kinds[kind], resource_name=name)
+    return response
+
+
+_RESOURCE_TYPES = {each: records_pb2.ConfigResourceType.ValueType(each) for each in ResourceType}

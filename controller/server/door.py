@@ -76,7 +76,7 @@ def delete_topics(request: admin.DeleteTopicsRequest) -> Violations:
 
 
 def incremental_alter_configs(request: admin.IncrementalAlterConfigsRequest) -> Violations:
-    found = dict(_call(request.timeout_ms, request.principal, request.request_id))
+    found = alter_configs_but_rows(request)
     found |= _at_most("resources", len(request.resources), RESOURCES_MAX)
     known = (records_pb2.CONFIG_RESOURCE_TYPE_TOPIC, records_pb2.CONFIG_RESOURCE_TYPE_BROKER)
     for index, resource in enumerate(request.resources[:RESOURCES_MAX]):
@@ -92,6 +92,11 @@ def incremental_alter_configs(request: admin.IncrementalAlterConfigsRequest) -> 
             for field, what in _alteration(each):
                 found[f"resources[{index}].alterations[{row}].{field}"] = what
     return found
+
+
+def alter_configs_but_rows(request: admin.IncrementalAlterConfigsRequest) -> Violations:
+    """Where the rows have been looked at (see requests.set_on_topics)."""
+    return dict(_call(request.timeout_ms, request.principal, request.request_id))
 
 
 def _alteration(each: admin.AlterConfig) -> tuple[tuple[str, str], ...]:

@@ -4,16 +4,19 @@ from uuid import UUID
 
 from controller.members import Asked, ReplaceVoter
 from controller.plan.brokers import Registration
-from controller.plan.configs import Alteration, AlterResource, Operation
+from controller.plan.configs import Alteration, AlterResource, Operation, SetOnTopics
 from controller.plan.isr import IsrChange, IsrMember
 from controller.plan.topics import NewTopic
 from controller.quorum.control import voter_from_wire
 from controller.raft.voters import AddVoter, RemoveVoter, ReplicaKey, UpdateVoter
+from controller.server import door
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
 from klamm.metadata.codec import endpoint_from_proto
+from klamm.metadata.config_records import ROWS_MIN
 from klamm.metadata.records import Cause, ResourceType
 from klamm.v1 import admin_pb2 as admin
 from klamm.v1 import controller_pb2 as pb
+from klamm.v1 import records_pb2
 
 ANONYMOUS = "User:ANONYMOUS"
 
@@ -87,6 +90,36 @@ def alter_resources(request: admin.IncrementalAlterConfigsRequest) -> tuple[Alte
         )
         for resource in request.resources
     )
+
+
+def set_on_topics(request: admin.IncrementalAlterConfigsRequest) -> SetOnTopics | None:
+    """The usual large request, in one pass: one key set on many topics.
+
+    None if it is another one, or the door has to say what is wrong with its rows.
+    """
+    resources = request.resources
+    if not ROWS_MIN <= len(resources) <= door.RESOURCES_MAX or not resources[0].alterations:
+        return None
+    key = resources[0].alterations[0].key
+    names: list[str] = []
+    values: list[str] = []
+    for resource in resources:
+        alterations = resource.alterations
+        if len(alterations) != 1 or resource.resource_type != _TOPIC:
+            return None
+        each = alterations[0]
+        value = each.value
+        if each.key != key or each.operation != _SET or not value:  # An empty one may be none.
+            return None
+        names.append(resource.resource_name)
+        values.append(value)
+    if max(len(key), *map(len, values)) > door.CONFIG_VALUE_CHARACTERS_MAX:
+        return None
+    return SetOnTopics(key, tuple(names), tuple(values))
+
+
+_TOPIC = records_pb2.CONFIG_RESOURCE_TYPE_TOPIC
+_SET = admin.ALTER_CONFIG_OPERATION_SET
 
 
 def registration(request: pb.RegisterBrokerRequest) -> Registration:

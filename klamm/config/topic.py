@@ -7,7 +7,8 @@ asks to set, key by key, before any is written.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from klamm.config.keys import Kind, Value, field_name
@@ -15,6 +16,9 @@ from klamm.config.topic_keys import TOPIC_KEYS
 
 TOPIC_CONFIG_VALUE_CHARACTERS_MAX = 32_767
 """Kafka's: a config value is a short string on the wire."""
+
+JUDGED_TOGETHER = frozenset({"cleanup.policy", "remote.storage.enable"})
+"""Keys whose values may exclude each other's; every other is right or wrong by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +65,12 @@ class TopicConfig:
         set, perhaps by a newer node, and to stop serving the topic would help nobody.
         """
         values: dict[str, Any] = {}
-        base = KAFKA_DEFAULTS if defaults is None else defaults
-        for name, key in TOPIC_KEYS.items():
-            field = field_name(name)
-            values[field] = getattr(base, field)
-            if name in own:
-                try:
-                    values[field] = key.parse(own[name])
-                except ValueError:
-                    continue
-        return TopicConfig(**values)
+        for name, text in own.items():
+            key = TOPIC_KEYS.get(name)
+            if key is not None:
+                with suppress(ValueError):
+                    values[field_name(name)] = key.parse(text)
+        return replace(KAFKA_DEFAULTS if defaults is None else defaults, **values)
 
     def text_of(self, key: str) -> str:
         """The value of a key, as one would write it."""
@@ -96,7 +96,7 @@ def violations(own: Mapping[str, str | None]) -> dict[str, str]:
     for name, value in own.items():
         if sentence := _violation(name, value):
             found[name] = sentence
-    policies = own.get("cleanup.policy") or ""
+    policies = own.get("cleanup.policy") or ""  # JUDGED_TOGETHER
     if own.get("remote.storage.enable") == "true" and "compact" in policies:
         found["remote.storage.enable"] = "tiered storage and compaction exclude each other"
     return found

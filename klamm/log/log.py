@@ -16,8 +16,6 @@ report success for pages that the first one lost).
 
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from klamm.errors import ApiError, CorruptLogError, ErrorCode, NoSpaceError, StorageError
@@ -25,6 +23,7 @@ from klamm.ids import LOG_START, NO_EPOCH, Epoch, Offset, OffsetAndEpoch
 from klamm.log import checkpoint
 from klamm.log.checkpoint import EpochStart
 from klamm.log.epochs import EpochChain
+from klamm.log.failure import Failure
 from klamm.log.files import NO_DESCRIPTOR, NO_ROOM, Buffer, File, Files
 from klamm.log.found import FoundRecord, first_not_older, youngest_of
 from klamm.log.log_config import LogConfig as LogConfig
@@ -52,7 +51,7 @@ class Log:
         """Up to date but for its end, which `epochs` brings up."""
         self._end_offset = self._chain.end_offset
         self._last_epoch = self._chain.last_epoch
-        self._failure: str | None = None
+        self._failure = Failure(lambda: self._active.path)
         self._closed = False
         self._disk = threading.Lock()
         """Held by whoever syncs, closes or removes files; never by `append` or `read`."""
@@ -117,7 +116,7 @@ class Log:
     @property
     def has_failed(self) -> bool:
         """A write or a sync failed: what the disk holds is not known."""
-        return self._failure is not None
+        return self._failure.reason is not None
 
     @property
     def epochs(self) -> EpochChain:
@@ -154,7 +153,7 @@ class Log:
                 self._append_with_rolls(memoryview(batches), headers)
         except OSError as error:
             if error.errno not in NO_ROOM:
-                raise self._poison("append to", error) from error
+                raise self._failure.of("append to", error) from error
             self._take_back(active, size_bytes, count)
             raise NoSpaceError(str(active.path), len(batches), error) from error
         for header in headers:
@@ -250,6 +249,7 @@ class Log:
             Below it all is durable: the end as the flush began, unless the log was closed by then.
 
         Raises:
+            NoSpaceError: No open file is left for the directory; the next flush does it all.
             StorageError: The disk failed, now or before. What is durable is not known.
         """
         with self._disk:
@@ -257,7 +257,7 @@ class Log:
                 return self._durable_end
             self._check()
             if (end := self._end_offset) > self._durable_end or self._names_unsynced:
-                with self._writing("sync"):
+                with self._failure.syncing("sync"):
                     self._sync_up_to(end)
             return end
 
@@ -275,7 +275,7 @@ class Log:
         """That sync is over. Raises as `flush`."""
         self._check()
         if error is not None:
-            raise self._poison("sync", error) from error
+            raise self._failure.of("sync", error) from error
         with self._disk:
             self._durable_end = max(self._durable_end, end)
 
@@ -291,7 +291,7 @@ class Log:
         self._check()
         active = self._active
         start = max(durable_end, active.base_offset)
-        with self._writing("write again"):
+        with self._failure.writing("write again"):
             if start < active.end_offset:
                 active.rewrite(active.position_of(start))
 
@@ -300,7 +300,7 @@ class Log:
         end = self.flush()
         with self._disk:
             self._check()
-            with self._writing("write a checkpoint of"):
+            with self._failure.syncing("write a checkpoint of"):
                 self._write_epochs()
         return end
 
@@ -318,7 +318,7 @@ class Log:
             return self._end_offset
         keep = bisect_right(self._bases, offset - 1)
         segment = self._segments[keep - 1]
-        with self._disk, self._writing("truncate"):
+        with self._disk, self._failure.writing("truncate"):
             with reading(segment):
                 position = segment.position_of(offset)
                 for _, header in segment.walk(position):
@@ -340,7 +340,7 @@ class Log:
         count = min(bisect_right(self._bases, offset), len(self._bases)) - 1
         if count <= 0:
             return
-        with self._disk, self._writing("remove segments of"):
+        with self._disk, self._failure.writing("remove segments of"):
             for segment in self._segments[:count]:
                 segment.remove()
             chain, base = self.epochs, self._bases[count]
@@ -356,7 +356,7 @@ class Log:
         Args: `epoch` of the record before `offset`, if it is known, as from a snapshot's id.
         """
         self._check()
-        with self._disk, self._writing("truncate"):
+        with self._disk, self._failure.writing("truncate"):
             self._remove_segments_from(0)
             self._add_segment(offset)
             self._files.sync_directory(self.directory)
@@ -372,8 +372,8 @@ class Log:
         if self._closed:
             return
         try:
-            if self._failure is None and self._end_offset > self._bases[0]:
-                with self._writing("write the indexes of"):
+            if self._failure.reason is None and self._end_offset > self._bases[0]:
+                with self._failure.writing("write the indexes of"):
                     self._active.write_indexes()
                 self.checkpoint()
         finally:
@@ -387,14 +387,8 @@ class Log:
                 segment.close()
 
     def _check(self) -> None:
-        if self._failure is not None:
-            # A new one for each caller: it is raised in more than one thread.
-            raise StorageError(self._failure)
+        self._failure.check()
         assert not self._closed, "the log is closed"
-
-    def _poison(self, verb: str, error: OSError) -> StorageError:
-        self._failure = f"cannot {verb} {self._active.path}: {error}"
-        return StorageError(self._failure)
 
     def _fits(self, headers: list[BatchHeader], size_bytes: int) -> bool:
         limits = self.config.segment_bytes, self.config.index_bytes_max
@@ -402,7 +396,7 @@ class Log:
 
     def _take_back(self, active: Segment, size_bytes: int, count: int) -> None:
         """An append found no room: leave nothing of it."""
-        with self._disk, self._writing("take back a part of an append to"):
+        with self._disk, self._failure.writing("take back a part of an append to"):
             self._remove_segments_from(count)
             self._active = active
             if active.end_offset == self._end_offset:
@@ -426,11 +420,11 @@ class Log:
         active.write_indexes()
         if durably:
             # No room for a sync is a failure like any other: what it lost, the next one would not.
-            with self._disk, self._writing("sync", unless=NO_DESCRIPTOR):
+            with self._disk, self._failure.writing("sync", unless=NO_DESCRIPTOR):
                 self._sync_up_to(active.end_offset)
         self._add_segment(active.end_offset)
         if durably:
-            with self._writing("sync", unless=NO_DESCRIPTOR):
+            with self._failure.writing("sync", unless=NO_DESCRIPTOR):
                 self._files.sync_directory(self.directory)
 
     def _begin_epoch(self, epoch: Epoch, offset: Offset) -> None:
@@ -489,12 +483,3 @@ class Log:
         if starts != self._starts_written:
             checkpoint.write_epochs(self._files, self.directory, starts)
             self._starts_written = starts
-
-    @contextmanager
-    def _writing(self, verb: str, unless: Collection[int] = ()) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in unless:
-                raise
-            raise self._poison(verb, error) from error

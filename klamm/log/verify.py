@@ -20,7 +20,7 @@ def find_damage(data: bytes, start: Offset, *, epochs_sealed: bool) -> tuple[int
     position, expected, epoch = 0, None, -1
     try:
         for header, batch in iter_batches(data):
-            if not verify_checksum(batch):
+            if not verify_checksum(batch, header=header):
                 return position, "the checksum is not that of the bytes"
             if expected is None and not header.base_offset <= start < header.next_offset:
                 return position, f"offset {header.base_offset} where {start} should be"

@@ -21,6 +21,7 @@ from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     Cause,
     ConfigRecord,
+    ConfigsRecord,
     Endpoint,
     FeatureLevelRecord,
     MetadataRecord,
@@ -146,6 +147,8 @@ def to_proto(record: MetadataRecord) -> pb.MetadataRecord:
             return pb.MetadataRecord(config=_config(record))
         case ProducerIdsRecord():  # Then the one that is written most often.
             return _producer_ids(record)
+        case ConfigsRecord():
+            return pb.MetadataRecord(configs=_configs(record))
         case RegisterBrokerRecord():
             return pb.MetadataRecord(register_broker=_register_broker(record))
         case UnregisterBrokerRecord():
@@ -211,6 +214,8 @@ def from_proto(message: pb.MetadataRecord) -> MetadataRecord:
             return _read_producer_ids(message.producer_ids)
         case "config":
             return _read_config(message.config)
+        case "configs":
+            return _read_configs(message.configs)
         case "register_broker":
             return _read_register_broker(message.register_broker)
         case "unregister_broker":
@@ -393,6 +398,28 @@ def _producer_ids(record: ProducerIdsRecord) -> pb.MetadataRecord:
 def _read_producer_ids(message: pb.ProducerIdsRecord) -> ProducerIdsRecord:
     return ProducerIdsRecord(
         NodeId(message.broker_id), Offset(message.broker_epoch), message.next_producer_id
+    )
+
+
+def _configs(record: ConfigsRecord) -> pb.ConfigsRecord:
+    kind, key, names, values = record
+    return pb.ConfigsRecord(
+        resource_type=pb.ConfigResourceType.ValueType(kind),
+        key=key,
+        resource_names=names,
+        values=values,
+    )
+
+
+def _read_configs(message: pb.ConfigsRecord) -> ConfigsRecord:
+    names, values = tuple(message.resource_names), tuple(message.values)
+    if not names or len(set(names)) < len(names):
+        raise ValueError("resources of one key are one at least, and each stands once")
+    if len(values) not in (0, 1, len(names)):
+        raise ValueError(f"{len(values)} values of {len(names)} resources")
+    kind = message.resource_type
+    return ConfigsRecord(
+        _RESOURCE_TYPES.get(kind) or ResourceType(kind), message.key, names, values
     )
 
 

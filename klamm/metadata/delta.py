@@ -10,6 +10,8 @@ kraft 2.3 for the merge rules.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import repeat
+from operator import mul
 from typing import assert_never
 
 from immutables import Map
@@ -18,6 +20,7 @@ from klamm.frozen import replace as copied
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.metadata import checksum
 from klamm.metadata.image import (
+    NOTHING_SET,
     BrokerImage,
     ConfigResource,
     MetadataImage,
@@ -28,6 +31,7 @@ from klamm.metadata.image import (
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     ConfigRecord,
+    ConfigsRecord,
     FeatureLevelRecord,
     MetadataRecord,
     NewPartition,
@@ -79,10 +83,12 @@ class MetadataDelta:
         self.statements: list[Statement] = []
         """What the records said that the state hashes to, in their order."""
         self._checksum = image.checksum
-        """Of the state by now, not reduced."""
+        """Of the state by now, not reduced; but for the next producer id, see `_counted_id`."""
         self._names: dict[str, TopicId] = {}
         self._features: Map[str, int] = image.features
         self._next_producer_id = image.next_producer_id
+        self._counted_id = image.next_producer_id
+        """That the checksum includes. Of a run of them only the last one counts in the end."""
 
     def replay(self, record: MetadataRecord, offset: Offset) -> None:
         """Take one record, which stands at `offset`, into account."""
@@ -91,9 +97,9 @@ class MetadataDelta:
                 self._configure(record)
             case ProducerIdsRecord():  # Then the one that is written most often.
                 assert record.next_producer_id > self._next_producer_id, "producer ids only grow"
-                self._checksum -= checksum.producer_ids_digest(self._next_producer_id)
                 self._next_producer_id = record.next_producer_id
-                self._checksum += checksum.producer_ids_digest(self._next_producer_id)
+            case ConfigsRecord():
+                self._configure_many(record)
             case RegisterBrokerRecord():
                 self._register(record, offset)
             case UnregisterBrokerRecord():
@@ -114,7 +120,7 @@ class MetadataDelta:
             case NoOpRecord():
                 pass
             case StateChecksumRecord():
-                self.statements.append(Statement(record, self._checksum % checksum.MODULUS))
+                self.statements.append(Statement(record, self._checksum_now()))
             case _:
                 assert_never(record)
 
@@ -122,7 +128,7 @@ class MetadataDelta:
         """Features, producer ids and the checksum as in `image`, whatever they were."""
         self._checksum = image.checksum
         self._features = image.features
-        self._next_producer_id = image.next_producer_id
+        self._next_producer_id = self._counted_id = image.next_producer_id
 
     def apply(self, provenance: OffsetAndEpoch) -> MetadataImage:
         """The next image, which includes the log up to `provenance`. Costs what changed."""
@@ -131,7 +137,7 @@ class MetadataDelta:
             provenance=provenance,
             features=self._features,
             next_producer_id=self._next_producer_id,
-            checksum=self._checksum % checksum.MODULUS,
+            checksum=self._checksum_now(),
         )
         if self.of_the_rest_only:
             return image
@@ -141,6 +147,13 @@ class MetadataDelta:
             topics=self._apply_topics(),
             configs=self._apply_configs(),
         )
+
+    def _checksum_now(self) -> int:
+        if self._counted_id != self._next_producer_id:
+            self._checksum -= checksum.producer_ids_digest(self._counted_id)
+            self._checksum += checksum.producer_ids_digest(self._next_producer_id)
+            self._counted_id = self._next_producer_id
+        return self._checksum % checksum.MODULUS
 
     @property
     def of_the_rest_only(self) -> bool:
@@ -259,8 +272,7 @@ class MetadataDelta:
         self.topics_removed[record.topic_id] = topic
         resource = (ResourceType.TOPIC, topic.name)
         if config := self._config(resource):
-            for key, value in config.items():
-                self._checksum -= checksum.config_digest(resource, key, value)
+            self._checksum -= checksum.configs_digest(resource, config)
             self.configs_changed[resource] = Map()
 
     def _topic(self, topic_id: TopicId) -> TopicImage:
@@ -298,16 +310,36 @@ class MetadataDelta:
     def _configure(self, record: ConfigRecord) -> None:
         kind, name, key, value = record
         resource = (kind, name)
-        config = self._config(resource)
-        before = config.get(key)
-        if before is not None:
-            self._checksum -= checksum.config_digest(resource, key, before)
-        if value is not None:
-            config = config.set(key, value)
-            self._checksum += checksum.config_digest(resource, key, value)
-        elif before is not None:
-            config = config.delete(key)
+        config, change = _configured(self._config(resource), key, value)
+        self._checksum += checksum.resource_number(resource) * change
         self.configs_changed[resource] = config
+
+    def _configure_many(self, record: ConfigsRecord) -> None:
+        """By the column: what costs a call of Python is done for what differs, not for each row.
+
+        Resources that were configured alike share one map, and go on sharing one.
+        """
+        kind, key, names, values = record
+        resources = list(zip(repeat(kind), names, strict=False))
+        configs = list(map(self.image.configs.get, resources, repeat(NOTHING_SET)))
+        if self.configs_changed:
+            configs = list(map(self.configs_changed.get, resources, configs))
+        column: Iterable[str | None] = values
+        if len(values) < len(names):
+            column = repeat(values[0] if values else None)
+        rows = list(zip(map(id, configs), column, strict=False))  # `configs` keeps the ids.
+        after: dict[tuple[int, str | None], Map[str, str]] = {}
+        change: dict[tuple[int, str | None], int] = {}
+        shared: dict[Map[str, str], Map[str, str]] = {}
+        for row, before in dict(zip(rows, configs, strict=True)).items():
+            config, change[row] = _configured(before, key, row[1])
+            after[row] = shared.setdefault(config, config)
+        self.configs_changed.update(zip(resources, map(after.__getitem__, rows), strict=True))
+        numbers = map(checksum.resource_number, resources)
+        if len(change) == 1:
+            self._checksum += sum(numbers) * change[rows[0]]
+        else:
+            self._checksum += sum(map(mul, numbers, map(change.__getitem__, rows)))
 
     def _config(self, resource: ConfigResource) -> Map[str, str]:
         changed = self.configs_changed.get(resource)
@@ -317,11 +349,11 @@ class MetadataDelta:
         if not self.configs_changed:
             return self.image.configs
         configs = self.image.configs.mutate()
-        for resource, config in self.configs_changed.items():
-            if config:
-                configs[resource] = config
-            elif resource in configs:
-                del configs[resource]
+        configs.update(self.configs_changed)
+        if not all(self.configs_changed.values()):
+            for resource, config in self.configs_changed.items():
+                if not config:
+                    del configs[resource]
         return configs.finish()
 
     def _set_feature(self, record: FeatureLevelRecord) -> None:
@@ -332,6 +364,16 @@ class MetadataDelta:
             self._features = self._features.set(record.name, record.level)
         elif record.name in self._features:
             self._features = self._features.delete(record.name)
+
+
+def _configured(config: Map[str, str], key: str, value: str | None) -> tuple[Map[str, str], int]:
+    """With the key set, or removed; and by how much the sum of its settings changes."""
+    before, change = config.get(key), 0
+    if before is not None:
+        change -= checksum.setting_number((key, before))
+    if value is not None:
+        return config.set(key, value), change + checksum.setting_number((key, value))
+    return (config if before is None else config.delete(key)), change
 
 
 def _created(new: NewPartition) -> PartitionImage:

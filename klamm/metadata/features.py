@@ -5,8 +5,11 @@ or pass over: a node that meets one stops, and says which (KIP-584).
 """
 
 METADATA_VERSION = "metadata.version"
-METADATA_VERSION_LEVEL = 22
+METADATA_VERSION_LEVEL = 23
 """What an empty log begins with."""
+
+CONFIGS_RECORD_LEVEL = 23
+"""Of metadata.version, from which on a ConfigsRecord may be written: everybody can read it."""
 
 KNOWN = {METADATA_VERSION: METADATA_VERSION_LEVEL}
 

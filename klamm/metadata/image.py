@@ -116,9 +116,9 @@ class MetadataImage:
 
     def config(self, resource_type: ResourceType, name: str) -> Map[str, str]:
         """What is set on the resource itself: no defaults."""
-        return self.configs.get((resource_type, name), _NOTHING_SET)
+        return self.configs.get((resource_type, name), NOTHING_SET)
 
 
-_NOTHING_SET: Map[str, str] = Map()
+NOTHING_SET: Map[str, str] = Map()
 
 EMPTY = MetadataImage()

@@ -80,7 +80,7 @@ class MetadataLoader:
                 continue
             if header.base_offset != end.offset:
                 raise CorruptBatchError(f"offset {header.base_offset}, {end.offset} comes next")
-            if not verify_checksum(batch):
+            if not verify_checksum(batch, header=header):
                 raise CorruptBatchError(f"the batch at {end.offset} has not its checksum")
             if header.is_control:
                 check_controls(batch, CONTROLS_OF_THE_LOG)

@@ -131,6 +131,20 @@ class ConfigRecord(NamedTuple):
     """None removes the key."""
 
 
+class ConfigsRecord(NamedTuple):
+    """One key of each of many resources: as many ConfigRecords (see config_records), in columns.
+
+    It is read, replayed and written by the column, at a tenth of what its rows would cost.
+    """
+
+    resource_type: ResourceType
+    key: str
+    resource_names: tuple[str, ...]
+    """One at least, each once."""
+    values: tuple[str, ...]
+    """As many, in the order of the names; or a single one, for all; or none: removes the key."""
+
+
 class ProducerIdsRecord(NamedTuple):
     """A block of producer ids, [previous next, next_producer_id), now belongs to a broker."""
 
@@ -172,6 +186,7 @@ MetadataRecord = (
     | PartitionChangeRecord
     | RemoveTopicRecord
     | ConfigRecord
+    | ConfigsRecord
     | ProducerIdsRecord
     | FeatureLevelRecord
     | NoOpRecord

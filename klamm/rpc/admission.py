@@ -34,6 +34,11 @@ REQUEST_LOOKS_MAX = 12
 among CALLS_MAX that costs its caller nothing."""
 
 
+def may_wait(own_bytes: int, others_bytes: int) -> bool:
+    """Whether so much may wait for one connection's window, beside what waits for others'."""
+    return own_bytes <= UNSENT_BYTES_MAX // 2 and own_bytes + others_bytes <= UNSENT_BYTES_MAX
+
+
 class Calls:
     """What the links of one server have in common."""
 

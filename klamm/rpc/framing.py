@@ -40,6 +40,10 @@ RESPONSE = write_headers(
     )
 )
 OK_TRAILERS = write_headers((("grpc-status", "0"),))
+NO_TRAILERS = write_headers(())
+
+NOT_GRPC = write_headers(((":status", "415"), ("content-type", "text/plain")))
+NOT_GRPC_BODY = b"this port speaks gRPC: POST, content-type application/grpc\n"
 
 
 class FramingError(Exception):

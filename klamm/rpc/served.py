@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from klamm import descriptors
 from klamm.http2.events import DataReceived, Event, HeadersReceived, StreamReset
 from klamm.http2.frames import Code
-from klamm.http2.headers import Headers, write_headers
+from klamm.http2.headers import Headers
 from klamm.http2.limits import STREAM_WINDOW_BYTES
 from klamm.rpc import framing
 from klamm.rpc.admission import (
@@ -28,8 +28,8 @@ from klamm.rpc.admission import (
     MESSAGE_BYTES_MAX,
     REQUEST_LOOKS_MAX,
     UNREAD_BYTES_MAX,
-    UNSENT_BYTES_MAX,
     Calls,
+    may_wait,
 )
 from klamm.rpc.context import Context, OneByOne, no_message
 from klamm.rpc.framing import FramingError, MessageReader
@@ -43,10 +43,6 @@ else:
 
 _log = logs.logger("klamm.rpc")
 
-_NOT_GRPC = write_headers(((":status", "415"), ("content-type", "text/plain")))
-_NOT_GRPC_BODY = b"this port speaks gRPC: POST, content-type application/grpc\n"
-_NO_TRAILERS = write_headers(())
-
 
 class ServerLink(Link):
     """A server's end of a connection."""
@@ -55,6 +51,9 @@ class ServerLink(Link):
         super().__init__(client=False)
         self.calls = calls
         self._served: dict[int, ServedCall] = {}
+        self._headers: Headers = ()
+        self._said: Mapping[str, str] = {}
+        """By the headers of the last call: the same object, where the same was said again."""
         self._foreign: set[int] = set()
         """Streams whose requests are no gRPC: answered in HTTP's own way when they are whole."""
         self._unsent_bytes = 0
@@ -91,8 +90,6 @@ class ServerLink(Link):
                 self.wake_writers(stream_id)
                 if (call := self._served.get(stream_id)) is not None:
                     call.left()
-            case _:
-                pass
 
     def on_closed(self, why: str) -> None:
         self.calls.links.pop(self, None)
@@ -103,9 +100,10 @@ class ServerLink(Link):
 
     def flush(self) -> None:
         super().flush()
-        if self.connection.waiting_bytes != self._unsent_bytes and not self.closed:
-            self.calls.unsent_bytes += self.connection.waiting_bytes - self._unsent_bytes
-            self._unsent_bytes = self.connection.waiting_bytes
+        waiting_bytes = self.connection.waiting_bytes
+        if waiting_bytes != self._unsent_bytes and not self.closed:
+            self.calls.unsent_bytes += waiting_bytes - self._unsent_bytes
+            self._unsent_bytes = waiting_bytes
 
     def may_send(self, size_bytes: int) -> bool:
         """Whether an answer may wait for its caller, if it must."""
@@ -113,10 +111,7 @@ class ServerLink(Link):
         if own_bytes == 0:
             return True
         others_bytes = self.calls.unsent_bytes - self._unsent_bytes
-        return (
-            own_bytes + size_bytes <= UNSENT_BYTES_MAX // 2
-            and others_bytes + own_bytes + size_bytes <= UNSENT_BYTES_MAX
-        )
+        return may_wait(own_bytes + size_bytes, others_bytes)
 
     def on_look(self) -> None:
         for call in list(self._served.values()):
@@ -127,7 +122,9 @@ class ServerLink(Link):
             self.calls.ended()
 
     def _begin(self, stream_id: int, headers: Headers, *, ended: bool) -> None:
-        said = dict(headers)
+        if headers is not self._headers:
+            self._headers, self._said = headers, dict(headers)
+        said = self._said
         if said[":method"] != "POST" or not said.get("content-type", "").startswith(
             framing.CONTENT_TYPE
         ):
@@ -153,9 +150,9 @@ class ServerLink(Link):
     def _answer_foreign(self, stream_id: int, *, ended: bool) -> None:
         if ended and stream_id in self._foreign:
             self._foreign.discard(stream_id)
-            self.connection.send_headers(stream_id, _NOT_GRPC)
-            self.connection.send_data(stream_id, _NOT_GRPC_BODY)
-            self.connection.send_trailers(stream_id, _NO_TRAILERS)
+            self.connection.send_headers(stream_id, framing.NOT_GRPC)
+            self.connection.send_data(stream_id, framing.NOT_GRPC_BODY)
+            self.connection.send_trailers(stream_id, framing.NO_TRAILERS)
 
     def _refuse(self, stream_id: int, code: grpc.StatusCode, why: str) -> None:
         block = framing.trailers(code, why, alone=True)
@@ -222,6 +219,11 @@ class ServedCall(Context):
             messages = self._reader.read(data)
         except FramingError as error:
             self._end(error.code, str(error))
+            return
+        streaming, held = self._handler.request_streaming, self._counted_bytes
+        if ended and len(messages) == 1 and not (streaming or held or self._reader.rest_bytes):
+            self._ended = True  # All of it has come at once, as it mostly does: nothing is held.
+            self._start(messages[0])
             return
         self._inbox.extend(messages)
         self._held_bytes += framing.held_bytes(messages)
@@ -444,7 +446,8 @@ class ServedCall(Context):
         self._over = True
         self._ended = True
         self._inbox.clear()
-        self._count(0)
+        if self._counted_bytes:
+            self._count(0)
         if self._timer is not None:
             self._timer.cancel()
         self._link.forget(self._stream_id)

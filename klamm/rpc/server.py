@@ -30,7 +30,13 @@ STOP_GRACE_MS = 500
 BACKLOG = 1_024
 """Connections that the kernel keeps until they are taken."""
 
+LOOKUP_TIMEOUT_S = 10.0
+"""A name server that has not answered by then does not."""
+
 _REFLECTION = "grpc.reflection.v1.ServerReflection"
+
+Found = Sequence[tuple[Any, ...]]
+"""What `getaddrinfo` answers."""
 
 AddService = Callable[[grpc.aio.Server], None]
 
@@ -38,15 +44,19 @@ AddService = Callable[[grpc.aio.Server], None]
 class GrpcServer:
     """Serves from `start` until `stop`. Services are added in between, by name."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, found: Found | None = None) -> None:
         """Bind at once, so that a port in use is known before anything else begins.
+
+        Args:
+            host, port: Where; port 0: any that is free.
+            found: What `look_up` said of them; not needed of an address, which is no name.
 
         Raises:
             StartError: The address cannot be bound.
         """
         self._calls = Calls()
         self._registry = _Registry(self._calls)
-        self._sockets = _bind(host, port)
+        self._sockets = _bind(host, port, found)
         self.port: int = self._sockets[0].getsockname()[1]
         self._listening: list[asyncio.Server] = []
         self._health = health.aio.HealthServicer()
@@ -139,7 +149,25 @@ class _Registry(grpc.aio.Server):
         raise grpc.aio.UsageError("GrpcServer ends")
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+async def look_up(host: str, port: int) -> Found:
+    """The addresses of a host to listen on; the loop goes on meanwhile.
+
+    Raises:
+        StartError: There is no such host, or no name server answers.
+    """
+    try:
+        async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+            return await asyncio.get_running_loop().getaddrinfo(
+                host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+    except TimeoutError as error:
+        silent = socket.gaierror(socket.EAI_AGAIN, "no name server answers in time")
+        raise _unusable(host, port, silent) from error
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+
+
+def _bind(host: str, port: int, found: Found | None) -> list[socket.socket]:
     """A socket for each address of the host, all with one port.
 
     Raises:
@@ -147,10 +175,10 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     """
     bound: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(
+        addresses = found or socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        for family, kind, protocol, _, address in dict.fromkeys(found):
+        for family, kind, protocol, _, address in dict.fromkeys(addresses):
             each = socket.socket(family, kind, protocol)
             bound.append(each)
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,13 +190,17 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for each in bound:
             each.close()
-        why = "the port is in use, or the address is not one of this machine"
-        if isinstance(error, socket.gaierror):
-            why = f"the host is not known ({error.strerror})"
-        elif error.errno == errno.EACCES:
-            why = "this user may not use the port; give one above 1023"
-        raise StartError(f"cannot listen on {host}:{port} for gRPC: {why}") from error
+        raise _unusable(host, port, error) from error
     return bound
+
+
+def _unusable(host: str, port: int, error: OSError) -> StartError:
+    why = "the port is in use, or the address is not one of this machine"
+    if isinstance(error, socket.gaierror):
+        why = f"the host is not known ({error.strerror})"
+    elif error.errno == errno.EACCES:
+        why = "this user may not use the port; give one above 1023"
+    return StartError(f"cannot listen on {host}:{port} for gRPC: {why}")
 
 
 def _port(bound: Sequence[socket.socket]) -> int:

@@ -61,6 +61,7 @@ class MetadataRecord(_message.Message):
     FEATURE_LEVEL_FIELD_NUMBER: _builtins.int
     NO_OP_FIELD_NUMBER: _builtins.int
     STATE_CHECKSUM_FIELD_NUMBER: _builtins.int
+    CONFIGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register_broker(self) -> Global___RegisterBrokerRecord:
         """A broker begins one uptime."""
@@ -109,6 +110,10 @@ class MetadataRecord(_message.Message):
     def state_checksum(self) -> Global___StateChecksumRecord:
         """What the state hashes to; changes nothing."""
 
+    @_builtins.property
+    def configs(self) -> Global___ConfigsRecord:
+        """One config key is set or removed, on each of many resources."""
+
     def __init__(
         self,
         *,
@@ -124,12 +129,13 @@ class MetadataRecord(_message.Message):
         feature_level: Global___FeatureLevelRecord | None = ...,
         no_op: Global___NoOpRecord | None = ...,
         state_checksum: Global___StateChecksumRecord | None = ...,
+        configs: Global___ConfigsRecord | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["broker_registration_change", b"broker_registration_change", "config", b"config", "feature_level", b"feature_level", "no_op", b"no_op", "partition", b"partition", "partition_change", b"partition_change", "producer_ids", b"producer_ids", "record", b"record", "register_broker", b"register_broker", "remove_topic", b"remove_topic", "state_checksum", b"state_checksum", "topic", b"topic", "unregister_broker", b"unregister_broker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["broker_registration_change", b"broker_registration_change", "config", b"config", "configs", b"configs", "feature_level", b"feature_level", "no_op", b"no_op", "partition", b"partition", "partition_change", b"partition_change", "producer_ids", b"producer_ids", "record", b"record", "register_broker", b"register_broker", "remove_topic", b"remove_topic", "state_checksum", b"state_checksum", "topic", b"topic", "unregister_broker", b"unregister_broker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_registration_change", b"broker_registration_change", "config", b"config", "feature_level", b"feature_level", "no_op", b"no_op", "partition", b"partition", "partition_change", b"partition_change", "producer_ids", b"producer_ids", "record", b"record", "register_broker", b"register_broker", "remove_topic", b"remove_topic", "state_checksum", b"state_checksum", "topic", b"topic", "unregister_broker", b"unregister_broker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_registration_change", b"broker_registration_change", "config", b"config", "configs", b"configs", "feature_level", b"feature_level", "no_op", b"no_op", "partition", b"partition", "partition_change", b"partition_change", "producer_ids", b"producer_ids", "record", b"record", "register_broker", b"register_broker", "remove_topic", b"remove_topic", "state_checksum", b"state_checksum", "topic", b"topic", "unregister_broker", b"unregister_broker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["register_broker", "unregister_broker", "broker_registration_change", "topic", "partition", "partition_change", "remove_topic", "config", "producer_ids", "feature_level", "no_op", "state_checksum"]  # noqa: Y015
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["register_broker", "unregister_broker", "broker_registration_change", "topic", "partition", "partition_change", "remove_topic", "config", "producer_ids", "feature_level", "no_op", "state_checksum", "configs"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
 
@@ -549,6 +555,48 @@ class ConfigRecord(_message.Message):
 Global___ConfigRecord: _TypeAlias = ConfigRecord  # noqa: Y015
 
 @_typing.final
+class ConfigsRecord(_message.Message):
+    """One config key of each of many resources: what as many ConfigRecords say. Written from
+    metadata.version 23 on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    RESOURCE_NAMES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    resource_type: Global___ConfigResourceType.ValueType
+    """What kind of resources."""
+    key: _builtins.str
+    """The key, as Kafka spells it."""
+    @_builtins.property
+    def resource_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their names; one at least, each once."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As many values, in the order of the names; or a single one, that of all; or none: removes the
+        key from all.
+        """
+
+    def __init__(
+        self,
+        *,
+        resource_type: Global___ConfigResourceType.ValueType = ...,
+        key: _builtins.str = ...,
+        resource_names: _abc.Iterable[_builtins.str] | None = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "resource_names", b"resource_names", "resource_type", b"resource_type", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigsRecord: _TypeAlias = ConfigsRecord  # noqa: Y015
+
+@_typing.final
 class ProducerIdsRecord(_message.Message):
     """A block of producer ids now belongs to a broker."""
 
@@ -635,7 +683,7 @@ class StateChecksumRecord(_message.Message):
     checksum: _builtins.bytes
     """The sum of the items' digests, big-endian; 16 bytes."""
     format: _builtins.int
-    """How it was computed; 1. A reader of another format does not compare."""
+    """How it was computed; 2. A reader of another format does not compare."""
     def __init__(
         self,
         *,

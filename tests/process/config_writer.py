@@ -30,7 +30,7 @@ def create_topics(cluster: Running) -> None:
 
 
 class ConfigWriter:
-    """Alters a config of every topic, again and again: a hundred records a call."""
+    """Alters a config of every topic, again and again: a record of a hundred values a call."""
 
     def __init__(self, cluster: Running) -> None:
         self.value = 1_000_000

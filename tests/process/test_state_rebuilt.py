@@ -30,7 +30,7 @@ from tests.process.test_state_agreement import DISAGREES, VERIFIED
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
 
 TOPICS = 100
-BEGINS_AFTER = 1_000
+BEGINS_AFTER = 400
 WAIT_S = 120.0
 CALL_MS = 30_000
 LOG = Path("data") / "__cluster_metadata-0"

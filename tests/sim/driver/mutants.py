@@ -160,7 +160,7 @@ def _failed_fsyncs_are_tried_again() -> list[Patch]:
         try:
             await real(self)
         except StorageError:
-            self._log._failure = None
+            self._log._failure.reason = None
         return end
 
     real = LogStore.flush

@@ -9,6 +9,7 @@ from controller.verification import Verification
 from klamm.ids import Offset
 from klamm.metadata import checksum
 from klamm.metadata.agreement import Agreement
+from klamm.metadata.checksum import CHECKSUM_FORMAT as FORMAT
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.records import ConfigRecord, StateChecksumRecord
 from tests.sim.driver.states import STATES
@@ -51,12 +52,8 @@ def _latest(verification: Any) -> Any:
 
 def _values_are_not_hashed() -> list[Patch]:
     """A config is there or not there."""
-    honest = checksum.config_digest
-
-    def config_digest(resource: Any, key: str, value: str) -> int:
-        return honest(resource, key, "")
-
-    return [(checksum, "config_digest", config_digest)]
+    honest = checksum.setting_number
+    return [(checksum, "setting_number", lambda setting: honest((setting[0], "")))]
 
 
 def _states_what_is_committed() -> list[Patch]:
@@ -67,7 +64,9 @@ def _states_what_is_committed() -> list[Patch]:
 
         def decide(view: Any, end: Offset) -> Decision[None]:
             checksum = self._log.image.checksum
-            return Decision((StateChecksumRecord(offset=end, checksum=checksum, format=1),), None)
+            return Decision(
+                (StateChecksumRecord(offset=end, checksum=checksum, format=FORMAT),), None
+            )
 
         await self._decide("StateChecksum", decide)
 

@@ -32,7 +32,14 @@ from klamm.metadata.checksum import checksum_of
 from klamm.metadata.codec import decode, encode
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.loader import MetadataLoader
-from klamm.metadata.records import Cause, ConfigRecord, ResourceType, StateChecksumRecord
+from klamm.metadata.records import (
+    Cause,
+    ConfigRecord,
+    ConfigsRecord,
+    MetadataRecord,
+    ResourceType,
+    StateChecksumRecord,
+)
 from tests.sim.chance import exponential
 from tests.sim.driver.recorder import History, Recorder
 from tests.sim.driver.troubles import Troubles, hand_over
@@ -45,6 +52,8 @@ STATES = "states"
 CAUSE = Cause(principal="Simulated", request="IncrementalAlterConfigs")
 BROKERS = 100
 """So many that what was misread is seldom written again before it is noticed."""
+COLUMNS_EACH = 8
+"""One change in so many is of several brokers at once."""
 COMMIT_WAIT_MS = 1_500
 PEACE_S = 20.0
 ENDS_WITHIN_S = 5.0
@@ -290,15 +299,16 @@ class States:
 
     def decide(self, node: Node) -> None:
         self._proposals += 1
-        record = ConfigRecord(
-            resource_type=ResourceType.BROKER,
-            resource_name=str(self._rng.randrange(BROKERS)),
-            key=self._rng.choice(("log.retention.ms", "log.segment.bytes")),
-            value=str(self._proposals),
-        )
+        number = self._rng.randrange(BROKERS)
+        key = self._rng.choice(("log.retention.ms", "log.segment.bytes"))
+        value = str(self._proposals)
+        record: MetadataRecord = ConfigRecord(ResourceType.BROKER, str(number), key, value)
+        if self._proposals % COLUMNS_EACH == 0:
+            names = tuple(str((number + each) % BROKERS) for each in range(4))
+            record = ConfigsRecord(ResourceType.BROKER, key, names, (value,))
         self._world.network.spawn(node.incarnation, self._decide, self.replica(node), record)
 
-    async def _decide(self, replica: Replica, record: ConfigRecord) -> None:
+    async def _decide(self, replica: Replica, record: MetadataRecord) -> None:
         history = self._world.history
         value = encode((record,), CAUSE)[0].value or b""
 

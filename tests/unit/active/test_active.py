@@ -384,7 +384,7 @@ async def test_a_new_leader_gives_everybody_a_fresh_session(room: Room) -> None:
 async def test_an_empty_log_begins_with_a_metadata_version_once(room: Room) -> None:
     """QC#testInsertBootstrapRecordsToEmptyLog (127)."""
     await run_until(room, lambda: "metadata.version" in room.active.log.image.features)
-    assert room.active.log.image.features["metadata.version"] == 22
+    assert room.active.log.image.features["metadata.version"] == 23
     proposals = len(room.quorum.proposals)
     room.quorum.depose()
     room.lead()

@@ -19,6 +19,7 @@ from klamm.errors import StateDivergedError
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.metadata.agreement import NOTHING_VERIFIED
+from klamm.metadata.checksum import CHECKSUM_FORMAT
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
@@ -71,7 +72,7 @@ class LoggedQuorum(FakeQuorum):
         """The leader states the checksum."""
         at = self.log_image.provenance.offset
         checksum = self.log_image.checksum + off_by
-        self.write(StateChecksumRecord(offset=at, checksum=checksum, format=1))
+        self.write(StateChecksumRecord(offset=at, checksum=checksum, format=CHECKSUM_FORMAT))
 
     def snapshot(self) -> OffsetAndEpoch:
         name = self.log_image.provenance

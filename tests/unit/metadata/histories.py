@@ -10,6 +10,7 @@ from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     ConfigRecord,
+    ConfigsRecord,
     Endpoint,
     FeatureLevelRecord,
     MetadataRecord,
@@ -63,6 +64,8 @@ def _next(rng: random.Random, image: MetadataImage) -> MetadataRecord:
             return TopicRecord(topic_id=TopicId(UUID(int=rng.getrandbits(128))), name=name)
         case 4 | 5 if image.topics.by_name:
             return _partitions(rng, image)
+        case 6 if rng.random() < 0.3:
+            return _configs(rng, image)
         case 6:
             named = rng.choice(["", "1", *sorted(image.topics.by_name)])
             return ConfigRecord(
@@ -80,6 +83,14 @@ def _next(rng: random.Random, image: MetadataImage) -> MetadataRecord:
             level = 3 * rng.randrange(3) + rng.randrange(3)
             return FeatureLevelRecord(name=METADATA_VERSION, level=level)
     return NoOpRecord()
+
+
+def _configs(rng: random.Random, image: MetadataImage) -> MetadataRecord:
+    kind = rng.choice(list(ResourceType))
+    known = ["", "1"] if kind is ResourceType.BROKER else sorted(image.topics.by_name) or ["none"]
+    names = tuple(rng.sample(known, rng.randrange(len(known)) + 1))
+    values = tuple(rng.choice(["", "1", "ü"]) for _ in range(rng.choice([0, 1, len(names)])))
+    return ConfigsRecord(kind, f"key.{rng.randrange(3)}", names, values)
 
 
 def _register(rng: random.Random) -> RegisterBrokerRecord:

@@ -62,7 +62,7 @@ def test_an_unknown_record_stops_the_node() -> None:
 @pytest.mark.parametrize(
     ("name", "level", "said"),
     [
-        (METADATA_VERSION, METADATA_VERSION_LEVEL + 1, "knows up to 22"),
+        (METADATA_VERSION, METADATA_VERSION_LEVEL + 1, f"knows up to {METADATA_VERSION_LEVEL}"),
         ("later.version", 1, "does not know it"),
     ],
 )

@@ -4,17 +4,20 @@ import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from klamm.errors import UnknownRecordError
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import iter_batches
 from klamm.log.records import Record
 from klamm.log.snapshot import CorruptSnapshotError
+from klamm.metadata import checksum
 from klamm.metadata.checksum import CHECKSUM_FORMAT, checksum_of
 from klamm.metadata.codec import decode, to_proto
 from klamm.metadata.delta import MetadataDelta
 from klamm.metadata.image import EMPTY, MetadataImage
-from klamm.metadata.records import StateChecksumRecord
+from klamm.metadata.records import ConfigRecord, ResourceType, StateChecksumRecord
 from klamm.metadata.snapshot import difference, records
 from klamm.metadata.snapshot_batches import SnapshotReader, image_batches
 from tests.unit.metadata.histories import history
@@ -82,12 +85,52 @@ def test_another_state_has_another_checksum(seed: int) -> None:
 
 def test_it_is_the_same_on_every_machine() -> None:
     """A change of what is hashed needs another CHECKSUM_FORMAT: nodes of two versions compare."""
-    assert CHECKSUM_FORMAT == 1
+    assert CHECKSUM_FORMAT == 2
     _, image = history(random.Random("golden"), 200)
     assert f"{image.checksum:032x}" == GOLDEN
 
 
-GOLDEN = "307e76cf0af9be4ec56d30acb560b97f"
+GOLDEN = "c8d0743d6291bf790b6ad9df0023a0e1"
+
+
+@given(st.data())
+def test_configs_that_differ_have_another_checksum(data: st.DataObject) -> None:
+    """One value, one key too many, two values exchanged: a digest that is a product tells it."""
+    one, two = (data.draw(CONFIGS) for _ in range(2))
+    assert (_configured(one).checksum == _configured(two).checksum) == (one == two)
+    if len(one) > 1:
+        first, second = data.draw(st.permutations(sorted(one)))[:2]
+        exchanged = one | {first: one[second], second: one[first]}
+        differs = one[first] != one[second]
+        assert (_configured(exchanged).checksum != _configured(one).checksum) == differs
+
+
+WORDS = st.sampled_from(["", "1", "2", "12", "a", "a1", "1a"])
+CONFIGS = st.dictionaries(st.tuples(st.sampled_from(ResourceType), WORDS, WORDS), WORDS, max_size=6)
+"""(type, name, key) → value, of parts that run together into the same text."""
+
+
+def _configured(configs: dict[tuple[ResourceType, str, str], str]) -> MetadataImage:
+    delta = MetadataDelta(EMPTY)
+    for (kind, name, key), value in configs.items():
+        delta.replay(ConfigRecord(kind, name, key, value), Offset(0))
+    return delta.apply(EMPTY.provenance)
+
+
+def test_what_is_remembered_of_numbers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksum, "_RESOURCES_KEPT", 3)
+    monkeypatch.setattr(checksum, "_SETTINGS_KEPT", 3)
+    resources, settings = checksum._Resources(), checksum._Settings()
+    for number in range(10):
+        resource = (ResourceType.TOPIC, f"t{number}")
+        assert resources[resource] == checksum.resource_number(resource)
+        assert resources[resource] % 2 == 1
+        setting = ("k", str(number))
+        assert settings[setting] == checksum.setting_number(setting)
+        assert max(len(resources), len(settings)) <= 3
+    long = ("k", "v" * 1_000)
+    assert settings[long] == checksum.setting_number(long)
+    assert long not in settings
 
 
 def test_a_record_says_it_and_reads_back() -> None:

@@ -1,6 +1,7 @@
 """The driver on fakes: order, group commit, limits, and what is said when it ends."""
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,13 @@ from controller.raft.events import Event, Moment
 from controller.raft.messages import FetchRequest, Response, VoteRequest, VoteResponse
 from controller.raft.state import RaftConfig, SavedState, restore
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
-from klamm.errors import CommitUnknownError, NotControllerError, OverloadedError, StorageError
+from klamm.errors import (
+    CommitUnknownError,
+    NoSpaceError,
+    NotControllerError,
+    OverloadedError,
+    StorageError,
+)
 from klamm.frozen import replace
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.epochs import EpochChain
@@ -244,6 +251,23 @@ async def test_a_failed_fsync_ends_the_driver_and_leaves_the_outcome_unknown() -
         await task
     with pytest.raises(OverloadedError, match="stops"):
         await world.driver.propose(Epoch(1), Offset(3), values(b"b"))
+
+
+async def test_an_fsync_for_which_no_open_file_was_left_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scenario 42: the node ended, as it does over a broken disk."""
+    monkeypatch.setattr("controller.quorum.flusher.RETRY_S", 0.0)
+    async with leading() as world:
+        store = world.store
+        store.broken = NoSpaceError("the log", 0, OSError(errno.EMFILE, "too many"))
+        await world.driver.propose(Epoch(1), Offset(2), values(b"a"))
+        waiting = asyncio.ensure_future(world.driver.wait_committed(Epoch(1), Offset(3), 60_000))
+        await asyncio.sleep(0)
+        store.broken = None
+        await world.until(lambda: store.did[-1] == "flush 3")
+        store.finish(1)
+        await waiting
 
 
 async def test_who_waits_for_a_change_is_woken_by_the_end_once() -> None:

@@ -7,6 +7,7 @@ those of before, which must be read for ever (scenarios 44, 63).
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -39,6 +40,7 @@ from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     Cause,
     ConfigRecord,
+    ConfigsRecord,
     Endpoint,
     FeatureLevelRecord,
     MetadataRecord,
@@ -57,7 +59,7 @@ from klamm.metadata.records import (
 )
 
 DISKS = Path(__file__).resolve().parents[2] / "golden" / "disk"
-LATEST = "1"
+LATEST = "2"
 SEGMENT = f"{0:020}.log"
 
 EPOCH = Epoch(3)
@@ -98,8 +100,10 @@ def partitions(topic: TopicId) -> PartitionRecord:
     return PartitionRecord(topic_id=topic, partitions=(new,))
 
 
+FEATURES = {"1": 22, LATEST: 23}
+"""Version → metadata.version, which says what is in its log."""
+
 FIRST: tuple[MetadataRecord, ...] = (
-    FeatureLevelRecord(name="metadata.version", level=22),
     register(101),
     register(102),
     BrokerRegistrationChangeRecord(
@@ -124,6 +128,15 @@ SECOND: tuple[MetadataRecord, ...] = (
     UnregisterBrokerRecord(broker_id=NodeId(102), broker_epoch=Offset(4)),
     NoOpRecord(),
 )
+ADDED: dict[str, tuple[MetadataRecord, ...]] = {
+    "1": (),
+    LATEST: (
+        ConfigsRecord(ResourceType.BROKER, "l", ("", "101"), ("1", "2")),
+        ConfigsRecord(ResourceType.BROKER, "k", ("", "101"), ("3",)),
+        ConfigsRecord(ResourceType.BROKER, "l", ("101",), ()),
+    ),
+}
+"""Version → what is behind those, of the records that it was the first to write."""
 
 
 def replayed(image: MetadataImage, records: tuple[MetadataRecord, ...]) -> MetadataImage:
@@ -135,12 +148,26 @@ def replayed(image: MetadataImage, records: tuple[MetadataRecord, ...]) -> Metad
     return delta.apply(OffsetAndEpoch(EPOCH, at))
 
 
-BEGUN = MetadataDelta(EMPTY).apply(OffsetAndEpoch(EPOCH, Offset(2)))
-MIDDLE = replayed(BEGUN, FIRST)
-STATED = StateChecksumRecord(
-    offset=MIDDLE.provenance.offset, checksum=MIDDLE.checksum, format=CHECKSUM_FORMAT
-)
-END = replayed(MIDDLE, (STATED, *SECOND))
+@dataclass(frozen=True)
+class History:
+    """What stands in a version's log behind the voters, and what comes of it."""
+
+    first: tuple[MetadataRecord, ...]
+    second: tuple[MetadataRecord, ...]
+    middle: MetadataImage
+    end: MetadataImage
+
+
+def history(version: str) -> History:
+    begun = MetadataDelta(EMPTY).apply(OffsetAndEpoch(EPOCH, Offset(2)))
+    level = FeatureLevelRecord(name="metadata.version", level=FEATURES[version])
+    first = (level, *FIRST)
+    middle = replayed(begun, first)
+    stated = StateChecksumRecord(
+        offset=middle.provenance.offset, checksum=middle.checksum, format=CHECKSUM_FORMAT
+    )
+    second = (stated, *SECOND, *ADDED[version])
+    return History(first, second, middle, replayed(middle, second))
 
 
 def segment() -> Iterator[bytes]:
@@ -155,7 +182,8 @@ def segment() -> Iterator[bytes]:
     )
     yield build_control_batch(begin, TIMESTAMP_MS)
     at = Offset(2)
-    for records in (FIRST, (STATED, *SECOND)):
+    written = history(LATEST)
+    for records in (written.first, written.second):
         yield build_batch(
             encode(records, CAUSE),
             base_offset=at,
@@ -168,8 +196,9 @@ def segment() -> Iterator[bytes]:
 
 def directory() -> dict[Path, bytes]:
     """What this version writes."""
+    middle = history(LATEST).middle
     pieces = snapshot_pieces(
-        MIDDLE, VOTERS, last_timestamp_ms=TIMESTAMP_MS, timestamp_ms=TIMESTAMP_MS
+        middle, VOTERS, last_timestamp_ms=TIMESTAMP_MS, timestamp_ms=TIMESTAMP_MS
     )
     meta = MetaProperties(cluster_id=CLUSTER, node_id=NODE, directory_id=DISK)
     log = Path(METADATA_LOG)
@@ -178,7 +207,7 @@ def directory() -> dict[Path, bytes]:
         Path(QUORUM_BOUNDS): BOUNDS.encode(),
         log / QUORUM_STATE: format_state(SAVED),
         log / SEGMENT: b"".join(segment()),
-        log / format_name(MIDDLE.provenance): b"".join(piece for piece, _ in pieces),
+        log / format_name(middle.provenance): b"".join(piece for piece, _ in pieces),
     }
 
 
@@ -190,7 +219,7 @@ def test_this_version_writes_the_latest_format(name: str) -> None:
 @pytest.mark.parametrize("version", sorted(each.name for each in DISKS.iterdir()))
 async def test_every_format_is_read(version: str, tmp_path: Path) -> None:
     """Vote, bounds, voters; the log from its beginning, and from the snapshot on."""
-    disk = tmp_path / "disk"
+    disk, written = tmp_path / "disk", history(version)
     shutil.copytree(DISKS / version, disk)
     owner = DataDirectory.open(disk, CLUSTER, NODE)
     assert owner.directory_id == DISK
@@ -207,22 +236,22 @@ async def test_every_format_is_read(version: str, tmp_path: Path) -> None:
         found = store.load()
         assert (found.saved, found.log.end_offset, found.distrust) == (
             SAVED,
-            END.provenance.offset,
+            written.end.provenance.offset,
             None,
         )
         assert found.voters[-1][1] == VOTERS
         (held,) = found.snapshots
-        assert held.snapshot_id == MIDDLE.provenance
-        log = store.read(Offset(0), 1 << 20, END.provenance.offset)
+        assert held.snapshot_id == written.middle.provenance
+        log = store.read(Offset(0), 1 << 20, written.end.provenance.offset)
         snapshot = store.read_chunk(held.snapshot_id, 0, held.size_bytes)
     finally:
         store.close()
     whole, tail = (MetadataLoader((Agreement(),)) for _ in range(2))
-    whole.load(log, END.provenance.offset)
+    whole.load(log, written.end.provenance.offset)
     await tail.load_snapshot(held.snapshot_id, (batch for _, batch in iter_batches(snapshot)))
-    assert tail.image == MIDDLE
-    tail.load(log, END.provenance.offset)
-    assert whole.image == tail.image == END
+    assert tail.image == written.middle
+    tail.load(log, written.end.provenance.offset)
+    assert whole.image == tail.image == written.end
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from immutables import Map
 
 from broker.api import fetch
 from broker.kafka.api import ApiKey
@@ -16,6 +18,7 @@ from broker.replica.link import Link
 from broker.replica.partition import Partition
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NO_NODE, Epoch, NodeId, TopicId, TopicPartition
+from klamm.metadata.records import ResourceType
 from tests.unit.api.worlds import (
     EPOCHS,
     ME,
@@ -23,6 +26,7 @@ from tests.unit.api.worlds import (
     TOPIC,
     TOPIC_ID,
     TWO,
+    Delta,
     Replicas,
     batch,
     context,
@@ -140,7 +144,7 @@ class TestRoles:
     def test_a_disk_that_fails_takes_the_partition_offline(self, replicas: Replicas) -> None:
         replicas.publish(partition_image())
         broken = partition(replicas)
-        broken.log._poison("write to", OSError(5, "Input/output error"))
+        broken.log._failure.of("write to", OSError(5, "Input/output error"))
         for _ in range(2):
             with pytest.raises(ApiError) as refused:
                 append(replicas, b"x")
@@ -358,3 +362,31 @@ class TestReplication:
             await until(lambda: len(one.proposals.asked) == 2)
             assert one.proposals.asked[1][0].isr == (ME, TWO)
             assert one.proposals.asked[1][0].members[1].broker_epoch == EPOCHS[TWO]
+
+
+def test_configs_alone_reach_partitions_and_their_leaders(replicas: Replicas) -> None:
+    """min.insync.replicas is the leader's; topics that are configured alike share one config."""
+    names = ("a", "b", "c")
+    for number, name in enumerate(names):
+        replicas.publish(partition_image(), topic=name, topic_id=TopicId(UUID(int=number + 1)))
+    partitions = [found for name in names if (found := replicas.manager.partition(name, 0))]
+    assert len(partitions) == 3
+
+    def configure(*alike: str, **keys: str) -> None:
+        own = Map({key.replace("_", "."): value for key, value in keys.items()})
+        changed = {(ResourceType.TOPIC, name) for name in alike}
+        configs = replicas.image.configs.update(dict.fromkeys(changed, own))
+        replicas.image = replace(replicas.image, configs=configs)
+        nobodys = (ResourceType.TOPIC, "nobody's"), (ResourceType.BROKER, "a")
+        delta = Delta(configs_changed={*changed, *nobodys})
+        replicas.manager.publish(delta, replicas.image)
+
+    configure("a", "b", min_insync_replicas="2", segment_bytes="2000000")
+    configure("c", segment_bytes="3000000")
+    assert partitions[0].config is partitions[1].config
+    assert [each.config.min_insync_replicas for each in partitions] == [2, 2, 1]
+    assert [each.leading().reign.min_insync for each in partitions] == [2, 2, 1]
+    assert [each.log.config.segment_bytes for each in partitions] == [2_000_000] * 2 + [3_000_000]
+    configure("a", "b", "c")
+    assert [each.leading().reign.min_insync for each in partitions] == [1] * 3
+    assert {each.config.segment_bytes for each in partitions} == {1 << 30}

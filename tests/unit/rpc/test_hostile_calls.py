@@ -14,7 +14,7 @@ from klamm.http2 import frames
 from klamm.http2.connection import Connection
 from klamm.http2.events import DataReceived
 from klamm.http2.limits import FRAME_BYTES_MAX, STREAM_WINDOW_BYTES
-from klamm.rpc import admission, framing, link, served
+from klamm.rpc import admission, framing, link
 from klamm.rpc.admission import Calls
 from klamm.rpc.channel import Channel
 from klamm.rpc.framing import FramingError, MessageReader
@@ -106,7 +106,7 @@ async def test_a_stream_that_turns_into_no_grpc_ends_its_handler() -> None:
 async def test_answers_that_nobody_takes_are_counted_and_the_next_is_reset(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(served, "UNSENT_BYTES_MAX", 100_000)
+    monkeypatch.setattr(admission, "UNSENT_BYTES_MAX", 100_000)
     handler = Echo().handlers()["One"]
     end, client, stream_id = serve("One", handler)
     end.data_received(frames.settings({frames.Setting.INITIAL_WINDOW_SIZE: 0}))

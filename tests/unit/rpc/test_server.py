@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import grpc.aio
 import pytest
@@ -11,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from klamm.errors import StartError
 from klamm.rpc.channel import Channel, open_channel
-from klamm.rpc.server import GrpcServer
+from klamm.rpc.server import GrpcServer, look_up
 from klamm.v1 import metadata_pb2
 from klamm.v1.metadata_pb2_grpc import (
     MetadataServiceServicer,
@@ -63,6 +64,25 @@ def test_a_host_that_is_not_known_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(StartError, match=r"no\.such\.host:9093 .*the host is not known"):
         GrpcServer("no.such.host", 9093)
+
+
+async def test_a_silent_name_server_stops_the_start_and_not_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def silent(*_: object, **__: object) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", silent)
+    monkeypatch.setattr("klamm.rpc.server.LOOKUP_TIMEOUT_S", 0.01)
+    with pytest.raises(StartError, match=r"slow\.host:9093 .*no name server answers"):
+        await look_up("slow.host", 9093)
+
+
+async def test_a_host_is_looked_up_and_listened_on() -> None:
+    server = GrpcServer("localhost", 0, await look_up("localhost", 0))
+    assert server.port > 0
+    await server.stop(grace_ms=0)
 
 
 async def test_health_is_per_service_and_not_serving_until_told() -> None:

@@ -19,6 +19,7 @@ from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.files import SystemFiles
 from klamm.metadata import snapshot_batches
 from klamm.metadata.backup import Backup, read
+from klamm.metadata.checksum import CHECKSUM_FORMAT
 from klamm.metadata.delta import MetadataDelta, Statement
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import ConfigRecord, StateChecksumRecord
@@ -124,7 +125,7 @@ async def test_without_a_leader_there_is_none(world: World) -> None:
 
 async def test_a_state_that_is_not_the_logs_is_not_backed_up(world: World) -> None:
     world.commit(an_image())
-    record = StateChecksumRecord(offset=Offset(7), checksum=1, format=1)
+    record = StateChecksumRecord(offset=Offset(7), checksum=1, format=CHECKSUM_FORMAT)
     delta = MetadataDelta(EMPTY)
     delta.statements.append(Statement(record, 2))
     world.data.agreement.publish(delta, EMPTY)
