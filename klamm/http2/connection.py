@@ -60,6 +60,8 @@ class Connection:
         self.settled = False
         """The peer's first SETTINGS have come."""
         self._outgoing = Outgoing(self.streams)
+        self.take = self._outgoing.take
+        """What is to be written now."""
         self._events: list[Event] = []
         self._next_stream_id = 1
         self._last_stream_id = 0
@@ -352,10 +354,6 @@ class Connection:
         self._pump(stream)
 
     # ── what goes ────────────────────────────────────────────────────────────────────────────
-
-    def take(self) -> bytes:
-        """What is to be written now."""
-        return self._outgoing.take()
 
     @property
     def waiting_bytes(self) -> int:

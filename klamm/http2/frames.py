@@ -35,6 +35,8 @@ PRIORITIZED = 0x20
 
 _HEAD = struct.Struct(">IBI")
 """Length and type share the first four bytes."""
+pack_head = _HEAD.pack
+"""Of length << 8 | type, flags and stream: `head`, without its call."""
 
 
 read_head = _HEAD.unpack_from

@@ -41,8 +41,12 @@ class Outgoing:
         """A header block, in as many frames as the peer wants it."""
         if self._table_notice:
             block, self._table_notice = self._table_notice + block, b""
-        limit = self._frame_bytes_max
+        limit, size = self._frame_bytes_max, len(block)
         flags, kind = frames.END_STREAM if ended else 0, frames.HEADERS
+        if size <= limit:
+            head = frames.pack_head(size << 8 | kind, flags | frames.END_HEADERS, stream_id)
+            self._frames.append(head + block)
+            return
         while len(block) > limit:
             self._frames.append(frames.head(limit, kind, flags, stream_id) + block[:limit])
             block, kind, flags = block[limit:], frames.CONTINUATION, 0
@@ -60,7 +64,7 @@ class Outgoing:
         ):
             stream.send_window -= size
             self._window -= size
-            self._frames.append(frames.head(size, frames.DATA, 0, stream.stream_id) + data)
+            self._frames.append(frames.pack_head(size << 8, 0, stream.stream_id) + data)
         elif size:
             stream.queue.append(memoryview(data))
             self.waiting_bytes += size

@@ -100,27 +100,25 @@ class ClientLink(Link):
             self._on_ready(self)
 
     def on_event(self, event: Event) -> None:
-        match event:
-            case DataReceived(stream_id, data, ended):
-                call = self._calls.get(stream_id)
-                if call is None:
-                    self.connection.consumed(stream_id, len(data))
-                else:
-                    call.received(data, ended=ended)
-            case HeadersReceived(stream_id, headers, ended, trailing):
-                call = self._calls.get(stream_id)
-                if call is not None:
-                    call.answered(headers, ended=ended, trailing=trailing)
-            case StreamReset(stream_id, code, unprocessed):
-                call = self._calls.get(stream_id)
-                if call is not None:
-                    call.was_reset(code, unprocessed=unprocessed)
-            case GoneAway():
-                self._end("the server goes away")
-                if not self._calls:
-                    self.close("the server goes away")
-            case _:
-                pass
+        if isinstance(event, DataReceived):
+            stream_id, data, ended = event
+            call = self._calls.get(stream_id)
+            if call is None:
+                self.connection.consumed(stream_id, len(data))
+            else:
+                call.received(data, ended=ended)
+        elif isinstance(event, HeadersReceived):
+            call = self._calls.get(event.stream_id)
+            if call is not None:
+                call.answered(event.headers, ended=event.ended, trailing=event.trailing)
+        elif isinstance(event, StreamReset):
+            call = self._calls.get(event.stream_id)
+            if call is not None:
+                call.was_reset(event.code, unprocessed=event.unprocessed)
+        elif isinstance(event, GoneAway):
+            self._end("the server goes away")
+            if not self._calls:
+                self.close("the server goes away")
 
     def on_closed(self, why: str) -> None:
         self._ended = True

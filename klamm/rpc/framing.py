@@ -261,4 +261,4 @@ def metadata_block(metadata: Metadata) -> bytes:
 
 def held_bytes(messages: Iterable[bytes]) -> int:
     """What they cost while nobody has read them."""
-    return sum(len(each) + MESSAGE_COST_BYTES for each in messages)
+    return sum([len(each) + MESSAGE_COST_BYTES for each in messages])

@@ -80,9 +80,9 @@ class Link(asyncio.Protocol, ABC):
         self._receiving = True
         try:
             for event in self.connection.receive(data):
-                if isinstance(event, StreamDrained):
+                if type(event) is StreamDrained:
                     self._wake(event.stream_id)
-                elif not isinstance(event, PingAnswered):
+                elif type(event) is not PingAnswered:
                     self.on_event(event)
         finally:
             self._receiving = False
@@ -111,12 +111,13 @@ class Link(asyncio.Protocol, ABC):
 
     def flush(self) -> None:
         """Write what the connection has to say. While bytes are being read it is written after."""
-        if self._receiving or self._transport is None:
+        transport = self._transport
+        if self._receiving or transport is None:
             return
         data = self.connection.take()
-        if data and not self._transport.is_closing():
+        if data and not transport.is_closing():
             self._written_bytes += len(data)
-            self._transport.write(data)
+            transport.write(data)
 
     async def drained(self, stream_id: int) -> None:
         """Returns once all that was sent on the stream has gone out, or the stream is over."""

@@ -70,26 +70,26 @@ class ServerLink(Link):
         self.calls.links[self] = None
 
     def on_event(self, event: Event) -> None:
-        match event:
-            case DataReceived(stream_id, data, ended):
-                call = self._served.get(stream_id)
-                if call is None:
-                    self.connection.consumed(stream_id, len(data))
-                    self._answer_foreign(stream_id, ended=ended)
-                else:
-                    call.received(data, ended=ended)
-            case HeadersReceived(stream_id, headers, ended, trailing):
-                if not trailing:
-                    self._begin(stream_id, headers, ended=ended)
-                elif (call := self._served.get(stream_id)) is not None:
-                    call.received(b"", ended=ended)
-                else:
-                    self._answer_foreign(stream_id, ended=ended)
-            case StreamReset(stream_id):
-                self._foreign.discard(stream_id)
-                self.wake_writers(stream_id)
-                if (call := self._served.get(stream_id)) is not None:
-                    call.left()
+        if isinstance(event, DataReceived):
+            stream_id, data, ended = event
+            if (call := self._served.get(stream_id)) is not None:
+                call.received(data, ended=ended)
+            else:
+                self.connection.consumed(stream_id, len(data))
+                self._answer_foreign(stream_id, ended=ended)
+        elif isinstance(event, HeadersReceived):
+            stream_id, headers, ended, trailing = event
+            if not trailing:
+                self._begin(stream_id, headers, ended=ended)
+            elif (call := self._served.get(stream_id)) is not None:
+                call.received(b"", ended=ended)
+            else:
+                self._answer_foreign(stream_id, ended=ended)
+        elif isinstance(event, StreamReset):
+            self._foreign.discard(event.stream_id)
+            self.wake_writers(event.stream_id)
+            if (call := self._served.get(event.stream_id)) is not None:
+                call.left()
 
     def on_closed(self, why: str) -> None:
         self.calls.links.pop(self, None)
