@@ -9,6 +9,8 @@ measured is the cluster and not a client in Python. It sends one body again and 
     Klamm   ControllerService.AllocateProducerIds: every call commits one record
     etcd    KV.Put of 32 bytes: every call commits one revision
 
+Nobody follows either cluster meanwhile: no broker, no watch.
+
 "Batched" is what one call may carry: on Klamm the configs of many topics in one request, on etcd a
 transaction of 128 puts (its default limit); both from the same client in Python, which sends bytes
 that were made before the clock began, and looks at the answers when it has stopped.
@@ -46,6 +48,9 @@ BATCH_TOPICS = 1_000
 
 BATCHES = 100
 BATCH_CLIENTS = 4
+BROKER = "broker-1"
+"""Topics need one; while writes of one call each are measured it is stopped."""
+
 FAKE_BROKER = 99
 
 Body = bytes
@@ -216,11 +221,13 @@ async def klamm_round(measured: Measured, progress: Progress) -> None:
             await cluster.start()
             client = ControllerClient(cluster.controller_addresses)
             try:
+                await cluster.stop_node(BROKER)
                 call = await klamm_call(cluster, client)
                 before = (await client.describe_quorum()).quorum.high_watermark
                 await measure(measured, call, progress)
                 wrote = (await client.describe_quorum()).quorum.high_watermark - before
                 assert wrote >= sum(CLIENTS.values()), "a call was answered and wrote nothing"
+                await cluster.start_node(BROKER)
                 measured.batched.append(await klamm_batched(client))
             finally:
                 await client.close()
