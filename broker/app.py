@@ -181,7 +181,7 @@ class Broker:
         self._serving = True
         me, epoch = self._config.node_id, self.broker_epoch
         _log.info(f"[KafkaServer id={me}] Kafka Server started", broker_epoch=epoch)
-        node.settle_later()
+        node.settle()
         await asyncio.get_running_loop().create_future()
 
     def publish(self, delta: MetadataDelta, image: MetadataImage) -> None:

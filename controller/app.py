@@ -128,7 +128,7 @@ class Controller:
         self._run("relocations", self._relocations.run())
         self._run("health", self._serving.run())
         _log.info("controller started", node=self._config.node_id, port=self._server.port)
-        node.settle_later()
+        node.settle()
 
     async def leave(self) -> None:
         """Give leadership away, so that nobody waits for an election timeout."""
