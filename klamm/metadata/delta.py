@@ -8,7 +8,7 @@ corrupt log or a bug; the loader names the offset, and the process stops. Source
 kraft 2.3 for the merge rules.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from itertools import repeat
 from operator import mul
@@ -324,21 +324,25 @@ class MetadataDelta:
         configs = list(map(self.image.configs.get, resources, repeat(NOTHING_SET)))
         if self.configs_changed:
             configs = list(map(self.configs_changed.get, resources, configs))
-        column: Iterable[str | None] = values
+        rows: list[Hashable] = list(map(id, configs))  # Of objects that `configs` keeps.
+        wanted: dict[Hashable, str | None]
         if len(values) < len(names):
-            column = repeat(values[0] if values else None)
-        rows = list(zip(map(id, configs), column, strict=False))  # `configs` keeps the ids.
-        after: dict[tuple[int, str | None], Map[str, str]] = {}
-        change: dict[tuple[int, str | None], int] = {}
+            wanted = dict.fromkeys(rows, values[0] if values else None)
+        else:
+            rows = list(zip(rows, values, strict=True))
+            wanted = dict(zip(rows, values, strict=True))
+        after: dict[Hashable, Map[str, str]] = {}
+        change: dict[Hashable, int] = {}
         shared: dict[Map[str, str], Map[str, str]] = {}
         for row, before in dict(zip(rows, configs, strict=True)).items():
-            config, change[row] = _configured(before, key, row[1])
+            config, change[row] = _configured(before, key, wanted[row])
             after[row] = shared.setdefault(config, config)
-        self.configs_changed.update(zip(resources, map(after.__getitem__, rows), strict=True))
         numbers = map(checksum.resource_number, resources)
-        if len(change) == 1:
+        if len(after) == 1:
+            self.configs_changed.update(dict.fromkeys(resources, after[rows[0]]))
             self._checksum += sum(numbers) * change[rows[0]]
         else:
+            self.configs_changed.update(zip(resources, map(after.__getitem__, rows), strict=True))
             self._checksum += sum(map(mul, numbers, map(change.__getitem__, rows)))
 
     def _config(self, resource: ConfigResource) -> Map[str, str]:
