@@ -87,12 +87,12 @@ async def alter(
 ) -> IncrementalAlterConfigsResponse:
     """Answered once this broker's image has the change. Each resource stands for itself."""
     _check_count(len(request.resources))
-    good = [each for each in request.resources if _alter_refusal(each) is None]
+    rows = [(each, _alter_refusal(each)) for each in request.resources]
+    good = [each for each, refusal in rows if refusal is None]
     results = iter(await _alter(services, context, request, good) if good else ())
-    responses = []
-    for each in request.resources:
-        refusal = _alter_refusal(each)
-        responses.append(next(results) if refusal is None else _altered(each, refusal))
+    responses = [
+        next(results) if refusal is None else _altered(each, refusal) for each, refusal in rows
+    ]
     return IncrementalAlterConfigsResponse(responses=responses)
 
 
