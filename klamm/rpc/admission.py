@@ -1,7 +1,7 @@
 """What all connections of a server have in common: methods, calls, and how much of anything."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
@@ -60,6 +60,16 @@ class Calls:
     def began(self) -> None:
         self.count += 1
         self.idle.clear()
+
+    def finished(self, task: asyncio.Task[None] | None) -> None:
+        """A handler runs no more. May be said twice."""
+        self.running.pop(cast("asyncio.Task[None]", task), None)
+
+    def cancel(self, task: asyncio.Task[None] | None) -> None:
+        """Nobody waits for what the handler does."""
+        if task is not None:
+            task.cancel()
+            task.add_done_callback(self.finished)  # It may not have begun, and says nothing then.
 
     def ended(self) -> None:
         self.count -= 1

@@ -257,8 +257,7 @@ class ServedCall(Context):
         if self._over:
             return
         self._close()
-        if self._task is not None:
-            self._task.cancel()
+        self._link.calls.cancel(self._task)
 
     # ── grpc.aio.ServicerContext ─────────────────────────────────────────────────────────────
 
@@ -349,7 +348,6 @@ class ServedCall(Context):
     def _start(self, request: bytes | None) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run(request))
         self._link.calls.running[self._task] = None
-        self._task.add_done_callback(self._link.calls.running.pop)
 
     async def _run(self, request: bytes | None) -> None:
         handler = self._handler
@@ -376,6 +374,9 @@ class ServedCall(Context):
         except Exception as error:
             _log.error("a call failed, which is a bug", exc_info=error)
             self._finish(grpc.StatusCode.UNKNOWN, f"unexpected {type(error).__name__}")
+        finally:
+            # A task's own callback would cost another turn of the loop.
+            self._link.calls.finished(self._task)
 
     async def _stream(self, run: Any, asked: Any) -> None:
         """Handlers either yield their answers, or are coroutines that write them."""
@@ -463,8 +464,7 @@ class ServedCall(Context):
         """The call is over, whatever its handler does."""
         if not self._over:
             self._finish(code, details)
-            if self._task is not None:
-                self._task.cancel()
+            self._link.calls.cancel(self._task)
 
     def _take(self) -> bytes:
         message = self._inbox.popleft()

@@ -13,6 +13,7 @@ import pytest
 from klamm.http2 import frames
 from klamm.http2.connection import Connection
 from klamm.http2.events import DataReceived
+from klamm.http2.frames import Code
 from klamm.http2.limits import FRAME_BYTES_MAX, STREAM_WINDOW_BYTES
 from klamm.rpc import admission, framing, link
 from klamm.rpc.admission import Calls
@@ -74,6 +75,40 @@ async def test_two_requests_in_a_call_of_one_are_one_too_many() -> None:
     end.data_received(client.take())
     assert end.calls.count == 0
     end.close("")
+
+
+async def test_a_call_given_up_before_its_handler_has_begun_leaves_nothing() -> None:
+    """A handler says itself that it has ended; one that never begins cannot."""
+    end, client, stream_id = serve("One", Echo().handlers()["One"])
+    client.send_data(stream_id, framing.prefixed(b"a"))
+    client.end(stream_id)
+    client.reset(stream_id, Code.CANCEL)
+    end.data_received(client.take())
+    assert len(end.calls.running) == 1, "it is about to begin"
+    assert end.calls.count == 0
+    async with asyncio.timeout(DEADLINE_S):
+        while end.calls.running:
+            await asyncio.sleep(0)
+    end.close("")
+
+
+async def test_a_request_in_two_pieces_is_the_same_as_a_whole_one() -> None:
+    """Held meanwhile and counted; and nothing is held of one that comes at once."""
+    message = framing.prefixed(b"abc")
+    for pieces in ([message], [message[:3], message[3:]], [message, b""], [b"", message]):
+        end, _, stream_id = serve("One", Echo().handlers()["One"])
+        for each in pieces[:-1]:
+            end.data_received(frames.head(len(each), frames.DATA, 0, stream_id) + each)
+            assert not end.calls.running
+        last = pieces[-1]
+        end.data_received(frames.head(len(last), frames.DATA, frames.END_STREAM, stream_id) + last)
+        assert len(end.calls.running) == 1
+        assert end.calls.unread_bytes == 0
+        async with asyncio.timeout(DEADLINE_S):
+            while end.calls.running:
+                await asyncio.sleep(0)
+        assert end.calls.count == 0
+        end.close("")
 
 
 async def test_a_request_that_does_not_end_gives_its_place_back() -> None:
