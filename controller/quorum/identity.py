@@ -12,6 +12,21 @@ no voter before an administrator has added it, by its own id. By the log as it s
 that it was is no voter. Should it have been added in a record that has not come here, or its
 removal be undone, that counts as a voter whose disk was lost: no promise is broken, and an
 administrator replaces it.
+
+What a leader does not do by itself:
+
+    name the new replica where the    The old one may have voted in a later epoch before it lost
+    log names the old one             that: voters are asked whom the record has not reached yet.
+                                      With {A, B, old} B leads epoch 6 by its vote; A, still in
+                                      epoch 5, would commit with {A, new} what B never has. That the
+                                      old one has acknowledged nothing proves nothing of its votes.
+                                      So it takes a removal, which A cannot commit without B, and
+                                      then an addition: what `klamm quorum replace` does, and nobody
+                                      comes to vote without somebody's asking for it.
+    tell a removed one that still     It would have to give up a vote at another's word, who may not
+    takes itself for a voter, and     know that it was readmitted since. It is of no use to the
+    is above its epochs               quorum, so it says itself what is the matter (`/readyz`), and
+                                      an administrator empties its disk.
 """
 
 from collections.abc import Callable

@@ -273,6 +273,11 @@ class QuorumNode:
         silent = self._peers.unreachable()
         return tuple(each for each in self.peers if each.node_id in silent)
 
+    @property
+    def led_before(self) -> tuple[NodeId, Epoch] | None:
+        """See `QuorumView`."""
+        return self._peers.led_before() if self.leader == NO_NODE else None
+
     async def propose(
         self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
     ) -> Offset:

@@ -37,7 +37,7 @@ from controller.raft.messages import (
 )
 from controller.raft.voters import ReplicaKey, VoterSet
 from klamm.config.listeners import format_address
-from klamm.ids import NO_NODE, NodeId
+from klamm.ids import NO_NODE, Epoch, NodeId
 from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.telemetry import logs
@@ -175,6 +175,13 @@ class GrpcPeers:
             if each in self._peers and not self._peers[each].is_connected
         )
 
+    def led_before(self) -> tuple[NodeId, Epoch] | None:
+        """Whom others follow in an earlier epoch than the one that this node asks them in.
+
+        For a moment, if they take it for a voter; else for as long as it is there.
+        """
+        return next((each.led_before for each in self._peers.values() if each.led_before), None)
+
     def send(self, effect: SendRequest) -> None:
         peer = self._peers.get(effect.to)
         if peer is None:
@@ -281,12 +288,16 @@ class _Peer:
         self._snapshot: SnapshotCall | None = None
         """Left open between chunks."""
         self._strange = False
+        self.led_before: tuple[NodeId, Epoch] | None = None
+        """Whom it follows, in an earlier epoch than this node's, by its last answer."""
 
     async def call(self, request: Request, wire: WireRequest, timeout_s: float) -> None:
         """One unary call; its answer or its failure is posted."""
         try:
             response = response_from_wire(await self._unary(request, wire, timeout_s))
             self._tell_strangeness(response.refusal)
+            led = response.leader != NO_NODE and response.epoch < request.epoch
+            self.led_before = (response.leader, response.epoch) if led else None
             self._post(ResponseReceived(self.node_id, request, response))
         except grpc.aio.AioRpcError:
             self._post(RequestFailed(self.node_id, request))

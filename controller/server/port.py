@@ -41,6 +41,12 @@ class QuorumView(Protocol):
         ...
 
     @property
+    def led_before(self) -> tuple[NodeId, Epoch] | None:
+        """Whom the others follow in an earlier epoch than this controller's, if it has no leader
+        itself: a moment later they follow it there, if they take it for a voter."""
+        ...
+
+    @property
     def voters(self) -> VoterSet:
         """Who votes, as this controller's log says, and with which disks."""
         ...

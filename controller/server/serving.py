@@ -61,6 +61,12 @@ class Serving:
         return reasons
 
     def _who_is_missing(self) -> list[str]:
+        if (led := self._quorum.led_before) is not None:
+            why = (
+                f"the others follow controller {led[0]} in epoch {led[1]}, and do not take this "
+                "one for a voter: if it was removed, empty its directory and start it again"
+            )
+            return [why]
         if not (missing := self._quorum.unreachable):
             return []
         voters = len(self._quorum.peers)

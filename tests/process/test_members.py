@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +212,17 @@ async def registered(addresses: tuple[str, ...]) -> set[int]:
         await client.close()
 
 
+def not_ready(port: int) -> str:
+    """Why the node is not; empty if it is, or does not answer yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
+
+
 @pytest.fixture
 def quorum(tmp_path: Path) -> Iterator[Quorum]:
     it = Quorum(tmp_path)
@@ -318,6 +331,28 @@ def _a_wiped_disk_is_replaced(quorum: Quorum, root: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_who_does_not_know_that_it_was_removed_and_loses_its_vote_file_says_what_to_do(
+    quorum: Quorum, tmp_path: Path
+) -> None:
+    """By its own log it votes, so it goes on above the epochs of the others, who refuse it."""
+    quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quorum.join(2, tmp_path / "2")
+    quorum.join(3, tmp_path / "3", "--override", f"klamm.http.port={port}")
+    quorum.kill(3)
+    quorum.change("remove", 3)
+    (tmp_path / "3" / "data" / "__cluster_metadata-0" / "quorum-state").unlink()
+    quorum.start(3, tmp_path / "3")
+    says = "if it was removed, empty its directory and start it again"
+    quorum.wait(lambda: says in not_ready(port), "it to say so")
+    quorum.kill(3)
+    shutil.rmtree(tmp_path / "3" / "data")
+    quorum.start(3, tmp_path / "3")
+    quorum.wait(lambda: quorum.observers() == [3], "it to follow")
+
+
 def test_who_was_removed_and_loses_its_vote_file_follows_again_by_itself(
     quorum: Quorum, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ class FakeQuorum:
         self.high_watermark = Offset(0)
         self.log_start = Offset(0)
         self.batches: list[bytes] = []
+        self.led_before: tuple[NodeId, Epoch] | None = None
         self.unreachable: tuple[Peer, ...] = ()
         self.index: Offset | None = None
         """What read_index answers; None: no leader does."""

@@ -1,7 +1,7 @@
 """Health tells the truth: nobody is sent where nothing can be done."""
 
 from controller.server.serving import ADMIN, CONTROLLER, METADATA, QUORUM, Serving
-from klamm.ids import NO_NODE, Offset
+from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.metadata.agreement import Agreement
 from klamm.metadata.checksum import CHECKSUM_FORMAT
 from klamm.metadata.delta import Statement
@@ -54,6 +54,17 @@ async def test_who_is_alone_says_whom_it_does_not_reach_and_how_many_it_needs() 
     assert why in serving.not_ready()
     quorum.elect(3)  # Somebody leads: who is missing is no reason any more.
     assert why not in serving.not_ready()
+
+
+async def test_who_is_above_the_quorums_epochs_says_why_nobody_follows_it() -> None:
+    """It was removed, has not heard so, and has lost its vote file: it waited without a word."""
+    quorum = FakeQuorum()
+    serving = Serving(quorum, FakeMetadata(), Health(), Agreement())
+    quorum.led_before = (NodeId(2), Epoch(7))
+    why = "the others follow controller 2 in epoch 7, and do not take this one for a voter"
+    assert any(each.startswith(why) for each in serving.not_ready())
+    quorum.elect(3)
+    assert not any(each.startswith(why) for each in serving.not_ready())
 
 
 async def test_what_has_not_changed_is_not_said_again() -> None:
