@@ -46,7 +46,7 @@ def column(
 def unpacked(record: ConfigsRecord) -> Iterator[ConfigRecord]:
     """A row for each of its resources."""
     kind, key, names, values = record
-    column: Iterable[str | None] = values
+    each: Iterable[str | None] = values
     if len(values) < len(names):
-        column = repeat(values[0] if values else None, len(names))
-    return map(ConfigRecord, repeat(kind), names, repeat(key), column)
+        each = repeat(values[0] if values else None)
+    return map(ConfigRecord, repeat(kind), names, repeat(key), each)

@@ -11,7 +11,7 @@ from klamm.metadata import checksum
 from klamm.metadata.agreement import Agreement
 from klamm.metadata.checksum import CHECKSUM_FORMAT as FORMAT
 from klamm.metadata.delta import MetadataDelta
-from klamm.metadata.records import ConfigRecord, StateChecksumRecord
+from klamm.metadata.records import ConfigRecord, ConfigsRecord, StateChecksumRecord
 from tests.sim.driver.states import STATES
 from tests.sim.loop import NODE
 from tests.sim.planting import Mutant, Patch
@@ -26,6 +26,19 @@ def _one_replays_otherwise() -> list[Patch]:
             honest(self, record)
 
     return [(MetadataDelta, "_configure", configure)]
+
+
+def _columns_are_shifted() -> list[Patch]:
+    """Node 2 gives each resource its neighbour's value: the same names, and the same values."""
+    honest = MetadataDelta._configure_many
+
+    def configure_many(self: Any, record: ConfigsRecord) -> None:
+        names = record.resource_names
+        if NODE.get().startswith("2."):
+            record = record._replace(resource_names=(*names[1:], names[0]))
+        honest(self, record)
+
+    return [(MetadataDelta, "_configure_many", configure_many)]
 
 
 def _nobody_compares() -> list[Patch]:
@@ -75,6 +88,7 @@ def _states_what_is_committed() -> list[Patch]:
 
 MUTANTS = (
     Mutant("one replays otherwise", "a replay is a replay", _one_replays_otherwise, STATES),
+    Mutant("columns are shifted", "all values are there", _columns_are_shifted, STATES),
     Mutant("nobody compares", "a statement is a record like others", _nobody_compares, STATES),
     Mutant("nobody states", "the log says it all", _nobody_states, STATES),
     Mutant("doubts and goes on", "to be not ready is enough", _doubts_and_goes_on, STATES),

@@ -305,7 +305,8 @@ class States:
         record: MetadataRecord = ConfigRecord(ResourceType.BROKER, str(number), key, value)
         if self._proposals % COLUMNS_EACH == 0:
             names = tuple(str((number + each) % BROKERS) for each in range(4))
-            record = ConfigsRecord(ResourceType.BROKER, key, names, (value,))
+            values = tuple(value + name for name in names) if number % 2 else (value,)
+            record = ConfigsRecord(ResourceType.BROKER, key, names, values)
         self._world.network.spawn(node.incarnation, self._decide, self.replica(node), record)
 
     async def _decide(self, replica: Replica, record: MetadataRecord) -> None:
