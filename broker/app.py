@@ -233,6 +233,8 @@ class Broker:
             reasons.append("the listeners do not serve yet")
         if self._follower.parted:
             reasons.append(self._follower.parted)
+        if no_room := self._replicas.no_room():
+            reasons.append(f"records are refused: {no_room}")
         if self._follower.lag > 0:
             reasons.append(f"the metadata is {self._follower.lag} records behind")
         return reasons

@@ -187,6 +187,10 @@ class ReplicaManager:
         """Partitions that are being fetched."""
         return len(self._fetchers)
 
+    def no_room(self) -> str:
+        """Why something was refused of late for want of room on the disk; empty if nothing was."""
+        return self._surroundings.no_room()
+
     def suspects(self) -> bool:
         """Whether a leader has just broken its connection, and the controllers have not said yet.
 

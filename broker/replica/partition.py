@@ -157,9 +157,8 @@ class Partition:
         return self.offline is None and self._flushing.takes(now_ms, self.config)
 
     def on_flush_failed(self, error: StorageError | OSError) -> None:
-        if isinstance(error, NoSpaceError):
-            self._flushing.again()
-        else:
+        self._flushing.again()
+        if not isinstance(error, NoSpaceError):
             self._failed(error)
 
     def on_time_passed(self, now_ms: int) -> None:
@@ -318,8 +317,8 @@ class Partition:
             error = ErrorCode.CORRUPT_MESSAGE
         except ApiError as offline:
             error = offline.code
-        except NoSpaceError:
-            error = ErrorCode.KAFKA_STORAGE_ERROR  # There may be room later.
+        except NoSpaceError as full:
+            error = self._no_room(full).code
         except (OSError, StorageError) as failure:
             self._failed(failure)
         self.high_watermark = self.follower.high_watermark
@@ -459,6 +458,7 @@ class Partition:
 
     def _no_room(self, error: NoSpaceError) -> ApiError:
         """Nothing was done; the partition stays online, and goes on when there is room."""
+        self._surroundings.found_no_room(error)
         return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, f"{self.name}: {error}")
 
     def _failed(self, error: OSError | StorageError | CorruptBatchError) -> ApiError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.replica.exchange import NO_ROOM_MS
 from broker.replica.follower import FetchAnswer
 from broker.replica.partition import Partition
 from broker.replica.storage import PartitionStorage
@@ -53,7 +54,10 @@ def test_a_leader_refuses_and_goes_on(replicas: Replicas, files: SimFiles, code:
     leads.append_as_leader(batch(b"first"), needs_in_sync=False)
     files.fail("append", code, once=False)
     refused(leads)
+    assert replicas.manager.no_room()
     files.heal()
+    replicas.clock.now_ms += NO_ROOM_MS
+    assert not replicas.manager.no_room()
     done = leads.append_as_leader(batch(b"second"), needs_in_sync=False)
     assert (done.base_offset, leads.high_watermark) == (1, 2)
 
@@ -70,6 +74,7 @@ def test_a_follower_waits_and_goes_on(replicas: Replicas, files: SimFiles, code:
     files.fail("append", code, once=False)
     assert follows.on_fetch_answered(answer, records) is ErrorCode.KAFKA_STORAGE_ERROR
     assert follows.fetch_position() == position, "it asks again"
+    assert replicas.manager.no_room()
     files.heal()
     assert follows.on_fetch_answered(answer, records) is ErrorCode.NONE
     assert (follows.log.end_offset, follows.high_watermark) == (1, 1)
