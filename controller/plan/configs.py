@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from functools import lru_cache, partial
 from itertools import compress, repeat
+from operator import ne
 from typing import NamedTuple
 
 from controller.plan.decision import Decision
@@ -98,11 +99,7 @@ def alter(
 
 
 def _set_on_topics(view: View, asked: SetOnTopics) -> Decision[tuple[AlterResult, ...]] | None:
-    """What `alter` decides of the rows, by the column; None if there is anything to refuse.
-
-    Topics that are configured alike mostly share one map: what is compared is each different pair
-    of a map and a value, and not each row.
-    """
+    """What `alter` decides of the rows, by the column; None if there is anything to refuse."""
     key, names, values = asked
     image = view.image
     if len(set(names)) < len(names) or not all(map(image.topics.by_name.__contains__, names)):
@@ -110,14 +107,10 @@ def _set_on_topics(view: View, asked: SetOnTopics) -> Decision[tuple[AlterResult
     if key in JUDGED_TOGETHER or any(map(_is_wrong, repeat(key), set(values))):
         return None
     topics = zip(repeat(ResourceType.TOPIC), names, strict=False)
-    own = list(map(image.configs.get, topics, repeat(NOTHING_SET)))
-    rows = list(zip(map(id, own), values, strict=True))
-    changes = {
-        row: config.get(key) != row[1] for row, config in dict(zip(rows, own, strict=True)).items()
-    }
+    before = [own.get(key) for own in map(image.configs.get, topics, repeat(NOTHING_SET))]
     done = zip(repeat(ResourceType.TOPIC), names, repeat(ErrorCode.NONE), repeat(""), strict=False)
-    if not all(changes.values()):
-        changed = list(map(changes.__getitem__, rows))
+    changed = list(map(ne, before, values))
+    if not all(changed):
         names, values = tuple(compress(names, changed)), tuple(compress(values, changed))
     return Decision(_set(view, key, names, values), tuple(map(_RESULT, done)))
 

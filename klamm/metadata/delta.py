@@ -8,10 +8,10 @@ corrupt log or a bug; the loader names the offset, and the process stops. Source
 kraft 2.3 for the merge rules.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import repeat
-from operator import mul
+from operator import mul, sub
 from typing import assert_never
 
 from immutables import Map
@@ -315,35 +315,20 @@ class MetadataDelta:
         self.configs_changed[resource] = config
 
     def _configure_many(self, record: ConfigsRecord) -> None:
-        """By the column: what costs a call of Python is done for what differs, not for each row.
-
-        Resources that were configured alike share one map, and go on sharing one.
-        """
+        """By the column, with the loops of C where it can be."""
         kind, key, names, values = record
         resources = list(zip(repeat(kind), names, strict=False))
         configs = list(map(self.image.configs.get, resources, repeat(NOTHING_SET)))
         if self.configs_changed:
             configs = list(map(self.configs_changed.get, resources, configs))
-        rows: list[Hashable] = list(map(id, configs))  # Of objects that `configs` keeps.
-        wanted: dict[Hashable, str | None]
-        if len(values) < len(names):
-            wanted = dict.fromkeys(rows, values[0] if values else None)
-        else:
-            rows = list(zip(rows, values, strict=True))
-            wanted = dict(zip(rows, values, strict=True))
-        after: dict[Hashable, Map[str, str]] = {}
-        change: dict[Hashable, int] = {}
-        shared: dict[Map[str, str], Map[str, str]] = {}
-        for row, before in dict(zip(rows, configs, strict=True)).items():
-            config, change[row] = _configured(before, key, wanted[row])
-            after[row] = shared.setdefault(config, config)
         numbers = map(checksum.resource_number, resources)
-        if len(after) == 1:
-            self.configs_changed.update(dict.fromkeys(resources, after[rows[0]]))
-            self._checksum += sum(numbers) * change[rows[0]]
+        if len(values) < len(names):
+            value = values[0] if values else None
+            after, change = _configured_alike(configs, numbers, key, value)
         else:
-            self.configs_changed.update(zip(resources, map(after.__getitem__, rows), strict=True))
-            self._checksum += sum(map(mul, numbers, map(change.__getitem__, rows)))
+            after, change = _configured_each(configs, numbers, key, values)
+        self.configs_changed.update(zip(resources, after, strict=False))
+        self._checksum += change
 
     def _config(self, resource: ConfigResource) -> Map[str, str]:
         changed = self.configs_changed.get(resource)
@@ -378,6 +363,38 @@ def _configured(config: Map[str, str], key: str, value: str | None) -> tuple[Map
     if value is not None:
         return config.set(key, value), change + checksum.setting_number((key, value))
     return (config if before is None else config.delete(key)), change
+
+
+def _configured_alike(
+    configs: list[Map[str, str]], numbers: Iterable[int], key: str, value: str | None
+) -> tuple[Iterable[Map[str, str]], int]:
+    """As `_configured` for each, done once for each different one; and the checksum's change.
+
+    Resources that were configured alike share one map then, and the next time it is one.
+    """
+    ids = list(map(id, configs))
+    after: dict[int, Map[str, str]] = {}
+    change: dict[int, int] = {}
+    shared: dict[Map[str, str], Map[str, str]] = {}
+    for each, before in dict(zip(ids, configs, strict=True)).items():
+        config, change[each] = _configured(before, key, value)
+        after[each] = shared.setdefault(config, config)
+    if len(after) == 1:
+        return repeat(after[ids[0]]), sum(numbers) * change[ids[0]]
+    changes = map(change.__getitem__, ids)
+    return map(after.__getitem__, ids), sum(map(mul, numbers, changes))
+
+
+def _configured_each(
+    configs: list[Map[str, str]], numbers: Iterable[int], key: str, values: tuple[str, ...]
+) -> tuple[Iterable[Map[str, str]], int]:
+    """Likewise, each with a value of its own."""
+    setting = checksum.setting_number
+    before = [config.get(key) for config in configs]
+    less = [0 if value is None else setting((key, value)) for value in before]
+    after = [config.set(key, value) for config, value in zip(configs, values, strict=True)]
+    changes = map(sub, map(setting, zip(repeat(key), values, strict=False)), less)
+    return after, sum(map(mul, numbers, changes))
 
 
 def _created(new: NewPartition) -> PartitionImage:
