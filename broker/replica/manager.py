@@ -28,9 +28,9 @@ from broker.replica.storage import PartitionStorage, Stored, log_config
 from klamm.clock import Clock
 from klamm.config.broker import BrokerConfig
 from klamm.config.topic import TopicConfig
-from klamm.errors import ApiError, ErrorCode, StorageError
+from klamm.errors import ApiError, ErrorCode, NoSpaceError, StorageError
 from klamm.ids import NodeId, Offset, TopicId, TopicPartition
-from klamm.log.files import Files
+from klamm.log.files import NO_ROOM, Files
 from klamm.log.log import LogConfig
 from klamm.metadata import image as images
 from klamm.metadata.image import MetadataImage, PartitionImage, TopicImage
@@ -115,6 +115,8 @@ class ReplicaManager:
         self._gauges = Gauges()
         self._offline: set[TopicPartition] = set()
         """Ours, and without a usable directory. Membership only."""
+        self._waiting: dict[TopicPartition, None] = {}
+        """Those of them that found no room; there may be some later."""
         self._fenced_ms: dict[NodeId, int] = {}
         self._began = False
         self._removals: asyncio.Queue[Path] = asyncio.Queue()
@@ -316,8 +318,7 @@ class ReplicaManager:
             if stored is None:
                 stored = self._storage.create(name, topic.topic_id, config)
         except (OSError, StorageError) as error:
-            _log.error("partition offline", partition=name, error=error)
-            self._offline.add(name)
+            self._on_unusable(name, error)
             return None
         self._offline.discard(name)
         stored.log.config = log_config(config)
@@ -333,6 +334,22 @@ class ReplicaManager:
         self._partitions[name] = partition
         self._by_topic.setdefault(name.topic, {})[name.partition] = partition
         return partition
+
+    def _on_unusable(self, name: TopicPartition, error: OSError | StorageError) -> None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            error = NoSpaceError(str(name), 0, error)
+        self._offline.add(name)
+        if isinstance(error, NoSpaceError):
+            self._waiting[name] = None
+            self._surroundings.found_no_room(error)
+        else:
+            _log.error("partition offline", partition=name, error=error)
+
+    def _look_for_room(self) -> None:
+        """Whoever found none for a new partition tries again."""
+        waiting, self._waiting = self._waiting, {}
+        topics = {each.topic: self.image.topics.named(each.topic) for each in waiting}
+        self._apply([each for each in topics.values() if each is not None])
 
     def _reconfigure(self, changed: Iterable[tuple[ResourceType, str]]) -> None:
         """Topics that are configured alike, of which one call may have changed a thousand, get
@@ -409,6 +426,8 @@ class ReplicaManager:
         while True:
             await asyncio.sleep(interval_ms / 1_000)
             now_ms = self._clock.monotonic_ms()
+            if self._waiting:
+                self._look_for_room()
             expire = now_ms >= self._expire_at_ms
             if expire:
                 self._expire_at_ms = now_ms + EXPIRY_INTERVAL_MS

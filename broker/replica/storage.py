@@ -17,6 +17,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -107,16 +108,27 @@ class PartitionStorage:
 
         Nothing is synced on the way: with some hundred partitions at once the loop would stand
         still for seconds. `sync_new` follows in a thread.
+
+        Raises:
+            OSError, StorageError: As the disk says; nothing is left of it, as far as that goes.
         """
         path = self._path(name)
         if self._files.exists(path):
             self._files.rename(path, self._stray_path(name))
-        self._files.make_directory(path)
-        file = self._files.open(path / PARTITION_METADATA)
-        file.append(f"version: 0\ntopic_id: {format_uuid(topic_id)}\n".encode())
-        file.close()
+        try:
+            self._files.make_directory(path)
+            file = self._files.open(path / PARTITION_METADATA)
+            try:
+                file.append(f"version: 0\ntopic_id: {format_uuid(topic_id)}\n".encode())
+            finally:
+                file.close()
+            made = self._open(name, topic_id, config)
+        except (OSError, StorageError):
+            with suppress(OSError):
+                self._remove_tree(path)
+            raise
         self._unsynced.append(path)
-        return self._open(name, topic_id, config)
+        return made
 
     def sync_new(self) -> None:
         """Make the names and ids of new partitions durable."""

@@ -13,7 +13,7 @@ from broker.replica.follower import FetchAnswer
 from broker.replica.partition import Partition
 from broker.replica.storage import PartitionStorage
 from klamm.errors import ApiError, ErrorCode
-from klamm.ids import Epoch, Offset
+from klamm.ids import Epoch, Offset, TopicPartition
 from klamm.log.record_batch import assign_offsets
 from tests.sim.disk import SimFiles
 from tests.unit.api.worlds import ME, TOPIC, TWO, Replicas, batch, partition_image
@@ -78,6 +78,31 @@ def test_a_follower_waits_and_goes_on(replicas: Replicas, files: SimFiles, code:
     files.heal()
     assert follows.on_fetch_answered(answer, records) is ErrorCode.NONE
     assert (follows.log.end_offset, follows.high_watermark) == (1, 1)
+
+
+@SHORT
+@pytest.mark.parametrize("operation", ["open", "append"])
+@pytest.mark.parametrize("after", range(2))
+def test_a_new_partition_waits_for_room(
+    replicas: Replicas, files: SimFiles, operation: str, code: int, after: int
+) -> None:
+    """Nothing is left of the attempts; a person would have to look at it."""
+    files.fail(operation, code, after=after, once=False)
+    replicas.publish(partition_image(0, replicas=(ME,)), partition_image(1, replicas=(ME,)))
+    assert replicas.manager.no_room()
+    last = TopicPartition(TOPIC, 1)
+    assert replicas.manager.partition(TOPIC, 1) is None
+    assert replicas.manager.absence(last).code is ErrorCode.KAFKA_STORAGE_ERROR
+    for _ in range(3):
+        replicas.manager._look_for_room()
+    files.heal()
+    replicas.manager._look_for_room()
+    for index in range(2):
+        found = replicas.manager.partition(TOPIC, index)
+        assert found is not None
+        assert found.append_as_leader(batch(b"first"), needs_in_sync=False).base_offset == 0
+    assert not replicas.manager._waiting
+    assert {each.parent.name for each in files.snapshot()} == {"orders-0", "orders-1"}
 
 
 def test_what_cannot_be_flushed_is_not_acknowledged(replicas: Replicas, files: SimFiles) -> None:
