@@ -3,6 +3,7 @@
 Raises ValueError for what makes no sense; the sentence is for a log line.
 """
 
+from functools import lru_cache
 from typing import assert_never
 from uuid import UUID
 
@@ -41,6 +42,8 @@ from klamm.v1 import quorum_pb2 as pb
 SUCCESSORS_MAX = 64
 OFFSET_MAX = 2**62
 DIRECTORY_ID_BYTES = 16
+_DIRECTORIES_KEPT = 64
+"""Each fetch names its sender's disk: the same few, so they are the same objects too."""
 
 SNAPSHOT_BYTES_MAX = 2**40
 
@@ -276,7 +279,11 @@ def _verify(data: bytes) -> None:
     size = 0
     try:
         for header, batch in iter_batches(data):
-            _check(verify_checksum(batch), "batches: checksum at offset", header.base_offset)
+            _check(
+                verify_checksum(batch, header=header),
+                "batches: checksum at offset",
+                header.base_offset,
+            )
             _check(epoch_is_sealed_or_bare(header), "batches: epoch", header.leader_epoch)
             size += header.size_bytes
     except CorruptBatchError as error:
@@ -306,6 +313,7 @@ def _epoch(epoch: int) -> Epoch:
     return Epoch(epoch)
 
 
+@lru_cache(_DIRECTORIES_KEPT)
 def _directory(data: bytes) -> DirectoryId | None:
     if not data:
         return None
