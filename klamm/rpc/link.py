@@ -45,6 +45,8 @@ class Link(asyncio.Protocol, ABC):
         self._receiving = False
         self._heard = False
         """Something has come since the last look."""
+        self.unsent_bytes = 0
+        """That waited for the peer's windows at the last flush."""
         self._written_bytes = 0
         self._gone_bytes = 0
         """Of these so many had gone to the kernel at the last look."""
@@ -61,6 +63,9 @@ class Link(asyncio.Protocol, ABC):
     @abstractmethod
     def on_closed(self, why: str) -> None:
         """The connection is over, once."""
+
+    def on_unsent(self, more_bytes: int) -> None:
+        """So many more wait for the peer's windows; less, if it is negative."""
 
     def on_look(self) -> None:
         """Some time has passed: KEEPALIVE_TIME_MS, or a little more."""
@@ -87,7 +92,8 @@ class Link(asyncio.Protocol, ABC):
         finally:
             self._receiving = False
             self.flush()
-        self._check()
+        if self.connection.failure is not None:
+            self._check()
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -114,10 +120,15 @@ class Link(asyncio.Protocol, ABC):
         transport = self._transport
         if self._receiving or transport is None:
             return
-        data = self.connection.take()
+        connection = self.connection
+        data = connection.take()
         if data and not transport.is_closing():
             self._written_bytes += len(data)
             transport.write(data)
+        more_bytes = connection.waiting_bytes - self.unsent_bytes
+        if more_bytes and not self.closed:
+            self.unsent_bytes += more_bytes
+            self.on_unsent(more_bytes)
 
     async def drained(self, stream_id: int) -> None:
         """Returns once all that was sent on the stream has gone out, or the stream is over."""

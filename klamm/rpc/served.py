@@ -56,8 +56,6 @@ class ServerLink(Link):
         """By the headers of the last call: the same object, where the same was said again."""
         self._foreign: set[int] = set()
         """Streams whose requests are no gRPC: answered in HTTP's own way when they are whole."""
-        self._unsent_bytes = 0
-        """As counted in `calls`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -93,24 +91,20 @@ class ServerLink(Link):
 
     def on_closed(self, why: str) -> None:
         self.calls.links.pop(self, None)
-        self.calls.unsent_bytes -= self._unsent_bytes
-        self._unsent_bytes = 0
+        self.calls.unsent_bytes -= self.unsent_bytes
+        self.unsent_bytes = 0
         for call in list(self._served.values()):
             call.left()
 
-    def flush(self) -> None:
-        super().flush()
-        waiting_bytes = self.connection.waiting_bytes
-        if waiting_bytes != self._unsent_bytes and not self.closed:
-            self.calls.unsent_bytes += waiting_bytes - self._unsent_bytes
-            self._unsent_bytes = waiting_bytes
+    def on_unsent(self, more_bytes: int) -> None:
+        self.calls.unsent_bytes += more_bytes
 
     def may_send(self, size_bytes: int) -> bool:
         """Whether an answer may wait for its caller, if it must."""
         own_bytes = self.connection.waiting_bytes
         if own_bytes == 0:
             return True
-        others_bytes = self.calls.unsent_bytes - self._unsent_bytes
+        others_bytes = self.calls.unsent_bytes - self.unsent_bytes
         return may_wait(own_bytes + size_bytes, others_bytes)
 
     def on_look(self) -> None:
