@@ -100,6 +100,8 @@ class Fetcher:
         self._link: Link | None = None
         self._polling = False
         self._cut_short = False
+        self._was_cut = False
+        """The last fetch was; the next is answered at once, and not cut."""
         self._something_to_do = asyncio.Event()
         self._turn = 0
 
@@ -111,8 +113,10 @@ class Fetcher:
         key = (partition.topic_id, partition.name.partition)
         self._followed[key] = _Followed(partition)
         self._something_to_do.set()
-        if self._polling and not self._cut_short and self._link is not None:
-            self._cut_short = True
+        if self._polling and not self._was_cut and self._link is not None:
+            # Not again before the next is answered: who is told of one partition after the other
+            # would never hear of those that it follows already.
+            self._cut_short = self._was_cut = True
             self._link.close()
 
     def unfollow(self, partition: FollowedPartition) -> None:
@@ -165,6 +169,7 @@ class Fetcher:
             finally:
                 self._polling = False
             self.broken_ms = None
+            self._was_cut = False
             self._on_response(response)
 
     async def _pause(self, wait_ms: int) -> None:
@@ -201,7 +206,7 @@ class Fetcher:
             replica_state=ReplicaState(
                 replica_id=self._config.node_id, replica_epoch=self._broker_epoch()
             ),
-            max_wait_ms=wait_ms,
+            max_wait_ms=0 if self._was_cut else wait_ms,
             min_bytes=self._config.replica_fetch_min_bytes,
             max_bytes=self._config.replica_fetch_response_max_bytes,
             topics=[FetchTopic(topic_id=id_, partitions=rows) for id_, rows in topics.items()],

@@ -11,6 +11,7 @@ epochs keep it from harm (kraft.md 3.5, 3.6).
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from typing import Protocol
 from immutables import Map
 
 from broker.replica.exchange import Surroundings
+from broker.replica.fenced import JustFenced
 from broker.replica.fetchers import Fetchers
 from broker.replica.gauges import Gauges
 from broker.replica.isr import AlterPartition
@@ -25,6 +27,7 @@ from broker.replica.link import Connect, tcp_connector
 from broker.replica.partition import Partition
 from broker.replica.purgatory import Purgatory
 from broker.replica.storage import PartitionStorage, Stored, log_config
+from broker.replica.unmade import MADE_AT_ONCE, Unmade
 from klamm.clock import Clock
 from klamm.config.broker import BrokerConfig
 from klamm.config.topic import TopicConfig
@@ -45,11 +48,12 @@ TICK_MS_MAX = 1_000
 SUSPICION_MS_MAX = 300
 """A broken connection says that its leader died for so long; then the controllers would know."""
 
-JUST_FENCED_MS = 3_000
-"""Clients are still told where a fenced broker was for so long; see the Metadata answer."""
-
 EXPIRY_INTERVAL_MS = 600_000
 """How often silent producers are looked for (Kafka's own interval)."""
+
+
+Assigned = tuple[TopicImage, PartitionImage]
+"""A partition of which this broker has a copy."""
 
 
 class TopicsDelta(Protocol):
@@ -115,9 +119,8 @@ class ReplicaManager:
         self._gauges = Gauges()
         self._offline: set[TopicPartition] = set()
         """Ours, and without a usable directory. Membership only."""
-        self._waiting: dict[TopicPartition, None] = {}
-        """Those of them that found no room; there may be some later."""
-        self._fenced_ms: dict[NodeId, int] = {}
+        self._unmade = Unmade(self._make)
+        self._fenced = JustFenced(clock)
         self._began = False
         self._removals: asyncio.Queue[Path] = asyncio.Queue()
         self._expire_at_ms = clock.monotonic_ms() + EXPIRY_INTERVAL_MS
@@ -147,6 +150,7 @@ class ReplicaManager:
             tasks.create_task(self._tick(), name="replica-tick")
             tasks.create_task(self._checkpoint(), name="replica-checkpoint")
             tasks.create_task(self._remove(), name="replica-remove")
+            tasks.create_task(self._unmade.run(), name="replica-make")
 
     async def stop(self) -> None:
         """Leave everything on the disk. After `run` has been cancelled, and the listener closed."""
@@ -207,21 +211,19 @@ class ReplicaManager:
 
     def just_fenced(self) -> tuple[NodeId, ...]:
         """Brokers that served until a moment ago, by id."""
-        since_ms = self._clock.monotonic_ms() - JUST_FENCED_MS
-        if self._fenced_ms:
-            self._fenced_ms = {
-                broker_id: at_ms
-                for broker_id, at_ms in self._fenced_ms.items()
-                if at_ms >= since_ms and self.image.brokers[broker_id].fenced
-            }
-        return tuple(sorted(self._fenced_ms))
+        return self._fenced.list(self.image)
 
     # The publisher.
 
     def publish(self, delta: TopicsDelta, image: MetadataImage) -> None:
-        """Become what `image` says. Synchronous; the partitions have their roles on return."""
+        """Become what `image` says. Synchronous; the partitions have their roles on return.
+
+        But for the new ones of a large decision: each takes files, and with thousands of them
+        nobody else had a turn for seconds. They are made one after the other, as the image is by
+        then; until then they are led nowhere, as far as a client can tell.
+        """
         if delta.brokers_changed:
-            self._note_fenced(image)
+            self._fenced.note(self.image, image)
         self.image = image
         if delta.brokers_changed or not self._began:
             self._surroundings.active = {
@@ -231,7 +233,8 @@ class ReplicaManager:
             if not self._is_registered(image):
                 return
             self._began = True
-            self._apply(list(image.topics.by_id.values()))
+            # All at once: what is on the disk and is not asked for here is a stray.
+            self._apply(list(image.topics.by_id.values()), at_once=sys.maxsize)
             self._drop_strays()
         else:
             for topic in delta.topics_removed.values():
@@ -241,29 +244,47 @@ class ReplicaManager:
         if delta.brokers_changed:
             self._fetchers.on_brokers(image)
 
-    def _note_fenced(self, image: MetadataImage) -> None:
-        now_ms = self._clock.monotonic_ms()
-        for broker_id, before in self.image.brokers.items():
-            now = image.brokers.get(broker_id)
-            if now is None:
-                self._fenced_ms.pop(broker_id, None)
-            elif now.fenced and not before.fenced:
-                self._fenced_ms[broker_id] = now_ms
-
     def _is_registered(self, image: MetadataImage) -> bool:
         own, epoch = image.brokers.get(self._me), self._broker_epoch()
         return own is not None and epoch >= 0 and own.broker_epoch == epoch
 
-    def _apply(self, topics: list[TopicImage]) -> None:
+    def _apply(self, topics: list[TopicImage], at_once: int = MADE_AT_ONCE) -> None:
         mine = [(topic, each) for topic in topics for each in topic.partitions if self._has(each)]
         for topic in topics:
             self._drop_unassigned(topic)
+        mine = self._without_later(mine, at_once)
         for topic, each in mine:
             if each.leader == self._me:
                 self._lead(topic, each)
         for topic, each in mine:
             if each.leader != self._me:
                 self._follow(topic, each)
+
+    def _without_later(self, mine: list[Assigned], at_once: int) -> list[Assigned]:
+        """Those that are here, or made at once; the others have their turn by and by."""
+        new = [_name(*each) for each in mine if not self._is_here(*each)]
+        if len(new) <= at_once:
+            return mine
+        later = frozenset(new[at_once:])
+        self._unmade.add(new[at_once:])
+        return [each for each in mine if _name(*each) not in later]
+
+    def _is_here(self, topic: TopicImage, image: PartitionImage) -> bool:
+        known = self._partitions.get(_name(topic, image))
+        return known is not None and known.topic_id == topic.topic_id
+
+    def _make(self, name: TopicPartition) -> None:
+        """See `Unmade`."""
+        topic = self.image.topics.named(name.topic)
+        if topic is None:
+            return
+        image = self.image.topics.partition(topic.topic_id, name.partition)
+        if image is None or not self._has(image) or self._is_here(topic, image):
+            return
+        if image.leader == self._me:
+            self._lead(topic, image)
+        else:
+            self._follow(topic, image)
 
     def _has(self, image: PartitionImage) -> bool:
         return self._me in image.replicas
@@ -340,16 +361,10 @@ class ReplicaManager:
             error = NoSpaceError(str(name), 0, error)
         self._offline.add(name)
         if isinstance(error, NoSpaceError):
-            self._waiting[name] = None
+            self._unmade.found_no_room(name)
             self._surroundings.found_no_room(error)
         else:
             _log.error("partition offline", partition=name, error=error)
-
-    def _look_for_room(self) -> None:
-        """Whoever found none for a new partition tries again."""
-        waiting, self._waiting = self._waiting, {}
-        topics = {each.topic: self.image.topics.named(each.topic) for each in waiting}
-        self._apply([each for each in topics.values() if each is not None])
 
     def _reconfigure(self, changed: Iterable[tuple[ResourceType, str]]) -> None:
         """Topics that are configured alike, of which one call may have changed a thousand, get
@@ -426,8 +441,7 @@ class ReplicaManager:
         while True:
             await asyncio.sleep(interval_ms / 1_000)
             now_ms = self._clock.monotonic_ms()
-            if self._waiting:
-                self._look_for_room()
+            self._unmade.look_for_room()
             expire = now_ms >= self._expire_at_ms
             if expire:
                 self._expire_at_ms = now_ms + EXPIRY_INTERVAL_MS
@@ -471,3 +485,7 @@ class ReplicaManager:
 
     def _current_high_watermarks(self) -> dict[TopicPartition, Offset]:
         return {name: each.high_watermark for name, each in self._partitions.items()}
+
+
+def _name(topic: TopicImage, image: PartitionImage) -> TopicPartition:
+    return TopicPartition(topic.name, image.partition)

@@ -86,6 +86,7 @@ class Log:
 
         Raises:
             CorruptLogError: Damage that is no torn tail, with OnCorruption.REFUSE.
+            NoSpaceError: The disk is full, or no open file is left.
             StorageError: The disk failed.
         """
         config = config or LogConfig()
@@ -101,6 +102,8 @@ class Log:
             recoverer.run(recovery_point, clean_shutdown)
             log = cls(files, directory, config, recoverer)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise NoSpaceError(str(directory), 0, error) from error
             raise StorageError(f"cannot open the log in {directory}: {error}") from error
         return log
 

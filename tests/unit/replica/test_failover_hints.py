@@ -4,8 +4,9 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+from broker.replica.fenced import JUST_FENCED_MS
 from broker.replica.link import Link
-from broker.replica.manager import JUST_FENCED_MS, SUSPICION_MS_MAX
+from broker.replica.manager import SUSPICION_MS_MAX
 from tests.unit.api.worlds import EPOCHS, ME, TWO, Replicas, partition_image
 from tests.unit.replica.test_manager import until
 

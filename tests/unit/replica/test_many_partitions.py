@@ -4,6 +4,7 @@ With a disk that takes 5 ms a sync, four hundred empty partitions took 16 s to s
 stood still for as long when their topic was deleted.
 """
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from random import Random
 from uuid import UUID
 
 from broker.replica.storage import PartitionStorage, Stored
+from broker.replica.unmade import MADE_AT_ONCE, MADE_IN_A_TURN
 from klamm.clock import SystemClock
 from klamm.config.topic import TopicConfig
+from klamm.errors import ErrorCode
 from klamm.ids import Offset, TopicId, TopicPartition
 from klamm.log.files import SystemFile, SystemFiles
 from tests.sim.disk import SimFiles
-from tests.unit.api.worlds import Replicas, batch, partition_image
+from tests.unit.api.worlds import THREE, TWO, Replicas, batch, partition_image
 
 DEADLINE_S = 20.0
 MANY = 100
@@ -141,3 +144,68 @@ def test_a_flush_that_comes_behind_a_drop_does_nothing(tmp_path: Path) -> None:
     stored.log.append(bytes(batch(b"gone")))
     storage.set_aside(name, stored)
     assert stored.log.flush() == 0
+
+
+async def test_thousands_of_new_partitions_leave_others_their_turn(tmp_path: Path) -> None:
+    """Five thousand on a busy machine stopped the loop for three seconds."""
+    replicas = Replicas(tmp_path)
+    manager = replicas.manager
+    replicas.publish()
+    before = len(manager)
+    count = 10 * MADE_AT_ONCE
+    replicas.publish(*map(partition_image, range(count)))
+    assert len(manager) - before == MADE_AT_ONCE
+    last = TopicPartition("orders", count - 1)
+    assert manager.partition("orders", count - 1) is None
+    assert manager.absence(last).code is ErrorCode.NOT_LEADER_OR_FOLLOWER, "clients try again"
+    making = asyncio.create_task(manager._unmade.run())
+    turns = 0
+    async with asyncio.timeout(DEADLINE_S):
+        while len(manager) < count:
+            turns += 1
+            await asyncio.sleep(0)
+    assert turns >= (count - MADE_AT_ONCE) // MADE_IN_A_TURN
+    found = manager.partition("orders", count - 1)
+    assert found is not None
+    assert found.leader is not None
+    making.cancel()
+    await asyncio.gather(making, return_exceptions=True)
+
+
+def test_what_is_made_later_is_as_it_is_to_be_by_then(tmp_path: Path) -> None:
+    """Led by another, moved away, in a later epoch; or its topic is gone."""
+    replicas = Replicas(tmp_path)
+    manager = replicas.manager
+    replicas.publish()
+    count = MADE_AT_ONCE + 6
+    images = [*map(partition_image, range(count))]
+    replicas.publish(*images)
+    assert list(manager._unmade._names) == [
+        TopicPartition("orders", each) for each in range(MADE_AT_ONCE, count)
+    ]
+    images[-1] = partition_image(count - 1, leader=TWO, leader_epoch=2)
+    images[-2] = partition_image(count - 2, replicas=(TWO, THREE), leader=TWO, leader_epoch=2)
+    images[-3] = partition_image(count - 3, leader_epoch=3)
+    # So few that are new are made at once; who has a turn still finds them made.
+    replicas.publish(*images)
+    while manager._unmade:
+        manager._unmade.make_some()
+    made = [manager.partition("orders", each) for each in range(count - 3, count)]
+    assert made[0] is not None
+    assert made[0].leader_epoch == 3
+    assert made[1] is None
+    assert made[2] is not None
+    assert made[2].follower is not None
+    replicas.remove()
+    assert not len(manager)
+
+
+def test_what_was_to_be_made_later_and_is_gone_is_not_made(tmp_path: Path) -> None:
+    replicas = Replicas(tmp_path)
+    replicas.publish()
+    replicas.publish(*map(partition_image, range(MADE_AT_ONCE + 3)))
+    replicas.remove()
+    while replicas.manager._unmade:
+        replicas.manager._unmade.make_some()
+    assert not len(replicas.manager)
+    assert not [each for each in tmp_path.iterdir() if not each.name.endswith("-delete")]

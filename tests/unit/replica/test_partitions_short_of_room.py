@@ -94,14 +94,16 @@ def test_a_new_partition_waits_for_room(
     assert replicas.manager.partition(TOPIC, 1) is None
     assert replicas.manager.absence(last).code is ErrorCode.KAFKA_STORAGE_ERROR
     for _ in range(3):
-        replicas.manager._look_for_room()
+        replicas.manager._unmade.look_for_room()
+        replicas.manager._unmade.make_some()
     files.heal()
-    replicas.manager._look_for_room()
+    replicas.manager._unmade.look_for_room()
+    replicas.manager._unmade.make_some()
     for index in range(2):
         found = replicas.manager.partition(TOPIC, index)
         assert found is not None
         assert found.append_as_leader(batch(b"first"), needs_in_sync=False).base_offset == 0
-    assert not replicas.manager._waiting
+    assert not replicas.manager._unmade._waiting
     assert {each.parent.name for each in files.snapshot()} == {"orders-0", "orders-1"}
 
 
