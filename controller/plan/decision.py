@@ -1,8 +1,7 @@
 """What a decision is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from klamm.metadata.records import MetadataRecord
 
@@ -12,8 +11,7 @@ Draw = Callable[[int], int]
 """Chance: `draw(n)` is uniform in [0, n)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[Result]):
+class Decision(NamedTuple, Generic[Result]):
     """Records to write as one atomic batch, and what to answer once they are committed."""
 
     records: tuple[MetadataRecord, ...]

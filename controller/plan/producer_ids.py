@@ -30,7 +30,5 @@ def allocate(view: View, broker_id: NodeId, broker_epoch: Offset) -> Decision[Bl
     first = view.image.next_producer_id
     if first > PRODUCER_ID_MAX - BLOCK_IDS:
         raise ApiError(ErrorCode.UNKNOWN_SERVER_ERROR, "all producer ids are used up")
-    record = ProducerIdsRecord(
-        broker_id=broker_id, broker_epoch=broker_epoch, next_producer_id=first + BLOCK_IDS
-    )
+    record = ProducerIdsRecord(broker_id, broker_epoch, first + BLOCK_IDS)
     return Decision((record,), Block(first))
