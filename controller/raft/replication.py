@@ -9,6 +9,8 @@ The high watermark is the largest offset that a majority has durably, once that 
 of this leader's own epoch (Raft 5.4.2). The leader counts itself up to its own last fsync.
 """
 
+from operator import is_
+
 from controller.raft import membership, reads, snapshots, thrift
 from controller.raft.effects import (
     AcceptProposal,
@@ -70,11 +72,10 @@ def on_fetch(
     state, named = membership.name_disk(state, sender, moment)
     state, committed = advance(state, moment)
     committed = named + committed
-    state = tell_soon(state, moment)
     state, confirmed = reads.confirm(state)
     if not agrees:
         answer = _diverging(state, request.log_end, snapshot_id)
-        return state, (*committed, *confirmed, SendResponse(call, answer))
+        return tell_soon(state, moment), (*committed, *confirmed, SendResponse(call, answer))
     parked = ParkedFetch(
         call=call,
         sender=sender,
@@ -141,7 +142,11 @@ def advance(state: RaftState, moment: Moment) -> Step:
     """Raise the high watermark to what a majority has, and claim the epoch the first time."""
     role = state.role
     assert isinstance(role, Leader)
-    counted = [each for each in role.progress if _counts(state, each)]
+    counted = [
+        each
+        for each in role.progress
+        if state.has_weight(each.node_id) and not (each.recovering and _is_doubted(state, each))
+    ]
     ends = [each.end_offset for each in counted]
     if state.is_voter:
         ends.append(state.flushed)
@@ -166,12 +171,11 @@ def advance(state: RaftState, moment: Moment) -> Step:
     return state, effects
 
 
-def _counts(state: RaftState, each: Progress) -> bool:
-    """A voter's acknowledgement: of the disk that the log names. A disk that may have been wiped
-    can have voted in a later epoch, and not know it: see `trust`.
+def _is_doubted(state: RaftState, each: Progress) -> bool:
+    """The acknowledgement of a disk that may have been wiped: it can have voted in a later epoch,
+    and not know it: see `trust`. It counts if the log had named it before.
     """
-    named = state.has_weight(each.node_id)
-    return named and (not each.recovering or state.was_named(each.node_id))
+    return not state.was_named(each.node_id)
 
 
 def on_flushed(state: RaftState, moment: Moment) -> Step:
@@ -276,7 +280,7 @@ def _has_news(state: RaftState, parked: ParkedFetch) -> bool:
 def tell_soon(state: RaftState, moment: Moment) -> RaftState:
     """Those who wait at the log's end with a lower high watermark hear of it soon (KIP-1166)."""
     role = state.role
-    if not isinstance(role, Leader):
+    if not isinstance(role, Leader) or not role.parked:
         return state
     claimed_now = state.high_watermark == role.first_end
     soon_ms = moment.now_ms + (0 if claimed_now else NEWS_WAIT_MS)
@@ -289,7 +293,10 @@ def tell_soon(state: RaftState, moment: Moment) -> RaftState:
             due_ms = max(soon_ms, parked.rests_until_ms)
         return parked if parked.deadline_ms <= due_ms else replace(parked, deadline_ms=due_ms)
 
-    return replace(state, role=replace(role, parked=tuple(map(told, role.parked))))
+    parked = tuple([told(each) for each in role.parked])
+    if all(map(is_, parked, role.parked)):
+        return state
+    return replace(state, role=replace(role, parked=parked))
 
 
 def _answer(state: RaftState, parked: ParkedFetch) -> SendRecords | SendResponse:

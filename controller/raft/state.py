@@ -340,8 +340,8 @@ class RaftState:
 
         Once the log names disks, only those of named ones do; see `voters`.
         """
-        voter = self.voters.find(node_id)
-        return voter is not None and (voter.directory_id is not None or not self.names_disks)
+        voters = self.voters
+        return node_id in voters.named_ids or (not self.names_disks and node_id in voters.ids)
 
     @property
     def names_disks(self) -> bool:
@@ -405,15 +405,14 @@ class RaftState:
 
 
 def _leader_deadline_ms(state: RaftState, role: Leader) -> int:
-    deadline_ms = quorum_until_ms(state, role)
-    for each in role.progress:
-        deadline_ms = min(deadline_ms, each.begin_ms)
-    for parked in role.parked:
-        deadline_ms = min(deadline_ms, parked.deadline_ms)
-    deadline_ms = min(deadline_ms, role.flush_due_ms, role.hedge_ms)
-    if role.transfer is not None:
-        deadline_ms = min(deadline_ms, role.transfer.deadline_ms)
-    return deadline_ms
+    return min(
+        quorum_until_ms(state, role),
+        role.flush_due_ms,
+        role.hedge_ms,
+        NEVER_MS if role.transfer is None else role.transfer.deadline_ms,
+        *[each.begin_ms for each in role.progress],
+        *[each.deadline_ms for each in role.parked],
+    )
 
 
 def quorum_until_ms(state: RaftState, role: Leader) -> int:
@@ -421,7 +420,7 @@ def quorum_until_ms(state: RaftState, role: Leader) -> int:
     needed = state.voters.majority - (1 if state.is_voter else 0)
     if needed == 0:
         return NEVER_MS
-    heard = sorted((each.fetched_ms for each in role.progress), reverse=True)
+    heard = sorted([each.fetched_ms for each in role.progress], reverse=True)
     return heard[needed - 1] + state.config.check_quorum_ms
 
 

@@ -64,6 +64,8 @@ from klamm.frozen import replace
 
 Step = tuple[RaftState, Effects]
 
+NOTHING: Effects = ()
+
 
 def step(state: RaftState, event: Event, moment: Moment) -> Step:
     """Advance one voter by one event.
@@ -80,12 +82,13 @@ def step(state: RaftState, event: Event, moment: Moment) -> Step:
         return epoch.refuse_own_id(state, event)
     if isinstance(event, ResponseReceived) and event.response.refusal in STRANGE:
         event = RequestFailed(event.sender, event.request)
-    if epoch.names_second_leader(state, event) or epoch.leaps(state, event):
-        if isinstance(event, RequestReceived):
-            return epoch.refuse_nonsense(state, event)
-        assert isinstance(event, ResponseReceived)
-        event = RequestFailed(event.sender, event.request)
-    after, entered = epoch.observe(state, event, moment)
+    after, entered = state, NOTHING
+    if isinstance(event, RequestReceived | ResponseReceived):
+        if epoch.names_second_leader(state, event) or epoch.leaps(state, event):
+            if isinstance(event, RequestReceived):
+                return epoch.refuse_nonsense(state, event)
+            event = RequestFailed(event.sender, event.request)
+        after, entered = epoch.observe(state, event, moment)
     after, effects = _dispatch(after, event, moment)
     if after.download is not None and after.download.epoch != after.epoch:
         after, abandoned = download.drop(after)

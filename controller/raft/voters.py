@@ -21,6 +21,7 @@ with an earlier one that has never met it. Why that is safe:
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from klamm.ids import DirectoryId, NodeId, Offset
 from klamm.metadata.records import Endpoint
@@ -52,7 +53,7 @@ class Voter:
     """Where it serves gRPC."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VoterSet:
     """All voters, by id."""
 
@@ -66,19 +67,27 @@ class VoterSet:
         ids = [each.node_id for each in self.voters]
         assert ids == sorted(set(ids)), f"voters by id, each once: {ids}"
 
-    @property
+    # A set changes seldom, and each step of the core asks a dozen times.
+
+    @cached_property
     def ids(self) -> tuple[NodeId, ...]:
         return tuple(each.node_id for each in self.voters)
 
-    @property
+    @cached_property
+    def named_ids(self) -> frozenset[NodeId]:
+        """Of those whose disk is known. For membership only, never iterated."""
+        return frozenset(each.node_id for each in self.voters if each.directory_id is not None)
+
+    @cached_property
     def majority(self) -> int:
         return len(self.voters) // 2 + 1
 
+    @cached_property
+    def _of_id(self) -> dict[NodeId, Voter]:
+        return {each.node_id: each for each in self.voters}
+
     def find(self, node_id: NodeId) -> Voter | None:
-        for each in self.voters:
-            if each.node_id == node_id:
-                return each
-        return None
+        return self._of_id.get(node_id)
 
     def admits(self, key: ReplicaKey) -> bool:
         """Is this replica a voter? A wiped disk is not the voter that it was."""
