@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from controller.quorum.port import StateMachine
 from controller.raft.effects import Claim, Commit, LoadSnapshot, Renounce
+from klamm.at_once import at_once
 from klamm.errors import CommitUnknownError, StorageError
 from klamm.ids import Epoch, Offset, OffsetAndEpoch
 from klamm.log.record_batch import iter_batches, verify_checksum
@@ -161,7 +162,8 @@ class Applier:
         assert batches, f"nothing to read at {self.applied}, below {high_watermark}"
         machine.on_commit(tuple(view for _, view in batches))
         self.applied = Offset(batches[-1][0].next_offset)
-        self._wake_waits()
+        if self._waits and self._waits[0].end_offset <= self.applied:
+            at_once(self._wake_waits)
         return self.applied >= high_watermark
 
     async def _load(self, machine: StateMachine, snapshot_id: OffsetAndEpoch) -> None:

@@ -213,7 +213,9 @@ class QuorumDriver:
         proposals, begin = self._calls.proposals, self._next_call
         made, group = proposals.add(epoch, base_offset, records, begin, commit_ms)
         if group is not None:
-            self._ask(group)
+            self._asked.append(group)
+            alone = proposals.come_alone and self.state.high_watermark == self.state.log.end_offset
+            (self._turn if alone else self._turn_soon)()
         return made
 
     async def change_voters(self, change: VoterChange) -> Offset:
@@ -483,7 +485,7 @@ class QuorumDriver:
         finally:
             del calls[call]
 
-    def _ask(self, event: Event | Group) -> None:
+    def _ask(self, event: Event) -> None:
         """Stepped after this turn of the loop, in which more may come (see `proposals`)."""
         self._asked.append(event)
         self._turn_soon()

@@ -40,20 +40,20 @@ class Flusher:
         self._done = done
         self._failed = failed
         self._unflushed = False
-        self._flushing: asyncio.Future[Offset] | None = None
+        self._flushing = False
+        self._idle: asyncio.Future[None] | None = None
+        """Somebody waits until nothing is under way."""
         self._stopped = False
         self._short = False
         """Of open files, at the last attempt."""
 
     def appended(self) -> None:
         """There is something to be made durable."""
-        if self._flushing is not None or self._stopped:
+        if self._flushing or self._stopped:
             self._unflushed = True
             return
-        self._unflushed = False
-        began_s, truncations = time.perf_counter(), self.truncations
-        self._flushing = asyncio.ensure_future(self._store.flush())
-        self._flushing.add_done_callback(partial(self._on_flushed, began_s, truncations))
+        self._unflushed, self._flushing = False, True
+        self._store.flush(partial(self._on_flushed, time.perf_counter(), self.truncations))
 
     def _try_again(self, error: NoSpaceError) -> None:
         """No open file was left: nothing is durable that was not, and nothing is lost."""
@@ -63,32 +63,33 @@ class Flusher:
         asyncio.get_running_loop().call_later(RETRY_S, self._retry)
 
     def _retry(self) -> None:
-        if self._flushing is None and self._unflushed:
+        if not self._flushing and self._unflushed:
             self.appended()
 
     async def idle(self) -> None:
         """Returns once no fsync is under way."""
-        while self._flushing is not None:
-            await asyncio.wait([self._flushing])
+        while self._flushing:
+            self._idle = asyncio.get_running_loop().create_future()
+            await self._idle
 
     def stop(self) -> None:
         """Begin no more."""
         self._stopped = True
 
-    def _on_flushed(self, began_s: float, truncations: int, flush: asyncio.Future[Offset]) -> None:
-        self._flushing = None
-        if flush.cancelled():
+    def _on_flushed(self, began_s: float, truncations: int, end: Offset | BaseException) -> None:
+        """In the stack of whoever brings it: the core is stepped before the loop's next turn."""
+        self._flushing = False
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        if isinstance(end, NoSpaceError):
+            self._try_again(end)
             return
-        error = flush.exception()
-        if isinstance(error, NoSpaceError):
-            self._try_again(error)
-            return
-        if error is not None:
-            self.failure = error
-            self._failed(error)
+        if isinstance(end, BaseException):
+            self.failure = end
+            self._failed(end)
             return
         self._short = False
         metrics.RAFT_FSYNC.observe(time.perf_counter() - began_s)
         if self._unflushed:
             self.appended()
-        self._done(LogFlushed(flush.result(), truncations))
+        self._done(LogFlushed(end, truncations))

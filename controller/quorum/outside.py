@@ -1,6 +1,6 @@
 """What the driver asks of its disk and of the network."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from controller.raft.effects import (
@@ -16,6 +16,9 @@ from controller.raft.voters import VoterSet
 from klamm.ids import Offset, OffsetAndEpoch
 from klamm.log.files import Buffer
 from klamm.log.snapshot import CorruptSnapshotError
+
+Flushed = Callable[[Offset | BaseException], None]
+"""Told the end of what was there when a flush began, once that is durable; or why it is not."""
 
 
 class Store(Protocol):
@@ -35,8 +38,8 @@ class Store(Protocol):
 
     def ends_batch(self, offset: Offset) -> bool: ...
 
-    def flush(self) -> Awaitable[Offset]:
-        """Begins at once. The end of what was there when it began, once that is durable."""
+    def flush(self, done: Flushed) -> None:
+        """Begins at once; `done` is called once, from the loop, and never within this call."""
         ...
 
     async def keep_bounds(self) -> None: ...

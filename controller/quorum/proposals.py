@@ -70,6 +70,8 @@ class Proposals:
         self._open: Group | None = None
         """Not taken up yet; who goes on from it may join."""
         self._count = 0
+        self.come_alone = False
+        """The last group was of one: there is nobody for whom the next should wait a turn."""
 
     def add(
         self,
@@ -116,6 +118,7 @@ class Proposals:
         """The core's turn with it: nobody joins any more."""
         if self._open is group:
             self._open = None
+        self.come_alone = len(group.waiting) == 1
         return ProposalMade(
             call=group.call,
             epoch=group.epoch,

@@ -26,8 +26,8 @@ from controller.quorum.installs import Installs, voter_entry, voters_of
 from controller.quorum.kernel_sync import KernelSync, open_kernel_sync
 from controller.quorum.known_voters import HasPeers
 from controller.quorum.opening import Opened, open_disk, refuse_half_restored
+from controller.quorum.outside import Flushed
 from controller.quorum.quorum_state import QUORUM_STATE, format_state
-from controller.quorum.refused import fail, resolve
 from controller.quorum.room import Room
 from controller.quorum.scrub import SCRUB_BYTES, SCRUB_EVERY_MS, SnapshotScrub
 from controller.raft.effects import (
@@ -254,16 +254,13 @@ class LogStore:
             if each.offset < snapshot_id.offset:
                 self.snapshots.delete(each)
 
-    def flush(self) -> asyncio.Future[Offset]:
-        """Make durable what was appended before the call; its end offset. Begins at once."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Offset] = loop.create_future()
-        if not self._begin_sync(future):
-            future = loop.run_in_executor(None, self._log.flush)
-        future.add_done_callback(self._flushed)
-        return future
+    def flush(self, done: Flushed) -> None:
+        """Make durable what was appended before the call. Begins at once."""
+        if not self._begin_sync(done):
+            flush = asyncio.get_running_loop().run_in_executor(None, self._log.flush)
+            flush.add_done_callback(partial(self._flushed, done))
 
-    def _begin_sync(self, future: asyncio.Future[Offset]) -> bool:
+    def _begin_sync(self, told: Flushed) -> bool:
         """Have the kernel do it, if it is one file's sync and no more."""
         begun = self._log.begin_flush()
         file, end = begun or (None, LOG_START)
@@ -272,19 +269,30 @@ class LogStore:
         if self._kernel is None:
             self._kernel = open_kernel_sync()
 
+        begun_here = True
+
         def done(error: OSError | None) -> None:
             try:
                 self._log.end_flush(end, error)
             except StorageError as failed:
-                fail(future, failed)
+                outcome: Offset | StorageError = failed
             else:
-                resolve(future, end)
+                outcome = end
+                self._bounds.reached(end, self._epoch)
+            if begun_here:
+                told(outcome)
 
-        return self._kernel.sync(file.fileno(), done)
+        begun_here = self._kernel.sync(file.fileno(), done)
+        return begun_here
 
-    def _flushed(self, flush: asyncio.Future[Offset]) -> None:
-        if not flush.cancelled() and flush.exception() is None:
+    def _flushed(self, done: Flushed, flush: asyncio.Future[Offset]) -> None:
+        """A thread has done it."""
+        if flush.cancelled():
+            return
+        error = flush.exception()
+        if error is None:
             self._bounds.reached(flush.result(), self._epoch)
+        done(flush.result() if error is None else error)
 
     async def keep_bounds(self) -> None:
         """Write down now and then how far the log is durable, until cancelled."""

@@ -10,13 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Never, cast
+from functools import partial
+from typing import Any, Never, cast
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
 from klamm import descriptors
+from klamm.at_once import at_once
 from klamm.http2.events import DataReceived, Event, HeadersReceived, StreamReset
 from klamm.http2.frames import Code
 from klamm.http2.headers import Headers
@@ -29,17 +31,13 @@ from klamm.rpc.admission import (
     REQUEST_LOOKS_MAX,
     UNREAD_BYTES_MAX,
     Calls,
+    Handler,
     may_wait,
 )
 from klamm.rpc.context import Context, OneByOne, no_message
 from klamm.rpc.framing import FramingError, MessageReader
 from klamm.rpc.link import Link
 from klamm.telemetry import logs
-
-if TYPE_CHECKING:
-    Handler = grpc.RpcMethodHandler[Any, Any]
-else:
-    Handler = grpc.RpcMethodHandler
 
 _log = logs.logger("klamm.rpc")
 
@@ -340,8 +338,10 @@ class ServedCall(Context):
     # ── the handler ──────────────────────────────────────────────────────────────────────────
 
     def _start(self, request: bytes | None) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(request))
-        self._link.calls.running[self._task] = None
+        begin = partial(asyncio.get_running_loop().create_task, self._run(request))
+        self._task = begin() if request is None else at_once(begin)
+        if not self._task.done():
+            self._link.calls.running[self._task] = None
 
     async def _run(self, request: bytes | None) -> None:
         handler = self._handler

@@ -25,8 +25,8 @@ from tests.sim.planting import Mutant, Patch
 
 
 def _flush_nothing() -> list[Patch]:
-    async def flush(self: Any) -> Any:
-        return self._log.end_offset
+    def flush(self: Any, done: Any) -> None:
+        asyncio.get_running_loop().call_soon(done, self._log.end_offset)
 
     return [(LogStore, "flush", flush)]
 
@@ -34,9 +34,11 @@ def _flush_nothing() -> list[Patch]:
 def _flush_names_the_end_of_now() -> list[Patch]:
     real = LogStore.flush
 
-    async def flush(self: Any) -> Any:
-        await real(self)
-        return self._log.end_offset
+    def flush(self: Any, done: Any) -> None:
+        def named(end: Any) -> None:
+            done(end if isinstance(end, BaseException) else self._log.end_offset)
+
+        real(self, named)
 
     return [(LogStore, "flush", flush)]
 
@@ -155,13 +157,15 @@ def _standbys_read_their_own() -> list[Patch]:
 def _failed_fsyncs_are_tried_again() -> list[Patch]:
     """Fsyncgate: the second one succeeds, and the pages are gone."""
 
-    async def flush(self: Any) -> Any:
+    def flush(self: Any, done: Any) -> None:
         end = self._log.end_offset
-        try:
-            await real(self)
-        except StorageError:
-            self._log._failure.reason = None
-        return end
+
+        def forgiven(outcome: Any) -> None:
+            if isinstance(outcome, StorageError):
+                self._log._failure.reason = None
+            done(end)
+
+        real(self, forgiven)
 
     real = LogStore.flush
     return [(LogStore, "flush", flush)]
@@ -195,9 +199,12 @@ def _nothing_is_verified() -> list[Patch]:
 
 def _a_group_has_one_end() -> list[Patch]:
     def accept(self: Any, call: int) -> None:
-        waiting = self._end(call)
-        for _, future in waiting:
-            resolve(future, waiting[-1][0])
+        group = self._end(call)
+        for _, future, commit_ms in group.waiting:
+            if commit_ms is None:
+                resolve(future, group.end_offset)
+            else:
+                self._appended(group.epoch, group.end_offset, future, commit_ms)
 
     return [(Proposals, "accept", accept)]
 

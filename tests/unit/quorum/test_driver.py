@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from controller.quorum.driver import INBOX_MAX, STEPS_PER_TURN, QuorumDriver
+from controller.quorum.outside import Flushed
 from controller.raft.effects import (
     AppendChunk,
     AppendControl,
@@ -103,14 +104,15 @@ class FakeStore:
     def ends_batch(self, offset: Offset) -> bool:
         return offset in self.ends
 
-    async def flush(self) -> Offset:
+    def flush(self, done: Flushed) -> None:
+        loop = asyncio.get_running_loop()
         if self.broken is not None:
-            raise self.broken
-        future = asyncio.get_running_loop().create_future()
+            loop.call_soon(done, self.broken)
+            return
+        future: asyncio.Future[Offset] = loop.create_future()
         self.flushes.append((self.ends[-1], future))
         self.did.append(f"flush {self.ends[-1]}")
-        end: Offset = await future
-        return end
+        future.add_done_callback(lambda each: done(each.result()))
 
     def append_chunk(self, effect: AppendChunk) -> bool:
         raise AssertionError("not a follower's test")
@@ -235,6 +237,29 @@ async def test_group_commit_flushes_at_once_and_batches_what_comes_meanwhile() -
         store.finish(2)
         await waiting
         assert world.machine.values == [b"a", b"x", b"x", b"x"], "delivered before it is told"
+
+
+async def test_one_that_comes_alone_is_appended_at_once_and_a_crowd_together() -> None:
+    """A single caller's write waits for nobody; of many, those of one turn share a batch."""
+    async with leading() as world:
+        store, driver = world.store, world.driver
+        first = driver.propose(Epoch(1), Offset(2), values(b"a"))
+        assert store.did[-1] == "flush 2", "nobody has come yet: others may"
+        await first
+        store.finish(1)
+        await world.until(lambda: driver.state.high_watermark == 3)
+        driver.propose(Epoch(1), Offset(3), values(b"b"))
+        assert store.did[-2:] == ["append 3", "flush 4"], "alone as the one before"
+        together = [driver.propose(Epoch(1), Offset(each), values(b"c")) for each in (4, 5, 6)]
+        assert store.did[-1] == "flush 4", "not all is committed"
+        await asyncio.gather(*together)
+        assert store.did[-1] == "append 4"
+        store.finish(2)
+        await world.until(lambda: store.did[-1] == "flush 7")
+        store.finish(3)
+        await world.until(lambda: driver.state.high_watermark == 7)
+        driver.propose(Epoch(1), Offset(7), values(b"d"))
+        assert store.did[-1] == "flush 7", "there was a crowd: it is waited for"
 
 
 async def test_a_failed_fsync_ends_the_driver_and_leaves_the_outcome_unknown() -> None:

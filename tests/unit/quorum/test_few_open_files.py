@@ -20,6 +20,7 @@ from klamm.log.files import SystemFiles
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from klamm.log.recovery import OnCorruption
+from tests.unit.quorum.flushes import flushed
 
 OTHERS = others_than(NodeId(1), configured=True)
 CONFIG = LogConfig(segment_bytes=300, on_corruption=OnCorruption.REFUSE)
@@ -99,7 +100,7 @@ async def test_a_roll(left: int, few: FewOs, tmp_path: Path) -> None:
             refused += 1
         else:
             end += 1
-        assert await store.flush() == end
+        assert await flushed(store) == end
     assert refused
     with pytest.raises(NoSpaceError, match="too many open files"):
         append()
@@ -107,7 +108,7 @@ async def test_a_roll(left: int, few: FewOs, tmp_path: Path) -> None:
     for _ in range(20):
         append()
         end += 1
-    assert await store.flush() == end
+    assert await flushed(store) == end
     store.close()
     found = open_disk(SystemFiles(), tmp_path, CONFIG, has_peers=OTHERS)
     assert (found.log.end_offset, found.distrust) == (end, None)

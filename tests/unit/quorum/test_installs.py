@@ -28,6 +28,7 @@ from klamm.log.epochs import EpochChain
 from klamm.log.log import LogConfig
 from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles, format_name, parse_name
 from tests.sim.disk import PowerCutError, SimFiles
+from tests.unit.quorum.flushes import flushed
 from tests.unit.quorum.nodes import snapshot_bytes
 from tests.unit.quorum.test_opening import batch
 
@@ -149,7 +150,7 @@ async def test_the_log_goes_on_behind_an_installed_snapshot() -> None:
     await download(store, NEWER)
     await store.install(NEWER)
     store.append_fetched(Offset(25), batch(25, 8))
-    assert await store.flush() == 26
+    assert await flushed(store) == 26
     assert store.read(Offset(25), 1_000, Offset(26)) == batch(25, 8)
     files.crash(Random(1))
     found = load(files)
@@ -190,7 +191,7 @@ async def test_no_room_for_a_download_ends_it_and_nothing_else() -> None:
     assert names(files) == []
     files.capacity = None
     store.append_fetched(Offset(10), batch(10))
-    assert await store.flush() == 11
+    assert await flushed(store) == 11
     await download(store, NEWER)
     await store.install(NEWER)
     assert load(files).log.start == NEWER

@@ -22,6 +22,7 @@ from klamm.ids import Epoch, Offset
 from klamm.log.files import SystemFile, SystemFiles
 from klamm.log.log import Log, LogConfig
 from klamm.log.records import NewRecord
+from tests.unit.quorum.flushes import flushed
 
 DEADLINE_S = 30
 EXT4_IOC_SHUTDOWN = 0x8004587D
@@ -179,7 +180,7 @@ async def test_a_flush_is_durable_when_the_kernel_says_so(
 ) -> None:
     async with opened(tmp_path) as log_store:
         append(log_store, 0)
-        flush = log_store.flush()
+        flush = flushed(log_store)
         append(log_store, 1)
         ((fd, done),) = kernel.begun
         assert os.fstat(fd).st_ino == log_store._log._active.path.stat().st_ino
@@ -195,7 +196,7 @@ async def test_a_failed_sync_poisons_the_log(tmp_path: Path, kernel: FakeKernel)
     """Scenario 32, fsyncgate: never retried as if it had worked."""
     async with opened(tmp_path) as log_store:
         append(log_store, 0)
-        flush = log_store.flush()
+        flush = flushed(log_store)
         kernel.begun[0][1](OSError(errno.EIO, "Input/output error"))
         with pytest.raises(StorageError, match="Input/output error"):
             await flush
@@ -211,7 +212,7 @@ async def test_a_sync_that_fails_while_the_log_is_closed_makes_it_no_clean_close
     kernel.at_the_close = OSError(errno.EIO, "Input/output error")
     async with opened(tmp_path) as log_store:
         append(log_store, 0)
-        log_store.flush()
+        flushed(log_store)
         log_store.close()
         assert log_store._log.has_failed
 
@@ -220,7 +221,7 @@ async def test_threads_do_it_where_the_kernel_does_not(tmp_path: Path, kernel: F
     kernel.takes = False
     async with opened(tmp_path) as log_store:
         append(log_store, 0)
-        assert await log_store.flush() == 1
+        assert await flushed(log_store) == 1
 
 
 async def test_threads_do_it_without_asynchronous_io(
@@ -234,7 +235,7 @@ async def test_threads_do_it_without_asynchronous_io(
     monkeypatch.setattr(kernel_sync, "_RingSync", forbidden)
     async with opened(tmp_path) as log_store:
         append(log_store, 0)
-        assert await log_store.flush() == 1
+        assert await flushed(log_store) == 1
 
 
 async def test_a_flush_of_more_than_one_file_is_a_threads(
@@ -244,5 +245,5 @@ async def test_a_flush_of_more_than_one_file_is_a_threads(
     async with opened(tmp_path) as log_store:
         monkeypatch.setattr(Log, "_fits", lambda *_: False)
         append(log_store, 0)
-        assert await log_store.flush() == 1
+        assert await flushed(log_store) == 1
         assert kernel.begun == []

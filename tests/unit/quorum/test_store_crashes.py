@@ -15,6 +15,7 @@ from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from tests.sim.disk import PowerCutError, SimFiles
+from tests.unit.quorum.flushes import flushed
 from tests.unit.quorum.test_opening import ROOT, VOTE
 
 OTHERS = others_than(NodeId(1), configured=True)
@@ -43,7 +44,7 @@ async def work(store: LogStore, said: Said) -> None:
             records = (NewRecord(value=b"v" * 30),)
             store.append_records(AppendRecords(base_offset=end, epoch=epoch, records=records))
             end = Offset(end + 1)
-        said.durable = await store.flush()
+        said.durable = await flushed(store)
         bounds = store._bounds
         bounds.write_now(replace(bounds.bounds, end_offset=said.durable, epoch=epoch))
         # What a follower cuts off it does not vouch for any more.
