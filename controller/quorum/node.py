@@ -118,7 +118,9 @@ class QuorumNode:
         """
         identity = Identity(config.raft, draw_id)
         where, has_peers = config.metadata_log_dir, config.has_peers
-        log = LogConfig(segment_bytes=config.segment_bytes)
+        log = LogConfig(
+            segment_bytes=config.segment_bytes, preallocate_bytes=config.preallocate_bytes
+        )
         store = LogStore.open(files, where, clock, log, has_peers=has_peers, renew=identity.renew)
         config = replace(config, raft=identity.raft)
         _tell_what_was_found(store)

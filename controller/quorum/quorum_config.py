@@ -20,6 +20,10 @@ SEGMENT_BYTES_MIN = 1024 * 1024
 """Only whole segments go, and never the last one: one is at most a share of what may be kept."""
 
 
+PREALLOCATE_BYTES = 8 * 1024 * 1024
+"""Of the metadata log's active segment: some ten thousands of commits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuorumConfig:
     """One controller's."""
@@ -31,6 +35,7 @@ class QuorumConfig:
     request_timeout_ms: int
     bootstrap: tuple[str, ...] = ()
     """`host:port` of controllers, for one that is no voter to begin with."""
+    preallocate_bytes: int = PREALLOCATE_BYTES
 
     @property
     def has_peers(self) -> HasPeers:

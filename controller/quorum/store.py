@@ -197,7 +197,8 @@ class LogStore:
     def is_full(self) -> bool:
         """The disk has no room for more of the log. Raises: StorageError."""
         with _disk("look at", "the room that is left"):
-            return self._room.is_full()
+            full = self._room.is_full()
+            return full and (not self._log.give_back() or self._room.is_full())
 
     def ends_batch(self, offset: Offset) -> bool:
         """Does a batch of the log end just before `offset`?"""
@@ -346,7 +347,12 @@ class LogStore:
 
     def _append(self, batches: Buffer) -> None:
         with _disk("look at", "the room that is left"):
-            self._room.take(len(batches))
+            try:
+                self._room.take(len(batches))
+            except NoSpaceError:
+                if not self._log.give_back():
+                    raise
+                self._room.take(len(batches))
         self._log.append(batches)
         self._tail.append(batches)
 

@@ -207,6 +207,8 @@ class _Survey:
                 break
             damage = find_damage(data, begin, epochs_sealed=True)
             sound = data if damage is None else data[: damage[0]]
+            if damage is not None and not any(data[damage[0] :]):
+                damage = None  # Reserved, and not used any more: its log ends there.
             found += self._describe(self._log / name, sound, snapshot_end)
             if damage is not None:
                 where = f"{self._log / name}, byte {damage[0]}"

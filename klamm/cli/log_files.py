@@ -12,7 +12,13 @@ from google.protobuf.message import DecodeError, Message
 from klamm.cli import output
 from klamm.errors import StartError
 from klamm.log.files import SystemFiles
-from klamm.log.record_batch import iter_batches, read_records, verify_checksum
+from klamm.log.record_batch import (
+    HEADER_BYTES,
+    BatchHeader,
+    iter_batches,
+    read_records,
+    verify_checksum,
+)
 from klamm.log.records import ControlType, CorruptBatchError, Record, control_type
 from klamm.log.snapshot import SUFFIX, CorruptSnapshotError, verify_file
 from klamm.v1 import metadata_pb2, records_pb2
@@ -68,8 +74,12 @@ def _segments(directory: Path) -> list[Path]:
 
 
 def _read_segment(segment: Path, from_offset: int) -> Iterator[dict[str, Any]]:
-    for header, data in iter_batches(segment.read_bytes()):
+    raw, position = segment.read_bytes(), 0
+    for header, data in _batches(raw):
+        position += header.size_bytes
         if not verify_checksum(data):
+            if raw[position:] and not any(raw[position - 1 :]):
+                return  # It is being written, to where zeros are reserved.
             raise CorruptBatchError(f"the batch at offset {header.base_offset} fails its checksum")
         for record in read_records(data):
             if record.offset >= from_offset:
@@ -79,6 +89,18 @@ def _read_segment(segment: Path, from_offset: int) -> Iterator[dict[str, Any]]:
                 event.timestamp_ms = record.timestamp_ms
                 said = _control(record) if header.is_control else {}
                 yield output.message_json(event) | said
+
+
+def _batches(raw: bytes) -> Iterator[tuple[BatchHeader, memoryview]]:
+    """Up to the zeros that are reserved behind the last one, and may hold a part of the next."""
+    position = 0
+    try:
+        for header, data in iter_batches(raw):
+            yield header, data
+            position += header.size_bytes
+    except CorruptBatchError:
+        if raw[position:].rstrip(b"\0")[HEADER_BYTES:]:
+            raise
 
 
 def _data_event(record: Record) -> metadata_pb2.WatchEvent:

@@ -13,6 +13,8 @@ never be repeated as if it could still succeed, for the kernel may have dropped 
 
 import errno
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -34,7 +36,7 @@ class File(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes, as this process sees them."""
+        """Bytes, as this process sees them: without what is reserved."""
         ...
 
     def append(self, data: Buffer) -> None:
@@ -53,12 +55,25 @@ class File(Protocol):
         """Cut off what stands at and after `size`."""
         ...
 
+    def reserve(self, size: int) -> None:
+        """Let the file take the room of `size` bytes at the least: appends will not change it.
+
+        Behind its end it is zeros then, which this process does not see. Whoever opens the file
+        meanwhile does, and after a crash. Nothing, where the system has no such thing. If it
+        fails, nothing is reserved.
+        """
+        ...
+
+    def give_back(self) -> bool:
+        """Cut off what is reserved; False if nothing was. Durable after the next sync."""
+        ...
+
     def sync(self) -> None:
         """Return once the content would survive a power cut. May run in another thread."""
         ...
 
     def close(self) -> None:
-        """Again is no error."""
+        """What is reserved goes back. Again is no error."""
         ...
 
 
@@ -101,51 +116,67 @@ class Files(Protocol):
 class SystemFile:
     """A file of the operating system."""
 
-    __slots__ = ("_fd", "_path", "_size")
+    __slots__ = ("_fd", "_reserved", "_size")
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        # Without O_APPEND: the end of the file may be behind that of what was appended.
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._size = os.fstat(self._fd).st_size
+        self._reserved = 0
+        """Size of the file; 0 if nothing is reserved."""
 
     @property
     def size(self) -> int:
         return self._size
 
     def append(self, data: Buffer) -> None:
-        written = os.write(self._fd, data)
+        written = os.pwrite(self._fd, data, self._size)
         self._size += written
         if written == len(data):
             return
         rest = memoryview(data)[written:]
         while rest:
-            written = os.write(self._fd, rest)
+            written = os.pwrite(self._fd, rest, self._size)
             self._size += written
             rest = rest[written:]
 
     def read_at(self, position: int, size: int) -> bytes:
+        if self._reserved:
+            size = max(0, min(size, self._size - position))
         data = os.pread(self._fd, size, position)
         if len(data) == size or not data or position + len(data) >= self._size:
             return data
         return data + self.read_at(position + len(data), size - len(data))
 
     def rewrite(self, position: int, size: int) -> None:
-        # Linux appends what is written to a file opened with O_APPEND, wherever it should go.
-        fd = os.open(self._path, os.O_WRONLY)
-        try:
-            while size > 0:
-                data = self.read_at(position, min(size, REWRITE_BYTES))
-                if not data:
-                    return
-                written = os.pwrite(fd, data, position)
-                position += written
-                size -= written
-        finally:
-            os.close(fd)
+        while size > 0:
+            data = self.read_at(position, min(size, REWRITE_BYTES))
+            if not data:
+                return
+            written = os.pwrite(self._fd, data, position)
+            position += written
+            size -= written
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
         self._size = size
+        self._reserved = 0
+
+    def reserve(self, size: int) -> None:
+        if sys.platform != "linux" or size <= max(self._size, self._reserved):
+            return
+        self._reserved = size
+        try:
+            os.posix_fallocate(self._fd, self._size, size - self._size)
+        except OSError:
+            self.give_back()  # A part of it may be there.
+            raise
+
+    def give_back(self) -> bool:
+        if not self._reserved:
+            return False
+        self.truncate(self._size)
+        return True
 
     def sync(self) -> None:
         os.fdatasync(self._fd)
@@ -154,9 +185,12 @@ class SystemFile:
         return self._fd
 
     def close(self) -> None:
+        if self._fd < 0:
+            return
+        with suppress(OSError):  # It is found to be zeros by whoever opens it.
+            self.give_back()
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        os.close(fd)
 
 
 class SystemFiles:

@@ -27,6 +27,7 @@ from klamm.log.failure import Failure
 from klamm.log.files import NO_DESCRIPTOR, NO_ROOM, Buffer, File, Files
 from klamm.log.found import FoundRecord, first_not_older, youngest_of
 from klamm.log.log_config import LogConfig as LogConfig
+from klamm.log.preallocation import Preallocation
 from klamm.log.record_batch import BatchHeader, headers_in_order
 from klamm.log.recovery import OnCorruption, Recoverer, Recovery
 from klamm.log.segment import Segment, reading
@@ -51,6 +52,7 @@ class Log:
         """Up to date but for its end, which `epochs` brings up."""
         self._end_offset = self._chain.end_offset
         self._last_epoch = self._chain.last_epoch
+        self._ahead = Preallocation(files, directory, config)
         self._failure = Failure(lambda: self._active.path)
         self._closed = False
         self._disk = threading.Lock()
@@ -151,6 +153,8 @@ class Log:
         active, size_bytes, count = self._active, self._active.size_bytes, len(self._segments)
         try:
             if self._fits(headers, len(batches)):
+                if size_bytes + len(batches) > self._ahead.end:
+                    self._ahead.extend(active, len(batches))
                 active.append(batches, headers)
             else:
                 self._append_with_rolls(memoryview(batches), headers)
@@ -244,6 +248,11 @@ class Log:
         self._check()
         with reading(self._active):
             return youngest_of(max(self._segments, key=lambda each: each.max_timestamp_ms))
+
+    def give_back(self) -> bool:
+        """To a disk that is short of room, what was reserved; False if nothing was."""
+        with self._failure.writing("give back what was reserved for"):
+            return self._active.give_back()
 
     def flush(self) -> Offset:
         """Make everything appended so far durable. May run in another thread.
@@ -421,6 +430,7 @@ class Log:
         """Begin a new segment after the active one."""
         active, durably = self._active, self.config.on_corruption is OnCorruption.REFUSE
         active.write_indexes()
+        active.give_back()
         if durably:
             # No room for a sync is a failure like any other: what it lost, the next one would not.
             with self._disk, self._failure.writing("sync", unless=NO_DESCRIPTOR):
@@ -448,6 +458,7 @@ class Log:
         self._segments.append(segment)
         self._bases.append(base_offset)
         self._active = segment
+        self._ahead.begin_anew()
         self._names_unsynced = True
 
     def _remove_segments_from(self, first: int) -> None:
@@ -460,6 +471,7 @@ class Log:
 
     def _set_end(self, offset: Offset) -> None:
         self._active = self._segments[-1]
+        self._ahead.begin_anew()
         self._end_offset = offset
         self._last_epoch = self._chain.last_epoch
         self._durable_end = min(self._durable_end, offset)
@@ -474,7 +486,7 @@ class Log:
                 self._names_unsynced = True
                 raise
         for segment in tuple(self._segments):
-            if segment.end_offset > self._durable_end:
+            if segment.end_offset > self._durable_end or segment.end_unsynced:
                 segment.sync()
             if segment.indexes_unsynced:
                 segment.sync_indexes()

@@ -22,3 +22,6 @@ class LogConfig:
     epochs_sealed: bool = False
     """Batches repeat their epoch under their checksum, and one that does otherwise is damaged:
     the metadata log. See `epoch_is_sealed_or_bare`."""
+    preallocate_bytes: int = 0
+    """So far ahead of the log's end the active segment has its room on the disk already, so that
+    an append does not change the file's size; see preallocation.py. 0: not at all."""

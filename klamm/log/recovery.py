@@ -8,7 +8,10 @@
 A crash tears only what was written last, so a damaged batch with whole ones behind it is not a
 torn tail: it is damage to what was durable, and to cut there would lose it silently. The
 metadata log refuses such a start (OnCorruption.REFUSE); a partition, which has other replicas,
-cuts and says so. Recovery may itself be cut off anywhere: it is the same the next time.
+cuts and says so. Zeros from the last whole batch to the end of the file are what was reserved
+there (preallocation.py), and no batch: they go without a word. Should batches have been lost as
+such zeros that were durable, the next segment begins behind them, or quorum-bounds does. Recovery
+may itself be cut off anywhere: it is the same the next time.
 """
 
 from dataclasses import dataclass
@@ -243,7 +246,9 @@ class Recoverer:
             if at == 0:
                 self._end = segment.base_offset
             damage = self._scan(segment)
-            if damage is not None:
+            if damage is not None and segment.zeros_from(damage.position):
+                segment.cut_tail(damage.position)
+            elif damage is not None:
                 self._cut(at, damage)
                 return
             if at < len(self.segments) - 1:

@@ -32,6 +32,8 @@ from klamm.log.records import CorruptBatchError
 WALK_BYTES = 4_096 + HEADER_BYTES
 """Read at once while walking from an index entry: about as far as the next one."""
 REBUILD_WALK_BYTES = 256 * 1024
+ZEROS_BYTES = 1024 * 1024
+"""Read at once while looking for a byte that is none."""
 MEMO_MAX = 16
 """Positions remembered for readers that go on from where they stopped."""
 
@@ -54,6 +56,8 @@ class Segment:
         self.time_index_path = self.path.with_suffix(".timeindex")
         self.indexes_unsynced = False
         """The index files were written and not yet synced."""
+        self.end_unsynced = False
+        """What was reserved behind the end was cut off, and that is not yet synced."""
         self._files = files
         self._file = files.open(self.path)
         self._interval_bytes = index_interval_bytes
@@ -253,6 +257,24 @@ class Segment:
                 self._youngest = TimeEntry(header.max_timestamp_ms, header.last_offset)
         self._bytes_since_entry = position - start
 
+    def reserve(self, size_bytes: int) -> None:
+        """Have room for `size_bytes` of the file; see `File.reserve`."""
+        self._file.reserve(size_bytes)
+
+    def give_back(self) -> bool:
+        """End the file where the batches end; False if it does. Not durable before `sync`."""
+        given = self._file.give_back()
+        self.end_unsynced = self.end_unsynced or given
+        return given
+
+    def zeros_from(self, position: int) -> bool:
+        """Is there nothing but zeros from `position` to the end of the file?"""
+        while data := self._file.read_at(position, ZEROS_BYTES):
+            if data.count(0) != len(data):
+                return False
+            position += len(data)
+        return True
+
     def take_back(self, size_bytes: int) -> None:
         """Cut off what a failed `append` has left behind `size_bytes`."""
         self._file.truncate(size_bytes)
@@ -296,7 +318,8 @@ class Segment:
         return self._file
 
     def sync(self) -> None:
-        """Return once all batches written so far would survive a power cut."""
+        """Return once all batches written so far would survive a power cut, and their end."""
+        self.end_unsynced = False
         self._file.sync()
 
     def sync_indexes(self) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.quorum.quorum_config import PREALLOCATE_BYTES
 from klamm.client.client import ControllerClient
 from klamm.errors import ErrorCode
 from klamm.v1 import admin_pb2
@@ -31,7 +32,7 @@ def wait_for_log(cluster: Running, name: str, other: str) -> None:
     """Until one controller's log has all that the other's has."""
 
     async def same() -> bool:
-        theirs = (data_of(cluster, other) / LOG).read_bytes()
+        theirs = (data_of(cluster, other) / LOG).read_bytes().rstrip(b"\0")  # What is reserved.
         return (data_of(cluster, name) / LOG).read_bytes().startswith(theirs)
 
     cluster.until(same, f"{name} to have the log of {other}", DEADLINE_S)
@@ -67,6 +68,28 @@ def test_a_bit_flipped_in_a_committed_log_is_fetched_again(cluster: Running) -> 
     assert {each.name for each in cluster.topics()} >= {"before", "meanwhile", "after", "needed"}
     cluster.start(other)
     wait_for_log(cluster, other, victim)
+
+
+def test_what_a_killed_controller_had_reserved_is_no_torn_end(cluster: Running) -> None:
+    """Scenario 38: its log's file is longer than its log, until it is closed."""
+    cluster.create_topic("killed", 3)
+    active = cluster.active_controller()
+    victim, other = (each for each in cluster.controllers if each != active)
+    wait_for_log(cluster, victim, other)
+    cluster.kill(victim)
+    path = data_of(cluster, victim) / LOG
+    left = path.read_bytes()
+    whole = left.rstrip(b"\0")
+    assert len(left) - len(whole) > PREALLOCATE_BYTES // 2
+    cluster.start(victim)
+    cluster.create_topic("started", 3)
+    wait_for_log(cluster, victim, other)
+    cluster.stop(victim)
+    assert path.stat().st_size < PREALLOCATE_BYTES // 2
+    assert path.read_bytes().startswith(whole)
+    assert "torn end" not in cluster.log(victim)
+    cluster.start(victim)
+    wait_for_log(cluster, victim, other)
 
 
 def test_a_full_disk_under_the_active_controller(cluster: Running) -> None:

@@ -9,12 +9,17 @@ append that does not may be torn: cut at any byte, and the rest of its last sect
 that were open are dead. With `kill()` only the process dies, and nothing is lost.
 
 Faults come from a schedule: `fail("sync", errno.EIO, path=".log", after=2)`, or at random rates.
+What was reserved behind a file's end is zeros, which the process that reserved them does not see,
+and whoever opens the file after its end does. A power cut leaves the zeros where an unsynced append
+is lost, and may keep them where all of it is. That files are closed cuts them off.
+
 A failed sync drops the pages it was for, as Linux does: a later sync reports success, and the
 bytes are not on the disk (fsyncgate).
 """
 
 import errno
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -29,6 +34,7 @@ OPERATIONS = (
     "rewrite",
     "read",
     "truncate",
+    "reserve",
     "sync",
     "rename",
     "remove",
@@ -49,12 +55,21 @@ class Fault:
     once: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A size up to which there are zeros behind what is there."""
+
+    size: int
+
+
 @dataclass(slots=True)
 class Inode:
+    """`content` is all of the file: with what is reserved."""
+
     content: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
     changes: list["Change"] = field(default_factory=list)
-    """Since the last sync: bytes written at a position, or a size truncated to."""
+    """Since the last sync: bytes written at a position, a size truncated to, or one reserved."""
     dropped: list[tuple[int, int]] = field(default_factory=list)
     """From, to: pages that a failed sync has dropped."""
 
@@ -72,10 +87,20 @@ class Inode:
         # What is written there next is another page, which is dirty.
         self.dropped = [(low, min(high, size)) for low, high in self.dropped if low < size]
 
+    def write(self, position: int, data: bytes) -> None:
+        change = position, data
+        self.changes.append(change)
+        _apply(self.content, change)
+
+    def reserve(self, size: int) -> None:
+        change = Reserved(size)
+        self.changes.append(change)
+        _apply(self.content, change)
+
     def drop_unsynced(self) -> None:
         """A sync has failed: what it was for is in memory only, and no longer known as dirty."""
         for change in self.changes:
-            if not isinstance(change, int):
+            if isinstance(change, tuple):
                 position, data = change
                 self.dropped.append((position, position + len(data)))
         self.changes.clear()
@@ -94,7 +119,14 @@ class Inode:
         for change in self.changes[:survive]:
             _apply(content, change)
         torn = self.changes[survive] if survive < len(self.changes) else 0
-        if not isinstance(torn, int) and rng.random() < 0.7:
+        # The file system may have written down a size, and none of what stands below it.
+        if any(isinstance(each, Reserved) for each in self.changes) and rng.random() < 0.5:
+            for change in self.changes[survive:]:
+                if isinstance(change, int):
+                    break
+                if isinstance(change, Reserved):
+                    _apply(content, change)
+        if isinstance(torn, tuple) and rng.random() < 0.7:
             position, data = torn
             at_end = position >= len(content)
             _apply(content, (position, data[: rng.randint(0, len(data))]))
@@ -105,8 +137,8 @@ class Inode:
         self.dropped.clear()
 
 
-Change = tuple[int, bytes] | int
-"""Bytes, and where; or a size truncated to."""
+Change = tuple[int, bytes] | int | Reserved
+"""Bytes, and where; or a size truncated to, or reserved."""
 
 NameChange = tuple[Path, Inode | None]
 """A name that now stands for a file, or for none. A rename is two, in one step."""
@@ -337,17 +369,22 @@ class SimFile:
         self._path = path
         self._inode = inode
         self._incarnation = incarnation
+        self._end: int | None = None
+        """Of what was appended, if there is something reserved behind it."""
 
     @property
     def size(self) -> int:
-        return len(self._inode.content)
+        return len(self._inode.content) if self._end is None else self._end
 
     def append(self, data: Buffer) -> None:
         self._step("append")
-        written = bytes(data[: self._files.fitting(len(data))])
+        end, there = self.size, len(self._inode.content)
+        grows = max(0, end + len(data) - there)
+        written = bytes(data[: len(data) - grows + self._files.fitting(grows)])
         if written:
-            self._inode.changes.append((len(self._inode.content), written))
-            self._inode.content += written
+            self._inode.write(end, written)
+        if self._end is not None:
+            self._end += len(written)
         if len(written) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
 
@@ -357,12 +394,30 @@ class SimFile:
 
     def read_at(self, position: int, size: int) -> bytes:
         self._step("read")
-        return bytes(self._inode.content[position : position + size])
+        return bytes(self._inode.content[position : min(position + size, self.size)])
 
     def truncate(self, size: int) -> None:
         self._step("truncate")
+        self._end = None
         if size < len(self._inode.content):
             self._inode.truncate(size)
+
+    def reserve(self, size: int) -> None:
+        self._step("reserve")
+        more = size - len(self._inode.content)
+        if more <= 0:
+            return
+        if self._files.fitting(more) < more:
+            self.give_back()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self._end = self.size
+        self._inode.reserve(size)
+
+    def give_back(self) -> bool:
+        if self._end is None:
+            return False
+        self.truncate(self._end)
+        return True
 
     def sync(self) -> None:
         self._files.syncs += 1
@@ -374,7 +429,9 @@ class SimFile:
         self._inode.sync()
 
     def close(self) -> None:
-        """Nothing is synced by it."""
+        """Nothing is synced by it. What is reserved goes back, but not from whoever was killed."""
+        with suppress(OSError):
+            self.give_back()
 
     def _step(self, operation: str) -> None:
         self._files.step(operation, self._path, self._incarnation)
@@ -387,6 +444,9 @@ class PowerCutError(Exception):
 def _apply(content: bytearray, change: Change) -> None:
     if isinstance(change, int):
         del content[change:]
+        return
+    if isinstance(change, Reserved):
+        content += bytes(max(0, change.size - len(content)))
         return
     position, data = change
     content += bytes(max(0, position - len(content)))

@@ -31,6 +31,7 @@ from tests.sim.loop import NODE, SimulatedLoop
 PORT = 9093
 DIRECTORY = Path("/metadata")
 SEGMENT_BYTES = 16 * 1024
+PREALLOCATE_BYTES = 1024
 ELECTION_TIMEOUT_MS = 300
 FETCH_TIMEOUT_MS = 600
 
@@ -174,6 +175,7 @@ class Node:
             cluster_id="simulated",
             metadata_log_dir=DIRECTORY,
             segment_bytes=SEGMENT_BYTES,
+            preallocate_bytes=PREALLOCATE_BYTES,
             request_timeout_ms=500,
         )
 

@@ -49,6 +49,18 @@ def test_what_is_being_written_is_left_out(tmp_path: Path, segment: Path) -> Non
     assert len(list(read_metadata_log(tmp_path, 0))) == 3
 
 
+def test_zeros_that_are_reserved_behind_it_are_its_end(tmp_path: Path, segment: Path) -> None:
+    """And what is being written into them is left out, wherever it stands."""
+    whole, more = segment.read_bytes(), batch(3, b"record", b"another")
+    for size in range(len(more)):
+        segment.write_bytes(whole + more[:size] + bytes(300))
+        count = 3 if any(more[size:]) else 5
+        assert len(list(read_metadata_log(tmp_path, 0))) == count, size
+    segment.write_bytes(whole + bytes(100) + more)
+    with pytest.raises(StartError, match="is corrupt"):
+        list(read_metadata_log(tmp_path, 0))
+
+
 def test_damage_is_named(tmp_path: Path, segment: Path) -> None:
     data = bytearray(segment.read_bytes())
     data[-1] ^= 1

@@ -3,6 +3,7 @@ of the segment that was to be, and nothing durable is lost (scenarios 33, 34, 42
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from klamm.log.log import Log, LogConfig
 from tests.sim.disk import OPERATIONS, SimFiles
 from tests.unit.log.logs import DIRECTORY, REFUSE, SMALL, batch, everything, fill, open_log
 
+RESERVE = replace(REFUSE, preallocate_bytes=200)
 WRITES = tuple(each for each in OPERATIONS if each != "read")
 OPENS = ("open", "sync_directory")
 STEPS_MAX = 40
@@ -21,7 +23,7 @@ ALL = pytest.mark.parametrize(
     ("config", "code", "operation", "once", "count"),
     [
         pytest.param(*each, once, count, id=f"{name}-{each[1]}-{each[2]}-{once}-{count}")
-        for name, config in (("truncate", SMALL), ("refuse", REFUSE))
+        for name, config in (("truncate", SMALL), ("refuse", REFUSE), ("reserve", RESERVE))
         for each in [
             *((config, errno.ENOSPC, operation) for operation in WRITES),
             *((config, errno.EMFILE, operation) for operation in OPENS),

@@ -130,7 +130,7 @@ def test_the_last_batch_torn(durable: int) -> None:
     last = segments(files)[-1]
     content = files.content(last)
     for cut in range(1, len(batch(RECORDS - 1)) + 1):
-        for behind in (b"", b"\xa5" * 7, content[:30]):
+        for behind in (b"", b"\xa5" * 7, content[:30], bytes(200)):
             torn = files.clone()
             torn.replace_content(last, content[:-cut] + behind)
             if torn.content(last).startswith(content):
@@ -138,9 +138,37 @@ def test_the_last_batch_torn(durable: int) -> None:
             found = opened(torn)
             assert records(found.log) == WHOLE[: -len(batch(RECORDS - 1))]
             assert (found.distrust is None) == (durable < RECORDS)
-            assert any("torn end" in each for each in found.notices) or (
-                cut == len(content) and not behind
-            )
+            # Zeros only are what was reserved, for all that anybody can tell.
+            left = torn_at(content, cut) + behind
+            assert any("torn end" in each for each in found.notices) == any(left)
+
+
+def torn_at(content: bytes, cut: int) -> bytes:
+    """What is left of the last batch."""
+    return content[len(content) - len(batch(RECORDS - 1)) : -cut]
+
+
+@pytest.mark.parametrize("durable", [0, RECORDS // 2, RECORDS])
+@pytest.mark.parametrize("lost", range(1, RECORDS))
+def test_batches_that_are_zeros_up_to_the_end(durable: int, lost: int) -> None:
+    """Scenarios 27, 30: above what was known to be durable it is what was reserved; below, a loss.
+
+    Each segment ends in zeros where its batches stood, as pages do that never got to the disk.
+    """
+    files = disk(durable)
+    left = lost
+    for path in reversed(segments(files)):
+        content = files.content(path)
+        count = min(left, len(content) // len(batch(0)))
+        files.replace_content(path, content[: len(content) - count * len(batch(0))] + bytes(500))
+        left -= count
+    found = opened(files)
+    assert records(found.log) == WHOLE[: -lost * len(batch(0))]
+    # A segment behind the loss says that there was one, if nothing else does.
+    last = len(batch(0)) * lost <= len(disk().content(segments(disk())[-1]))
+    assert (found.distrust is None) == (durable <= RECORDS - lost and last)
+    if found.distrust is None:
+        assert found.notices == ()
 
 
 @pytest.mark.parametrize("durable", [0, RECORDS])

@@ -21,6 +21,8 @@ from tests.unit.quorum.test_opening import ROOT, VOTE
 OTHERS = others_than(NodeId(1), configured=True)
 CONFIG = LogConfig(segment_bytes=300)
 """Rolls with every few batches."""
+RESERVES = [0, 10, 150, 1_000]
+"""Of files that grow with each append, with most, with a few of a segment, with none of it."""
 
 
 class Said:
@@ -54,11 +56,13 @@ async def work(store: LogStore, said: Said) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_at_every_operation(seed: int) -> None:
+@pytest.mark.parametrize("preallocate_bytes", RESERVES)
+async def test_at_every_operation(seed: int, preallocate_bytes: int) -> None:
+    config = replace(CONFIG, preallocate_bytes=preallocate_bytes)
     operation = 0
     while True:
         files, said = SimFiles(), Said()
-        store = LogStore.open(files, ROOT, SystemClock(), CONFIG, has_peers=OTHERS)
+        store = LogStore.open(files, ROOT, SystemClock(), config, has_peers=OTHERS)
         files.crash_at_operation = files.operations + operation
         try:
             await work(store, said)
@@ -67,14 +71,14 @@ async def test_at_every_operation(seed: int) -> None:
             ended = False
         files.crash(Random(1_000 * seed + operation))
         lost = files.clone()
-        found = open_disk(files, ROOT, CONFIG, has_peers=OTHERS)
+        found = open_disk(files, ROOT, config, has_peers=OTHERS)
         assert found.distrust is None, f"operation {operation}: {found.distrust}"
         assert found.saved.epoch in {said.epoch, said.saving}
         assert found.log.end_offset >= said.durable
         if found.saved.epoch > 0:
             # Had the vote been lost as well: it would go on where it has certainly never voted.
             lost.remove(VOTE)
-            instead = open_disk(lost, ROOT, CONFIG, has_peers=OTHERS).saved
+            instead = open_disk(lost, ROOT, config, has_peers=OTHERS).saved
             assert instead.voted_for is None
             assert instead.epoch > found.saved.epoch, f"operation {operation}"
         if ended:

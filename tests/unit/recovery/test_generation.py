@@ -32,6 +32,7 @@ from klamm.metadata.codec import to_proto
 from klamm.metadata.image import EMPTY
 from klamm.metadata.records import NoOpRecord, StateChecksumRecord
 from tests.sim.disk import PowerCutError, SimFiles
+from tests.unit.quorum.flushes import flushed
 
 CLUSTER = "a-cluster"
 NOTHING = to_proto(NoOpRecord()).SerializeToString()
@@ -82,7 +83,7 @@ async def node(
             effect = AppendRecords(base_offset=end, epoch=Epoch(epoch), records=records)
             store.append_records(effect)
             end = Offset(end + 1)
-    await store.flush()
+    await flushed(store)
     store.close()
     return survey(files, where)
 
@@ -211,6 +212,24 @@ async def test_an_end_is_torn_if_nothing_whole_is_behind_it(which: int, at: str)
         await begin(files, compare((after,), None), SystemClock(), "somebody")
 
 
+async def test_what_a_node_had_reserved_when_it_ended_is_no_torn_end() -> None:
+    """Scenario 38: zeros behind the last whole batch; and without that batch, they say nothing."""
+    files = SimFiles()
+    before = await node(files, 1, ((1, 5),))
+    last = before.batches[-1]
+    data = files.content(last.segment)
+    files.replace_content(last.segment, data + bytes(9_000))
+    after = survey(files, path(1))
+    assert (after.batches, after.whole, after.trusted) == (before.batches, True, True)
+    assert after.notices == before.notices
+    files.replace_content(last.segment, data[: last.position] + bytes(9_000))
+    lost = survey(files, path(1))
+    assert (lost.end_offset, lost.whole, lost.trusted) == (last.base_offset, False, False)
+    assert any("ends at 5, and was durable up to 6" in each for each in lost.notices)
+    files.replace_content(last.segment, data + bytes(9_000))
+    await begin(files, compare((survey(files, path(1)),), None), SystemClock(), "somebody")
+
+
 async def test_a_log_that_is_known_to_have_reached_further_is_not_whole() -> None:
     files = SimFiles()
     before = await node(files, 1, ((1, 5),))
@@ -251,7 +270,7 @@ async def test_a_log_that_states_another_state_than_it_comes_to_is_refused() -> 
     wrong = StateChecksumRecord(offset=Offset(6), checksum=7, format=CHECKSUM_FORMAT)
     records = (NewRecord(value=to_proto(wrong).SerializeToString()),)
     store.append_records(AppendRecords(base_offset=Offset(6), epoch=Epoch(1), records=records))
-    await store.flush()
+    await flushed(store)
     store.close()
     compared = compare((survey(files, path(1)),), None)
     with pytest.raises(StartError, match=r"not the one that its log states: offset 6 states 0*7,"):
