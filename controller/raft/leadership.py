@@ -76,8 +76,6 @@ def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
         return resign.give_up(state, role, moment)
     state, failed = transfer.on_time(state, role, moment)
     assert isinstance(state.role, Leader)
-    state, hedged = _hedge(state, state.role, moment)
-    assert isinstance(state.role, Leader)
     state, answered = replication.answer_due(state, state.role, moment)
     assert isinstance(state.role, Leader)
     role = state.role
@@ -95,14 +93,7 @@ def on_time(state: RaftState, role: Leader, moment: Moment) -> Step:
             progress.append(replace(each, begin_ms=moment.now_ms + heartbeat_ms))
             sent.append(SendRequest(each.node_id, begin))
     role = replace(role, progress=tuple(progress))
-    return replace(state, role=role), (*failed, *hedged, *answered, *sent)
-
-
-def _hedge(state: RaftState, role: Leader, moment: Moment) -> Step:
-    """The quick are late: all are told."""
-    if moment.now_ms < role.hedge_ms:
-        return state, ()
-    return replication.release(replace(state, role=thrift.look_again(role)), moment)
+    return replace(state, role=role), (*failed, *answered, *sent)
 
 
 def on_begin_failed(state: RaftState, to: NodeId, moment: Moment) -> RaftState:

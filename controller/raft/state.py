@@ -206,8 +206,6 @@ class Leader:
     quick: frozenset[NodeId] = frozenset()
     """Told of records at once; if there are none, all are. See `thrift`."""
     quick_until_ms: int = 0
-    hedge_ms: int = NEVER_MS
-    """When the quick have been too slow."""
     flush_due_ms: int = NEVER_MS
     """When our own disk should have got on with what was appended; see `slow_disk`."""
 
@@ -408,7 +406,6 @@ def _leader_deadline_ms(state: RaftState, role: Leader) -> int:
     return min(
         quorum_until_ms(state, role),
         role.flush_due_ms,
-        role.hedge_ms,
         NEVER_MS if role.transfer is None else role.transfer.deadline_ms,
         *[each.begin_ms for each in role.progress],
         *[each.deadline_ms for each in role.parked],

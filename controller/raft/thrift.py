@@ -3,7 +3,7 @@
     append ──▶ the quick: told at once; their acknowledgements commit it
           └──▶ the others: told with what has come meanwhile, REST_MS after they asked
     commit ──▶ whose acknowledgements made it are the quick, for QUICK_MS
-    the quick are late (HEDGE_MS), lost, or it is time to look again ──▶ all are told at once
+    the quick are lost, or it is time to look again ──▶ all are told at once
 
 What a majority of three needs is one other voter. To tell both of each record is to have the third
 verify, write, fsync and acknowledge a thousand times a second what is committed without it; told of
@@ -15,15 +15,12 @@ Kaminsky 2013, section 4; without its price, as those left out are told soon.)
 Safety does not hang on it: it decides only when a fetch is answered.
 """
 
-from controller.raft.state import NEVER_MS, Leader, ParkedFetch, Progress, RaftState
+from controller.raft.state import Leader, ParkedFetch, Progress, RaftState
 from klamm.frozen import replace
 from klamm.ids import NodeId, Offset
 
 REST_MS = 20
 """Between a voter's fetch and its answer, while the quick do without it."""
-
-HEDGE_MS = 8
-"""Without a commit for so long, all that wait are told."""
 
 QUICK_MS = 1_000
 """Then all are told of the next records, and the first to have them are the quick."""
@@ -58,39 +55,28 @@ def rests(role: Leader, parked: ParkedFetch, now_ms: int) -> bool:
 
 
 def appended(role: Leader, now_ms: int) -> Leader:
-    """There is more that is not committed."""
-    if not role.quick:
-        return role
-    if now_ms >= role.quick_until_ms:
-        return look_again(role)
-    return role if role.hedge_ms != NEVER_MS else replace(role, hedge_ms=now_ms + HEDGE_MS)
+    """There is more that is not committed: is it time to look again?"""
+    return look_again(role) if role.quick and now_ms >= role.quick_until_ms else role
 
 
-def committed(
-    state: RaftState, role: Leader, acknowledged: list[Progress], now_ms: int, *, behind: bool
-) -> Leader:
-    """The high watermark has risen by these acknowledgements.
+def committed(state: RaftState, role: Leader, acknowledged: list[Progress], now_ms: int) -> Leader:
+    """The high watermark has risen by these acknowledgements, of voters that count.
 
-    Args:
-        state: The leader's.
-        role: Likewise.
-        acknowledged: Of voters that count.
-        now_ms: The time.
-        behind: Whether there is more that is not committed.
+    If the quick are late, those that rest are told meanwhile, and are the quick from then on: it
+    costs a commit REST_MS at the most.
     """
     needed = state.voters.majority - (1 if state.is_voter else 0)
     first = sorted(
         acknowledged,
         key=lambda each: (each.node_id not in role.quick, each.fetched_ms, each.node_id),
     )
-    return replace(
-        role,
-        quick=frozenset(each.node_id for each in first[:needed]),
-        quick_until_ms=role.quick_until_ms if role.quick else now_ms + QUICK_MS,
-        hedge_ms=now_ms + HEDGE_MS if behind and needed else NEVER_MS,
-    )
+    quick = frozenset([each.node_id for each in first[:needed]])
+    until_ms = role.quick_until_ms if role.quick else now_ms + QUICK_MS
+    if quick == role.quick and until_ms == role.quick_until_ms:
+        return role
+    return replace(role, quick=quick, quick_until_ms=until_ms)
 
 
 def look_again(role: Leader) -> Leader:
     """All are to be told."""
-    return replace(role, quick=ALL, hedge_ms=NEVER_MS) if role.quick else role
+    return replace(role, quick=ALL) if role.quick else role

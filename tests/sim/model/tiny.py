@@ -145,7 +145,6 @@ def timeless(state: RaftState) -> RaftState:
                 parked=parked,
                 flush_due_ms=NEVER_MS,
                 quick_until_ms=FAR_MS,
-                hedge_ms=NEVER_MS,
             )
         case Unattached() | Prospective() | Candidate():
             role = replace(role, deadline_ms=FAR_MS)

@@ -18,7 +18,7 @@ from controller.raft.messages import FetchRequest, FetchResponse, VoteRequest
 from controller.raft.replication import NEWS_WAIT_MS
 from controller.raft.state import Follower, Leader, Role
 from controller.raft.step import step
-from controller.raft.thrift import HEDGE_MS, QUICK_MS, REST_MS
+from controller.raft.thrift import QUICK_MS, REST_MS
 from controller.raft.voters import RemoveVoter
 from klamm.ids import NodeId, Offset
 from tests.unit.raft.voter import EPOCH, LOST, NOW, THREE, TWO, UNATTACHED, ask, key, leader, voter
@@ -145,29 +145,13 @@ def test_the_quick_are_late_and_all_are_told() -> None:
     busy.propose()
     busy.do(LogFlushed(busy.state.log.end_offset, 0))
     assert busy.told[-1][1] == TWO
-    assert busy.state.next_deadline_ms <= busy.now_ms + HEDGE_MS
+    assert busy.state.next_deadline_ms <= busy.now_ms + REST_MS
     uncommitted = busy.state.log.end_offset
-    busy.wait(HEDGE_MS)
+    busy.wait(REST_MS)
     assert busy.told[-1][1] == THREE
     assert busy.state.high_watermark == uncommitted
     assert busy.role.quick == {THREE}
     busy.commit(by=THREE)
-
-
-def test_a_hedge_is_for_what_is_not_committed() -> None:
-    """Commits that go on, each in time, are no reason to tell all."""
-    busy = Busy()
-    busy.writes(3)
-    for _ in range(HEDGE_MS):
-        busy.propose()
-        busy.do(LogFlushed(busy.state.log.end_offset, 0))
-        busy.now_ms += 1
-        busy.acknowledge(TWO)
-        busy.propose()
-        busy.do(LogFlushed(busy.state.log.end_offset, 0))
-        assert busy.state.next_deadline_ms > busy.now_ms
-        busy.acknowledge(TWO)
-    assert busy.role.quick == {TWO}
 
 
 def test_the_quick_are_lost_and_all_are_told_at_once() -> None:
@@ -244,7 +228,7 @@ def test_a_leader_with_a_slow_disk_is_done_without() -> None:
     busy.acknowledge(TWO)
     end = busy.state.log.end_offset
     assert busy.state.high_watermark < end
-    busy.wait(HEDGE_MS)
+    busy.wait(REST_MS)
     assert busy.state.high_watermark == end
 
 
@@ -306,4 +290,4 @@ def test_a_single_voter_waits_for_nobody_but_its_disk() -> None:
         state, _ = step(state, write, now)
     state, _ = step(state, LogFlushed(Offset(first), state.truncations), now)
     assert state.high_watermark == first < state.log.end_offset
-    assert state.next_deadline_ms > now.now_ms + HEDGE_MS
+    assert state.next_deadline_ms > now.now_ms + REST_MS
