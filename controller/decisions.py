@@ -209,7 +209,12 @@ class DecisionLog:
             self._ledger = self._ledger.propose(decision.records, OffsetAndEpoch(epoch, end))
             base, self._end = self._end, end
             self.last_write_ms = self._clock.monotonic_ms()
-            await self._commit(epoch, base, parts, timeout_ms)
+            try:
+                await self._commit(epoch, base, parts, timeout_ms)
+            except LogMovedError:
+                spent_ms = int((time.perf_counter() - asked_s) * 1_000)
+                await self._caught_up(epoch, timeout_ms - spent_ms)
+                return await self.decide(decide, cause, timeout_ms - spent_ms)
         elif self.image.provenance.offset < end:
             try:
                 await self._quorum.wait_committed(epoch, end, timeout_ms)
@@ -252,13 +257,30 @@ class DecisionLog:
                         await self._whole.wait()
             except TimeoutError:
                 raise OverloadedError("a very large decision is being written") from None
-        if self._resyncing is not None:
+        if self._resyncing is not None and self._epoch is not None:
+            await self._caught_up(self._epoch, timeout_ms)
+
+    async def _caught_up(self, epoch: Epoch, timeout_ms: int) -> None:
+        """Returns once it may be decided again, on what stands in the log.
+
+        Who leads appends some records of its own (the name of a voter's disk), and a decision that
+        was made for their place is not in the log: it is made again, and nobody hears of it.
+        """
+        if self._resyncing is not None and timeout_ms > 0:
+            await asyncio.wait([self._resyncing], timeout=timeout_ms / 1_000)
+        if self._epoch != epoch:
+            raise NotControllerError(self._quorum.leader, self._quorum.epoch)
+        if self._resyncing is not None or timeout_ms <= 0:
             raise OverloadedError("the controller catches up with its own log; try again")
 
     async def _commit(
         self, epoch: Epoch, base: Offset, parts: list[tuple[NewRecord, ...]], timeout_ms: int
     ) -> None:
-        """Append all, and wait until the last is committed."""
+        """Append all, and wait until the last is committed.
+
+        Raises:
+            LogMovedError: Nothing was appended; what is there is to be looked at again.
+        """
         at = base
         try:
             if len(parts) > 1:
@@ -277,7 +299,7 @@ class DecisionLog:
             self._not_appended(epoch, at, error)
             if at > base:
                 raise CommitUnknownError(f"only a part of it was appended: {error}") from error
-            raise _as_refusal(error, self._quorum) from error
+            raise
 
     def _nothing_done(self, epoch: Epoch) -> DefiniteError:
         """What a decision is answered that wrote nothing, and saw what may never have been."""
@@ -346,10 +368,3 @@ def _parts(records: tuple[NewRecord, ...], *, divisible: bool) -> list[tuple[New
             f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes are allowed. Ask for less",
         )
     return [tuple(part) for part in parts]
-
-
-def _as_refusal(error: DefiniteError, quorum: Quorum) -> DefiniteError:
-    """To the caller a log that moved is an election that it did not hear of."""
-    if isinstance(error, LogMovedError):
-        return NotControllerError(quorum.leader, quorum.epoch)
-    return error
