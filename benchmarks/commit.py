@@ -37,8 +37,9 @@ from klamm.cluster.cluster import LocalCluster
 from klamm.rpc.channel import Channel
 from klamm.v1 import admin_pb2, controller_pb2, records_pb2
 
-CLIENTS = {1: 1_000, 16: 6_000, 64: 10_000, 256: 10_000}
-"""Clients with one call each under way → calls."""
+CLIENTS = {1: 1_000, 16: 10_000, 64: 20_000, 256: 40_000}
+"""Clients with one call each under way, on a connection of its own → calls: a second or two, of
+which the connecting is little."""
 
 ETCD_TXN_OPS_MAX = 128
 """etcd's default --max-txn-ops."""
