@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tests.sim.disk import SimFiles
+from tests.sim.disk import SimFile, SimFiles
 
 DIRECTORY = Path("/data")
 PATH = DIRECTORY / "file"
@@ -121,6 +121,71 @@ def test_what_is_written_after_a_truncation_is_another_page() -> None:
     file.sync()
     files.crash(Random(0))
     assert files.content(PATH) == b"ghijkl"
+
+
+def test_what_is_reserved_is_seen_by_whoever_comes_next() -> None:
+    files = disk()
+    file = files.open(PATH)
+    file.reserve(6)
+    file.append(b"abc")
+    assert (file.size, file.read_at(0, 9)) == (3, b"abc")
+    assert files.content(PATH) == b"abc\0\0\0"
+    file.append(b"defgh")
+    file.reserve(12)
+    files.kill()
+    file.close()
+    after = files.open(PATH)
+    assert (after.size, after.read_at(0, 99)) == (12, b"abcdefgh\0\0\0\0")
+
+
+def test_what_is_reserved_goes_back() -> None:
+    for ends in (SimFile.give_back, SimFile.close, lambda file: file.truncate(3)):
+        files = disk()
+        file = files.open(PATH)
+        file.append(b"abc")
+        file.reserve(9)
+        file.sync()
+        ends(file)
+        assert files.content(PATH) == b"abc"
+        assert files.durable() == {}
+        files.sync_directory(DIRECTORY)
+        assert files.durable()[PATH] == b"abc\0\0\0\0\0\0"
+        files.open(PATH).sync()
+        assert files.durable()[PATH] == b"abc"
+
+
+def test_what_is_lost_of_it_is_zeros() -> None:
+    """As pages that did not get to the disk are, which knew the file's size."""
+
+    def prepare(files: SimFiles) -> None:
+        durable(files)
+        file = files.open(PATH)
+        file.reserve(8)
+        file.sync()
+        file.append(b"def")
+
+    def unsynced(files: SimFiles) -> None:
+        durable(files)
+        file = files.open(PATH)
+        file.append(b"d")
+        file.reserve(8)
+        file.append(b"ef")
+
+    whole = [b"abc\0\0\0\0\0", b"abcd\0\0\0\0", b"abcde\0\0\0", b"abcdef\0\0"]
+    assert contents_after_crashes(prepare) == set(whole)
+    found = contents_after_crashes(unsynced)
+    assert found >= {*whole, b"abc", b"abcd"}
+
+
+def test_a_full_disk_reserves_nothing() -> None:
+    files = disk(capacity=5)
+    file = files.open(PATH)
+    file.append(b"abc")
+    with pytest.raises(OSError, match="No space left"):
+        file.reserve(6)
+    assert files.content(PATH) == b"abc"
+    file.reserve(5)
+    file.append(b"de")
 
 
 def test_a_full_disk_takes_what_fits() -> None:

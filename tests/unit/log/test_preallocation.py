@@ -19,7 +19,7 @@ from klamm.log.log import Log, LogConfig
 from klamm.log.preallocation import NOT_HERE, ROOM_SHARE
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
-from klamm.log.segment import log_path
+from klamm.log.segment import ZEROS_BYTES, log_path
 from tests.sim.disk import PowerCutError, SimFiles
 from tests.unit.log.logs import DIRECTORY, NOW_MS, REFUSE, SMALL, batch, everything, fill, open_log
 
@@ -82,11 +82,16 @@ def test_an_append_changes_no_size_until_the_reserve_is_used_up() -> None:
     assert max(sizes) == AHEAD.segment_bytes, "never beyond it"
 
 
-def test_a_roll_cuts_the_segment_before_the_next_one_is_there() -> None:
+@pytest.mark.parametrize("flushed", [True, False])
+def test_a_roll_cuts_the_segment_before_the_next_one_is_there(flushed: bool) -> None:
+    """Durably, also if all its batches were durable before."""
     files = SimFiles()
     log = open_log(files, ROLLING)
-    batches = fill(log, [1] * 30)
-    log.flush()
+    batches: list[bytes] = []
+    for _ in range(30):
+        batches += fill(log, [1])
+        if flushed:
+            log.flush()
     paths = [DIRECTORY / each for each in files.list(DIRECTORY) if each.endswith(".log")]
     assert len(paths) > 2
     durable = files.durable()
@@ -197,6 +202,19 @@ def test_a_bit_flipped_in_the_zeros_is_told_and_loses_nothing() -> None:
             assert disk.content(FIRST) == b"".join(batches)
 
 
+def test_data_far_behind_the_zeros_is_told() -> None:
+    """All of the file is looked at."""
+    files, batches = killed([1, 2])
+    whole = b"".join(batches)
+    files.replace_content(FIRST, whole + bytes(ZEROS_BYTES + 1) + b"x")
+    log = open_log(files, AHEAD)
+    assert everything(log) == batches
+    assert [cut.followed_by for cut in log.recovery.cuts] == [None]
+    files.replace_content(FIRST, whole + bytes(ZEROS_BYTES) + batch(3, epoch=3))
+    with pytest.raises(CorruptLogError, match="whole batches follow from offset 3"):
+        open_log(files, AHEAD)
+
+
 def test_zeros_in_place_of_a_segments_last_batches() -> None:
     """A segment follows that begins behind them: they are missed."""
     files, batches = killed([1] * 30, ROLLING)
@@ -303,6 +321,8 @@ def test_a_real_file(tmp_path: Path) -> None:
     batches = fill(log, [1, 2, 1])
     log.flush()
     whole = b"".join(batches)
+    assert log._active.read_some(len(whole) - 3, 100) == whole[-3:]
+    assert log._active.read_some(len(whole) + 3, 100) == b""
     assert path.stat().st_size > 1 << 20
     assert path.stat().st_blocks * 512 >= 1 << 20
     assert log.size_bytes == len(whole)
