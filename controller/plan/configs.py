@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from controller.plan.decision import Decision
 from controller.plan.ledger import View
-from klamm.config.topic import JUDGED_TOGETHER, KAFKA_DEFAULTS, is_list, violations
+from klamm.config.topic import JUDGED_TOGETHER, KAFKA_DEFAULTS, are_right, is_list, violations
 from klamm.config.topic_keys import TOPIC_KEYS
 from klamm.errors import ApiError, ErrorCode
 from klamm.metadata.config_records import ROWS_MIN, column, may_be_packed, packed
@@ -104,7 +104,7 @@ def _set_on_topics(view: View, asked: SetOnTopics) -> Decision[tuple[AlterResult
     image = view.image
     if len(set(names)) < len(names) or not all(map(image.topics.by_name.__contains__, names)):
         return None
-    if key in JUDGED_TOGETHER or any(map(_is_wrong, repeat(key), set(values))):
+    if key in JUDGED_TOGETHER or not are_right(key, set(values)):
         return None
     topics = zip(repeat(ResourceType.TOPIC), names, strict=False)
     before = [own.get(key) for own in map(image.configs.get, topics, repeat(NOTHING_SET))]
@@ -155,12 +155,6 @@ def _altered(view: View, asked: AlterResource) -> list[ConfigRecord]:
 def _violations(config: frozenset[tuple[str, str]]) -> Mapping[str, str]:
     """What is wrong with a topic's configs, all together. Many topics have the same ones."""
     return violations(dict(config))
-
-
-@lru_cache(CONFIGS_KEPT)
-def _is_wrong(key: str, value: str) -> bool:
-    """Of a key that is judged by itself."""
-    return bool(violations({key: value}))
 
 
 def _check_exists(view: View, asked: AlterResource) -> None:

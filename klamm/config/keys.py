@@ -5,6 +5,7 @@ Names, types and defaults are Kafka's; Klamm's own keys begin with `klamm.`.
 Source: https://kafka.apache.org/documentation/#brokerconfigs and #topicconfigs.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import assert_never
@@ -76,6 +77,21 @@ class ConfigKey:
                 self._check_members(members)
                 return members
         assert_never(self.kind)
+
+    def takes_all(self, texts: Collection[str]) -> bool:
+        """True if `parse` takes each of them, which is told of many whole numbers at the price of
+        one loop in C; False means nothing.
+
+        What int reads as it is, it reads when spaces at its ends are gone, and as the same.
+        """
+        if not texts or self.kind not in (Kind.INT, Kind.LONG):
+            return False
+        try:
+            numbers = list(map(int, texts))
+        except ValueError:
+            return False
+        low, high = self._bounds()
+        return low <= min(numbers) and max(numbers) <= high
 
     def allows(self) -> str:
         """What may stand there, as the end of the sentence "must be …"."""

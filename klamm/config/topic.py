@@ -6,9 +6,11 @@
 asks to set, key by key, before any is written.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 from klamm.config.keys import Kind, Value, field_name
@@ -16,6 +18,9 @@ from klamm.config.topic_keys import TOPIC_KEYS
 
 TOPIC_CONFIG_VALUE_CHARACTERS_MAX = 32_767
 """Kafka's: a config value is a short string on the wire."""
+
+VALUES_KEPT = 1_024
+"""Of which it is remembered whether they are right."""
 
 JUDGED_TOGETHER = frozenset({"cleanup.policy", "remote.storage.enable"})
 """Keys whose values may exclude each other's; every other is right or wrong by itself."""
@@ -100,6 +105,24 @@ def violations(own: Mapping[str, str | None]) -> dict[str, str]:
     if own.get("remote.storage.enable") == "true" and "compact" in policies:
         found["remote.storage.enable"] = "tiered storage and compaction exclude each other"
     return found
+
+
+def are_right(name: str, values: Collection[str]) -> bool:
+    """Whether `violations` finds nothing in any of many values of one key, each by itself.
+
+    A thousand whole numbers are read and compared in C. Other values are looked at one by one:
+    most keys of other kinds have few.
+    """
+    key = TOPIC_KEYS.get(name)
+    longest = max(map(len, values), default=0)
+    if key is None or longest > TOPIC_CONFIG_VALUE_CHARACTERS_MAX or not key.takes_all(values):
+        return not any(map(_is_wrong, repeat(name), values))
+    return True
+
+
+@lru_cache(VALUES_KEPT)
+def _is_wrong(name: str, value: str) -> bool:
+    return bool(violations({name: value}))
 
 
 def _violation(name: str, value: str | None) -> str | None:

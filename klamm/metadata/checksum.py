@@ -25,9 +25,10 @@ and Micciancio 1997, AdHash.
 """
 
 import struct
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from hashlib import blake2b
+from itertools import repeat, starmap
 
 from klamm.ids import NodeId, TopicId
 from klamm.metadata.image import (
@@ -49,6 +50,8 @@ _RESOURCES_KEPT = 65_536
 """Resources whose numbers are kept; when there are more, all are forgotten."""
 _SETTINGS_KEPT = 16_384
 """Settings, likewise: each is added by who decides, by who applies, and taken off again."""
+_KEYS_KEPT = 256
+"""Their keys, likewise."""
 _SETTING_CHARACTERS_KEPT = 256
 """Of a value; longer ones are counted each time."""
 _PRODUCER_IDS_KEPT = 4_096
@@ -118,7 +121,7 @@ def broker_digest(broker: BrokerImage) -> int:
 
 def configs_digest(resource: ConfigResource, config: Mapping[str, str]) -> int:
     """Of all that is set on a resource; the sum of its settings is multiplied once."""
-    return resource_number(resource) * sum(map(setting_number, config.items()))
+    return resource_number(resource) * sum(starmap(setting_number, config.items()))
 
 
 class _Resources(dict[ConfigResource, int]):
@@ -132,26 +135,66 @@ class _Resources(dict[ConfigResource, int]):
         return number
 
 
-class _Settings(dict[tuple[str, str], int]):
-    def __missing__(self, setting: tuple[str, str]) -> int:
-        key, value = setting
-        number = _number(f"c{len(key)} {key}{value}")  # The length tells where the value begins.
-        if len(value) <= _SETTING_CHARACTERS_KEPT:
-            if len(self) >= _SETTINGS_KEPT:
-                self.clear()
-            self[setting] = number
+class _Values(dict[str, int]):
+    """Of one key: value → number."""
+
+    def __init__(self, key: str) -> None:
+        self.head = f"c{len(key)} {key}"
+        """The length tells where the value begins."""
+
+    def __missing__(self, value: str) -> int:
+        number = _number(self.head + value)
+        self.keep((value,), (number,))
         return number
+
+    def keep(self, values: Sequence[str], numbers: Sequence[int]) -> None:
+        if max(map(len, values)) > _SETTING_CHARACTERS_KEPT or len(values) > _SETTINGS_KEPT:
+            return
+        if sum(map(len, _settings.values())) + len(values) > _SETTINGS_KEPT:
+            for each in _settings.values():
+                each.clear()
+        self.update(zip(values, numbers, strict=True))
+
+
+class _Settings(dict[str, _Values]):
+    def __missing__(self, key: str) -> _Values:
+        if len(self) >= _KEYS_KEPT:
+            self.clear()
+        self[key] = made = _Values(key)
+        return made
 
 
 resource_number = _Resources().__getitem__
 """Odd: to multiply by it loses nothing."""
 
-setting_number = _Settings().__getitem__
-"""Of (key, value)."""
+_settings = _Settings()
+
+
+def setting_number(key: str, value: str) -> int:
+    """Of a key with one value."""
+    return _settings[key][value]
+
+
+def setting_numbers(key: str, values: Sequence[str]) -> list[int]:
+    """As `setting_number` of the key with each value: new ones are hashed by C's loops."""
+    known = _settings[key]
+    found = list(map(known.get, values, repeat(0)))
+    if all(found):
+        return found
+    if any(found):
+        return list(map(known.__getitem__, values))
+    texts = map(str.encode, map(known.head.__add__, values))
+    numbers = list(map(_FROM_BYTES, map(blake2b.digest, map(_HASH, texts))))
+    known.keep(values, numbers)
+    return numbers
+
+
+_HASH = partial(blake2b, digest_size=CHECKSUM_BYTES)
+_FROM_BYTES = partial(int.from_bytes, byteorder="little")
 
 
 def _number(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=CHECKSUM_BYTES).digest(), "little")
+    return _FROM_BYTES(_HASH(text.encode()).digest())
 
 
 def feature_digest(name: str, level: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import repeat
 from operator import mul, sub
-from typing import assert_never
+from typing import assert_never, cast
 
 from immutables import Map
 
@@ -359,9 +359,9 @@ def _configured(config: Map[str, str], key: str, value: str | None) -> tuple[Map
     """With the key set, or removed; and by how much the sum of its settings changes."""
     before, change = config.get(key), 0
     if before is not None:
-        change -= checksum.setting_number((key, before))
+        change -= checksum.setting_number(key, before)
     if value is not None:
-        return config.set(key, value), change + checksum.setting_number((key, value))
+        return config.set(key, value), change + checksum.setting_number(key, value)
     return (config if before is None else config.delete(key)), change
 
 
@@ -389,11 +389,14 @@ def _configured_each(
     configs: list[Map[str, str]], numbers: Iterable[int], key: str, values: tuple[str, ...]
 ) -> tuple[Iterable[Map[str, str]], int]:
     """Likewise, each with a value of its own."""
-    setting = checksum.setting_number
     before = [config.get(key) for config in configs]
-    less = [0 if value is None else setting((key, value)) for value in before]
+    if all(before):
+        less = checksum.setting_numbers(key, cast("list[str]", before))
+    else:
+        setting = checksum.setting_number
+        less = [0 if value is None else setting(key, value) for value in before]
     after = [config.set(key, value) for config, value in zip(configs, values, strict=True)]
-    changes = map(sub, map(setting, zip(repeat(key), values, strict=False)), less)
+    changes = map(sub, checksum.setting_numbers(key, values), less)
     return after, sum(map(mul, numbers, changes))
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from klamm.config.broker import BrokerConfig
 from klamm.config.keys import ConfigKey, Kind
-from klamm.config.topic import KAFKA_DEFAULTS, TopicConfig, is_list, violations
+from klamm.config.topic import KAFKA_DEFAULTS, TopicConfig, are_right, is_list, violations
 from klamm.config.topic_keys import BROKER_SYNONYMS, TOPIC_KEYS
 
 
@@ -97,6 +97,22 @@ def test_what_is_not_refused_holds(own: dict[str, str]) -> None:
     held = TopicConfig.effective(own)
     for key in own:
         assert TOPIC_KEYS[key].parse(held.text_of(key)) == TOPIC_KEYS[key].parse(own[key])
+
+
+@given(
+    st.sampled_from([*TOPIC_KEYS, "no.such.key"]),
+    st.lists(
+        st.one_of(
+            st.integers(-3, 2**63 + 1).map(str),
+            st.sampled_from([str(2**31 - 1), str(2**31), str(2**63 - 1), "0.5", "true", "delete"]),
+            st.from_regex(r"\A[ \t\x1c\x85\xa0]?[-+_]?[0-9\u0661]{0,3}_?[0-9]\s?\Z"),
+            st.sampled_from(["", "nan", "1:2,2:1", "*", "1" * 5_000, " " * 40_000 + "1"]),
+        ),
+        max_size=4,
+    ),
+)
+def test_many_values_of_a_key_are_right_if_each_is(key: str, values: list[str]) -> None:
+    assert are_right(key, values) == (not any(violations({key: value}) for value in values))
 
 
 @given(st.integers(), st.sampled_from([k for k in TOPIC_KEYS.values() if k.kind is Kind.INT]))

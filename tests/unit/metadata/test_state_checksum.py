@@ -105,6 +105,7 @@ def test_configs_that_differ_have_another_checksum(data: st.DataObject) -> None:
         assert (_configured(exchanged).checksum != _configured(one).checksum) == differs
 
 
+VALUES = st.one_of(st.text("12", max_size=3), st.text(max_size=3), st.just("v" * 1_000))
 WORDS = st.sampled_from(["", "1", "2", "12", "a", "a1", "1a"])
 CONFIGS = st.dictionaries(st.tuples(st.sampled_from(ResourceType), WORDS, WORDS), WORDS, max_size=6)
 """(type, name, key) → value, of parts that run together into the same text."""
@@ -120,17 +121,35 @@ def _configured(configs: dict[tuple[ResourceType, str, str], str]) -> MetadataIm
 def test_what_is_remembered_of_numbers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksum, "_RESOURCES_KEPT", 3)
     monkeypatch.setattr(checksum, "_SETTINGS_KEPT", 3)
-    resources, settings = checksum._Resources(), checksum._Settings()
+    monkeypatch.setattr(checksum, "_KEYS_KEPT", 2)
+    resources, settings = checksum._Resources(), checksum._settings
     for number in range(10):
         resource = (ResourceType.TOPIC, f"t{number}")
         assert resources[resource] == checksum.resource_number(resource)
         assert resources[resource] % 2 == 1
-        setting = ("k", str(number))
-        assert settings[setting] == checksum.setting_number(setting)
-        assert max(len(resources), len(settings)) <= 3
-    long = ("k", "v" * 1_000)
-    assert settings[long] == checksum.setting_number(long)
-    assert long not in settings
+        key, values = f"k{number % 4}", [str(number), str(number + 1)]
+        numbers = [checksum.setting_number(key, value) for value in values]
+        assert checksum.setting_numbers(key, values) == numbers
+        assert checksum.setting_numbers(key, [*values, "", "v"])[:2] == numbers
+        assert len(resources) <= 3
+        assert len(settings) <= 2
+        assert sum(map(len, settings.values())) <= 3
+    assert settings["k"]["v" * 1_000] == checksum.setting_number("k", "v" * 1_000)
+    assert not settings["k"]
+
+
+@given(st.sampled_from(["", "k", "k1"]), st.lists(VALUES, min_size=1), st.sets(VALUES))
+def test_numbers_of_many_settings_are_those_of_each(
+    key: str, values: list[str], known: set[str]
+) -> None:
+    """Whichever of them were asked for before."""
+    checksum._settings.clear()
+    expected = [checksum.setting_number(key, value) for value in values]
+    checksum._settings.clear()
+    for value in known:
+        checksum.setting_number(key, value)
+    assert checksum.setting_numbers(key, values) == expected
+    assert checksum.setting_numbers(key, values) == expected
 
 
 def test_a_record_says_it_and_reads_back() -> None:
