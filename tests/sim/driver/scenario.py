@@ -55,6 +55,8 @@ async def settle(world: World, clients: Clients) -> None:
 
     def acknowledged() -> bool:
         for node in world.nodes:
+            if not node.alive:  # It was stopping when peace came.
+                node.start()
             if node.claims and len(history.acknowledged) == known:
                 clients.propose(node)
         return len(history.acknowledged) > known
@@ -63,7 +65,7 @@ async def settle(world: World, clients: Clients) -> None:
 
     def up_to_date() -> bool:
         for node in world.nodes:
-            if not node.alive:  # It was stopping when peace came.
+            if not node.alive:
                 node.start()
         return all(node.running and node.recorder.end == history.end for node in world.nodes)
 
