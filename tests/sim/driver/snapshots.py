@@ -16,7 +16,7 @@ from controller.quorum.control import build_snapshot_footer, build_snapshot_head
 from controller.quorum.node import QuorumNode
 from controller.quorum.port import SnapshotPoint
 from controller.raft import download
-from klamm.errors import CorruptLogError, KlammError
+from klamm.errors import KlammError, StorageError
 from klamm.ids import Offset
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
@@ -71,7 +71,7 @@ class Snapshots:
         end = node.recorder.end
         try:
             point = quorum.snapshot_point(end) if end else None
-        except CorruptLogError:
+        except StorageError:
             return  # It ends over it.
         if point is None:
             return
