@@ -1,6 +1,7 @@
 """Small logs in simulated files, for the tests of this folder."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from klamm.ids import Epoch, Offset
@@ -14,6 +15,8 @@ DIRECTORY = Path("/data/orders-0")
 SMALL = LogConfig(segment_bytes=600, index_interval_bytes=100)
 """A few batches a segment, an index entry for every second batch."""
 REFUSE = LogConfig(segment_bytes=600, index_interval_bytes=100, on_corruption=OnCorruption.REFUSE)
+RESERVE = replace(REFUSE, preallocate_bytes=200)
+"""Of each segment some batches ahead."""
 NOW_MS = 1_700_000_000_000
 
 

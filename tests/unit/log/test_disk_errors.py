@@ -13,9 +13,11 @@ from klamm.log.files import SystemFiles
 from klamm.log.log import Log, LogConfig
 from klamm.log.record_batch import iter_batches
 from tests.sim.disk import PowerCutError, SimFile, SimFiles
-from tests.unit.log.logs import DIRECTORY, REFUSE, SMALL, batch, everything, fill, open_log
+from tests.unit.log.logs import DIRECTORY, REFUSE, RESERVE, SMALL, batch, everything, fill, open_log
 
-CONFIGS = pytest.mark.parametrize("config", [SMALL, REFUSE], ids=["truncate", "refuse"])
+CONFIGS = pytest.mark.parametrize(
+    "config", [SMALL, REFUSE, RESERVE], ids=["truncate", "refuse", "reserve"]
+)
 
 
 def append(log: Log) -> None:

@@ -3,7 +3,6 @@ of the segment that was to be, and nothing durable is lost (scenarios 33, 34, 42
 
 import errno
 from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,9 +10,8 @@ import pytest
 from klamm.errors import NoSpaceError, StorageError
 from klamm.log.log import Log, LogConfig
 from tests.sim.disk import OPERATIONS, SimFiles
-from tests.unit.log.logs import DIRECTORY, REFUSE, SMALL, batch, everything, fill, open_log
+from tests.unit.log.logs import DIRECTORY, REFUSE, RESERVE, SMALL, batch, everything, fill, open_log
 
-RESERVE = replace(REFUSE, preallocate_bytes=200)
 WRITES = tuple(each for each in OPERATIONS if each != "read")
 OPENS = ("open", "sync_directory")
 STEPS_MAX = 40

@@ -19,6 +19,7 @@ from tests.unit.log.logs import (
     DIRECTORY,
     NOW_MS,
     REFUSE,
+    RESERVE,
     SMALL,
     batch,
     everything,
@@ -27,7 +28,9 @@ from tests.unit.log.logs import (
 )
 
 FIRST = log_path(DIRECTORY, LOG_START)
-CONFIGS = pytest.mark.parametrize("config", [SMALL, REFUSE], ids=["truncate", "refuse"])
+CONFIGS = pytest.mark.parametrize(
+    "config", [SMALL, REFUSE, RESERVE], ids=["truncate", "refuse", "reserve"]
+)
 
 
 def closed_log(counts: list[int], config: LogConfig = SMALL) -> tuple[SimFiles, list[bytes]]:
