@@ -1,34 +1,37 @@
 """A checksum of an image that follows its changes: the sum of what each item in it hashes to.
 
-    image = { item, item, … }      checksum = Σ digest(item)  mod 2^128
+    image = { item, item, … }      checksum = Σ digest(item)  mod p, a prime just below 2^128
     a change of one item           checksum + digest(new) - digest(old)
 
 An item is a partition, a topic's name, a broker, one key of a config, a feature's level or the next
 producer id. The sum does not hang on an order, so that it is the same however the image came about:
 by the log, by a snapshot, or counted from nothing (`checksum_of`). A record costs what it changes.
 
-A config's digest is a product, number(resource) * number(key, value), both of 128 bits and drawn by
-a hash, the first odd. One key set on a thousand topics so costs one hash and one multiplication:
-digests of topics that were seen before are sums of what is remembered. Nothing is lost by it. Take
-two images that differ, and a resource r on which they do. Their checksums differ by
+A config's digest is a product, number(resource) * number(key) * number(value). The first two have
+128 bits that a hash draws, and are remembered; the third is the value itself, its bytes read as a
+number, or a hash of it if they are many. So one key set on a thousand topics costs no hash at all,
+be the values the same or not. Nothing is lost by it. Take two images that differ, a resource r on
+which they do, and of it a key k. Their checksums differ by
 
-    number(r) * (the sum of r's settings here - there) + what has nothing of number(r) in it
+    number(r) * (number(k) * (value's number here - there) + other keys of r) + what has no r in it
 
-and of all odd numbers that number(r) may be, 2^k at the most make that nothing, where 2^k divides
-the difference in brackets; it is as good as random, so it does that one time in 2^k. All k together
-make it less than one in 2^120 that two given images are taken for each other: another value, a key
-too many, values of two topics exchanged. One resource with one other value is always told, unless
-two numbers are the same.
+Modulo a prime a product is nothing only if a factor is. Different values have different numbers, so
+of all that number(k) may be one at most makes the bracket nothing; and if it is something, then of
+all that number(r) may be one at most makes the whole nothing. Both are as good as random: it is
+less than one in 2^125 that two given images are taken for each other, for another value, a key too
+many, values of two topics exchanged. One resource with one other value, of 15 bytes at most, is
+always told. (Modulo 2^128 it would not do: of values that differ in their first byte the numbers
+differ by many factors of two, and with them most of the product would be above what is kept.)
 
 It finds accidents (a damaged memory, code that is not deterministic), not malice. Source: Bellare
-and Micciancio 1997, AdHash.
+and Micciancio 1997, AdHash; of the product, Carter and Wegman 1979, universal hash functions.
 """
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from hashlib import blake2b
-from itertools import repeat, starmap
+from itertools import starmap
 
 from klamm.ids import NodeId, TopicId
 from klamm.metadata.image import (
@@ -39,21 +42,19 @@ from klamm.metadata.image import (
     TopicImage,
 )
 
-CHECKSUM_FORMAT = 2
+CHECKSUM_FORMAT = 3
 """Of what is hashed, and how. One of another format is not compared."""
 
 CHECKSUM_BYTES = 16
-MODULUS = 1 << (8 * CHECKSUM_BYTES)
+MODULUS = (1 << 128) - 159
+"""The greatest prime that is less than 2^128."""
 
 _PARTITION = struct.Struct("<cqqqq")
 _RESOURCES_KEPT = 65_536
 """Resources whose numbers are kept; when there are more, all are forgotten."""
-_SETTINGS_KEPT = 16_384
-"""Settings, likewise: each is added by who decides, by who applies, and taken off again."""
 _KEYS_KEPT = 256
-"""Their keys, likewise."""
-_SETTING_CHARACTERS_KEPT = 256
-"""Of a value; longer ones are counted each time."""
+_VALUE_BYTES_MAX = 16
+"""Of a value with a byte before it, that it is its own number: below the modulus."""
 _PRODUCER_IDS_KEPT = 4_096
 """Likewise; so many may be proposed and not committed yet."""
 _NODES_KEPT = 4_096
@@ -124,6 +125,11 @@ def configs_digest(resource: ConfigResource, config: Mapping[str, str]) -> int:
     return resource_number(resource) * sum(starmap(setting_number, config.items()))
 
 
+def setting_number(key: str, value: str) -> int:
+    """What a key with this value adds to the sum of a resource's settings."""
+    return key_number(key) * value_number(value)
+
+
 class _Resources(dict[ConfigResource, int]):
     """Numbers that were asked for; what is there costs no call of Python."""
 
@@ -131,70 +137,40 @@ class _Resources(dict[ConfigResource, int]):
         if len(self) >= _RESOURCES_KEPT:
             self.clear()
         kind, name = resource
-        self[resource] = number = _number(f"r{kind:d} {name}") | 1
+        self[resource] = number = _number(f"r{kind:d} {name}")
         return number
-
-
-class _Values(dict[str, int]):
-    """Of one key: value → number."""
-
-    def __init__(self, key: str) -> None:
-        self.head = f"c{len(key)} {key}"
-        """The length tells where the value begins."""
-
-    def __missing__(self, value: str) -> int:
-        number = _number(self.head + value)
-        self.keep((value,), (number,))
-        return number
-
-    def keep(self, values: Sequence[str], numbers: Sequence[int]) -> None:
-        if max(map(len, values)) > _SETTING_CHARACTERS_KEPT or len(values) > _SETTINGS_KEPT:
-            return
-        if sum(map(len, _settings.values())) + len(values) > _SETTINGS_KEPT:
-            for each in _settings.values():
-                each.clear()
-        self.update(zip(values, numbers, strict=True))
-
-
-class _Settings(dict[str, _Values]):
-    def __missing__(self, key: str) -> _Values:
-        if len(self) >= _KEYS_KEPT:
-            self.clear()
-        self[key] = made = _Values(key)
-        return made
 
 
 resource_number = _Resources().__getitem__
-"""Odd: to multiply by it loses nothing."""
-
-_settings = _Settings()
 
 
-def setting_number(key: str, value: str) -> int:
-    """Of a key with one value."""
-    return _settings[key][value]
+@lru_cache(_KEYS_KEPT)
+def key_number(key: str) -> int:
+    return _number(f"c{key}")
 
 
-def setting_numbers(key: str, values: Sequence[str]) -> list[int]:
-    """As `setting_number` of the key with each value: new ones are hashed by C's loops."""
-    known = _settings[key]
-    found = list(map(known.get, values, repeat(0)))
-    if all(found):
-        return found
-    if any(found):
-        return list(map(known.__getitem__, values))
-    texts = map(str.encode, map(known.head.__add__, values))
-    numbers = list(map(_FROM_BYTES, map(blake2b.digest, map(_HASH, texts))))
-    known.keep(values, numbers)
-    return numbers
+def value_number(value: str) -> int:
+    """No two short ones have the same, and none has 0, which is what is not set."""
+    data = (_MARK + value).encode()
+    if len(data) <= _VALUE_BYTES_MAX:
+        return int.from_bytes(data, "big")
+    return _hash(data)
 
 
-_HASH = partial(blake2b, digest_size=CHECKSUM_BYTES)
-_FROM_BYTES = partial(int.from_bytes, byteorder="little")
+def value_numbers(values: Sequence[str]) -> list[int]:
+    """As `value_number` of each, by C's loops if they are short."""
+    data = list(map(str.encode, map(_MARK.__add__, values)))
+    if max(map(len, data), default=0) <= _VALUE_BYTES_MAX:
+        return list(map(int.from_bytes, data))
+    return list(map(value_number, values))
+
+
+_MARK = "\1"
+"""Before each value, so that its first bytes count also where they are 0."""
 
 
 def _number(text: str) -> int:
-    return _FROM_BYTES(_HASH(text.encode()).digest())
+    return _hash(text.encode())
 
 
 def feature_digest(name: str, level: int) -> int:

@@ -390,14 +390,13 @@ def _configured_each(
 ) -> tuple[Iterable[Map[str, str]], int]:
     """Likewise, each with a value of its own."""
     before = [config.get(key) for config in configs]
-    if all(before):
-        less = checksum.setting_numbers(key, cast("list[str]", before))
+    if None not in before:
+        less = checksum.value_numbers(cast("list[str]", before))
     else:
-        setting = checksum.setting_number
-        less = [0 if value is None else setting(key, value) for value in before]
+        less = [0 if value is None else checksum.value_number(value) for value in before]
     after = [config.set(key, value) for config, value in zip(configs, values, strict=True)]
-    changes = map(sub, checksum.setting_numbers(key, values), less)
-    return after, sum(map(mul, numbers, changes))
+    changes = map(sub, checksum.value_numbers(values), less)
+    return after, checksum.key_number(key) * sum(map(mul, numbers, changes))
 
 
 def _created(new: NewPartition) -> PartitionImage:

@@ -681,9 +681,9 @@ class StateChecksumRecord(_message.Message):
     offset: _builtins.int
     """End (exclusive) of what the state includes. In the log: the offset of this record."""
     checksum: _builtins.bytes
-    """The sum of the items' digests, big-endian; 16 bytes."""
+    """The sum of the items' digests modulo 2^128 - 159, big-endian; 16 bytes."""
     format: _builtins.int
-    """How it was computed; 2. A reader of another format does not compare."""
+    """How it was computed; 3. A reader of another format does not compare."""
     def __init__(
         self,
         *,

@@ -19,6 +19,7 @@ from klamm.errors import StateDivergedError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.record_batch import build_batch
 from klamm.metadata.agreement import Agreement
+from klamm.metadata.checksum import CHECKSUM_FORMAT
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import replay
 from klamm.metadata.image import EMPTY
@@ -67,7 +68,8 @@ class World:
     def state(self, off_by: int = 0) -> None:
         """The leader says what the state is."""
         checksum = self.image.checksum + off_by
-        self.commit(StateChecksumRecord(offset=Offset(self.log.end), checksum=checksum, format=1))
+        at = Offset(self.log.end)
+        self.commit(StateChecksumRecord(offset=at, checksum=checksum, format=CHECKSUM_FORMAT))
 
     async def caught_up(self) -> None:
         await self.loader.wait_for(Offset(self.log.end), round(DEADLINE_S * 1_000))

@@ -85,12 +85,12 @@ def test_another_state_has_another_checksum(seed: int) -> None:
 
 def test_it_is_the_same_on_every_machine() -> None:
     """A change of what is hashed needs another CHECKSUM_FORMAT: nodes of two versions compare."""
-    assert CHECKSUM_FORMAT == 2
+    assert CHECKSUM_FORMAT == 3
     _, image = history(random.Random("golden"), 200)
     assert f"{image.checksum:032x}" == GOLDEN
 
 
-GOLDEN = "c8d0743d6291bf790b6ad9df0023a0e1"
+GOLDEN = "8bdfcd28b022e8a6b070dd14957aacb5"
 
 
 @given(st.data())
@@ -105,7 +105,12 @@ def test_configs_that_differ_have_another_checksum(data: st.DataObject) -> None:
         assert (_configured(exchanged).checksum != _configured(one).checksum) == differs
 
 
-VALUES = st.one_of(st.text("12", max_size=3), st.text(max_size=3), st.just("v" * 1_000))
+VALUES = st.one_of(
+    st.text("12", max_size=3),
+    st.text("\0\1a", max_size=3),
+    st.text(max_size=20),
+    st.integers(1, 20).map("v".__mul__),
+)
 WORDS = st.sampled_from(["", "1", "2", "12", "a", "a1", "1a"])
 CONFIGS = st.dictionaries(st.tuples(st.sampled_from(ResourceType), WORDS, WORDS), WORDS, max_size=6)
 """(type, name, key) → value, of parts that run together into the same text."""
@@ -120,36 +125,35 @@ def _configured(configs: dict[tuple[ResourceType, str, str], str]) -> MetadataIm
 
 def test_what_is_remembered_of_numbers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksum, "_RESOURCES_KEPT", 3)
-    monkeypatch.setattr(checksum, "_SETTINGS_KEPT", 3)
-    monkeypatch.setattr(checksum, "_KEYS_KEPT", 2)
-    resources, settings = checksum._Resources(), checksum._settings
+    resources = checksum._Resources()
     for number in range(10):
         resource = (ResourceType.TOPIC, f"t{number}")
         assert resources[resource] == checksum.resource_number(resource)
-        assert resources[resource] % 2 == 1
-        key, values = f"k{number % 4}", [str(number), str(number + 1)]
-        numbers = [checksum.setting_number(key, value) for value in values]
-        assert checksum.setting_numbers(key, values) == numbers
-        assert checksum.setting_numbers(key, [*values, "", "v"])[:2] == numbers
         assert len(resources) <= 3
-        assert len(settings) <= 2
-        assert sum(map(len, settings.values())) <= 3
-    assert settings["k"]["v" * 1_000] == checksum.setting_number("k", "v" * 1_000)
-    assert not settings["k"]
 
 
-@given(st.sampled_from(["", "k", "k1"]), st.lists(VALUES, min_size=1), st.sets(VALUES))
-def test_numbers_of_many_settings_are_those_of_each(
-    key: str, values: list[str], known: set[str]
-) -> None:
-    """Whichever of them were asked for before."""
-    checksum._settings.clear()
-    expected = [checksum.setting_number(key, value) for value in values]
-    checksum._settings.clear()
-    for value in known:
-        checksum.setting_number(key, value)
-    assert checksum.setting_numbers(key, values) == expected
-    assert checksum.setting_numbers(key, values) == expected
+@given(st.lists(VALUES))
+def test_numbers_of_many_values_are_those_of_each(values: list[str]) -> None:
+    """And no two values have the same one, nor that of a value that is not set."""
+    numbers = checksum.value_numbers(values)
+    assert numbers == [checksum.value_number(value) for value in values]
+    assert len(set(numbers)) == len(set(values))
+    assert all(numbers)
+    assert max(numbers, default=0) <= 1 << 128
+
+
+def test_the_modulus_is_prime() -> None:
+    """Or a product could be nothing with no factor that is. By Miller and Rabin's test."""
+    rng, prime = random.Random(1), checksum.MODULUS
+    odd, twos = prime - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for _ in range(40):
+        powers = [pow(rng.randrange(2, prime - 1), odd, prime)]
+        while len(powers) <= twos:
+            powers.append(powers[-1] ** 2 % prime)
+        assert powers[-1] == 1
+        assert powers[0] == 1 or prime - 1 in powers
 
 
 def test_a_record_says_it_and_reads_back() -> None:

@@ -59,7 +59,7 @@ from klamm.metadata.records import (
 )
 
 DISKS = Path(__file__).resolve().parents[2] / "golden" / "disk"
-LATEST = "2"
+LATEST = "3"
 SEGMENT = f"{0:020}.log"
 
 EPOCH = Epoch(3)
@@ -100,7 +100,7 @@ def partitions(topic: TopicId) -> PartitionRecord:
     return PartitionRecord(topic_id=topic, partitions=(new,))
 
 
-FEATURES = {"1": 22, LATEST: 23}
+FEATURES = {"1": 22, "2": 23, LATEST: 23}
 """Version → metadata.version, which says what is in its log."""
 
 FIRST: tuple[MetadataRecord, ...] = (
@@ -128,15 +128,16 @@ SECOND: tuple[MetadataRecord, ...] = (
     UnregisterBrokerRecord(broker_id=NodeId(102), broker_epoch=Offset(4)),
     NoOpRecord(),
 )
-ADDED: dict[str, tuple[MetadataRecord, ...]] = {
-    "1": (),
-    LATEST: (
-        ConfigsRecord(ResourceType.BROKER, "l", ("", "101"), ("1", "2")),
-        ConfigsRecord(ResourceType.BROKER, "k", ("", "101"), ("3",)),
-        ConfigsRecord(ResourceType.BROKER, "l", ("101",), ()),
-    ),
-}
-"""Version → what is behind those, of the records that it was the first to write."""
+OF_CONFIGS: tuple[MetadataRecord, ...] = (
+    ConfigsRecord(ResourceType.BROKER, "l", ("", "101"), ("1", "2")),
+    ConfigsRecord(ResourceType.BROKER, "k", ("", "101"), ("3",)),
+    ConfigsRecord(ResourceType.BROKER, "l", ("101",), ()),
+)
+ADDED = {"1": (), "2": OF_CONFIGS, LATEST: OF_CONFIGS}
+"""Version → what is behind those, of the records that were not there from the first one on.
+
+Between 2 and 3 the state's checksum has become another one, and nothing else.
+"""
 
 
 def replayed(image: MetadataImage, records: tuple[MetadataRecord, ...]) -> MetadataImage:
