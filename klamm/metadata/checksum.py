@@ -158,15 +158,17 @@ def value_number(value: str) -> int:
 
 
 def value_numbers(values: Sequence[str]) -> list[int]:
-    """As `value_number` of each, by C's loops if they are short."""
-    data = list(map(str.encode, map(_MARK.__add__, values)))
-    if max(map(len, data), default=0) <= _VALUE_BYTES_MAX:
+    """As `value_number` of each, by C's loops if they are short, and have no byte that is 0."""
+    data = (_MARK + _BETWEEN.join(values)).encode().split(b"\0")
+    if len(data) == len(values) and max(map(len, data)) <= _VALUE_BYTES_MAX:
         return list(map(int.from_bytes, data))
     return list(map(value_number, values))
 
 
 _MARK = "\1"
 """Before each value, so that its first bytes count also where they are 0."""
+_BETWEEN = "\0" + _MARK
+"""Two values that are encoded together."""
 
 
 def _number(text: str) -> int:
