@@ -171,11 +171,13 @@ def _look_around(state: RaftState, moment: Moment) -> Step:
 
     Or one of those that it was given to begin with: the voters that it knows may be gone.
     """
-    deadline_ms = moment.now_ms + state.config.election_timeout_ms
-    state = replace(state, role=Unattached(deadline_ms=deadline_ms))
     known = (*state.others, *state.config.bootstrap)
+    deadline_ms = moment.now_ms + state.config.election_timeout_ms if known else NEVER_MS
+    role = state.role
+    lost = role.leader if isinstance(role, Follower | Prospective | Unattached) else NO_NODE
+    state = replace(state, role=Unattached(deadline_ms=deadline_ms, leader=lost))
     if not known:
-        return replace(state, role=Unattached(deadline_ms=NEVER_MS)), ()
+        return state, ()
     request = FetchRequest(
         epoch=state.epoch,
         log_end=state.log.truncate(state.flushed).end,

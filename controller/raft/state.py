@@ -80,10 +80,12 @@ class RaftConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Unattached:
-    """Knows no leader. May have voted."""
+    """Hears no leader. May have voted."""
 
     deadline_ms: int
     """When to ask for pre-votes."""
+    leader: NodeId = NO_NODE
+    """Of this epoch, if it was heard before: nobody else gets our vote in it."""
 
 
 @dataclass(frozen=True, kw_only=True)

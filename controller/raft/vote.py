@@ -57,9 +57,7 @@ def on_request(
 def _may_grant(state: RaftState, candidate: ReplicaKey, request: VoteRequest) -> bool:
     assert request.epoch == state.epoch, "a later epoch has been entered"
     role = state.role
-    leaderless = isinstance(role, Unattached) or (
-        isinstance(role, Prospective) and role.leader == NO_NODE
-    )
+    leaderless = isinstance(role, Unattached | Prospective) and role.leader == NO_NODE
     if state.recovering is not None or not leaderless:
         return False
     if state.voted_for not in (None, candidate):

@@ -317,3 +317,18 @@ def test_election_timers_are_drawn_from_one_timeout_to_two(
     assert waits_ms[0] == timeout_ms
     assert waits_ms == sorted(set(waits_ms)), "each draw another time"
     assert waits_ms[-1] < 2 * timeout_ms
+
+
+def test_who_has_heard_an_epochs_leader_gives_no_vote_in_it_however_long_ago() -> None:
+    """Also one that has no vote itself, and only looks for whom to follow."""
+    state = voter(Unattached(deadline_ms=10_100, leader=TWO))
+    late = VoteRequest(epoch=EPOCH, log_end=state.log.end)
+    after, effects = ask(state, TWO, late)
+    answer = answer_of(effects)
+    assert isinstance(answer, VoteResponse)
+    assert not answer.vote_granted
+    assert after.voted_for is None
+    _, effects = ask(state, TWO, replace(late, epoch=Epoch(EPOCH + 1)))
+    answer = answer_of(effects)
+    assert isinstance(answer, VoteResponse)
+    assert answer.vote_granted, "in the next one it does"
