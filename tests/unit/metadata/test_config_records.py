@@ -23,7 +23,7 @@ from tests.unit.metadata.histories import history
 
 TOPIC = ResourceType.TOPIC
 NAMES = st.lists(st.text("ab", max_size=4), min_size=1, max_size=20, unique=True).map(tuple)
-VALUES = st.sampled_from(["", "1", "2", "ü"])
+VALUES = st.sampled_from(["", "1", "2", "ü", "\0", "1\0\1", "v" * 15, "v" * 16])
 KEYS = st.sampled_from(["k", "l"])
 
 

@@ -28,6 +28,8 @@ VALUES = {
     "retention.ms": ["1", "2", "3", "soon", "-2"],
     "cleanup.policy": ["delete", "compact", "", "delete,compact"],
     "remote.storage.enable": ["true", "false", "maybe"],
+    "segment.bytes": ["14", " 15 ", "1_6", str(2**31 - 1), str(2**31), "1.5", ""],
+    "min.cleanable.dirty.ratio": ["0", "0.25", "0.5", "nan", "2"],
     "no.such": ["1"],
     "": ["1"],
 }
