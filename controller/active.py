@@ -9,6 +9,7 @@ On a standby each method raises NotControllerError, which names the leader.
 
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 
 from controller.decisions import DecisionLog
 from controller.plan import brokers, configs, isr, producer_ids, topics
@@ -24,6 +25,9 @@ from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NodeId, Offset, TopicId
 from klamm.metadata.image import BrokerImage
 from klamm.metadata.records import Cause
+
+CAUSES_KEPT = 1_024
+"""Of what brokers ask for again and again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +167,7 @@ class ActiveController:
         def decide(view: View, _: Offset) -> Decision[tuple[isr.IsrResult, ...]]:
             return isr.alter(view, broker_id, broker_epoch, asked)
 
-        cause = Cause(principal=f"Broker:{broker_id}", request="AlterPartition")
+        cause = _of_broker(broker_id, "AlterPartition")
         return await self.log.decide(decide, cause, timeout_ms)
 
     async def allocate_producer_ids(
@@ -174,7 +178,7 @@ class ActiveController:
         def decide(view: View, _: Offset) -> Decision[producer_ids.Block]:
             return producer_ids.allocate(view, broker_id, broker_epoch)
 
-        cause = Cause(principal=f"Broker:{broker_id}", request="AllocateProducerIds")
+        cause = _of_broker(broker_id, "AllocateProducerIds")
         block, _ = await self.log.decide(decide, cause, timeout_ms)
         return block
 
@@ -229,3 +233,8 @@ class ActiveController:
     async def run(self) -> None:
         """What this controller does unasked, see `Upkeep`. Until cancelled."""
         await self._upkeep.run()
+
+
+@lru_cache(CAUSES_KEPT)
+def _of_broker(broker_id: NodeId, request: str) -> Cause:
+    return Cause(principal=f"Broker:{broker_id}", request=request)

@@ -20,10 +20,10 @@ else:
 class Context(Base):
     """Status and trailers, and that there is neither compression nor authentication."""
 
-    def __init__(self) -> None:
-        self._code = grpc.StatusCode.OK
-        self._details = ""
-        self._trailing: Metadata = ()
+    # Of the class: a call sets few of them.
+    _code = grpc.StatusCode.OK
+    _details = ""
+    _trailing: Metadata = ()
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
         self._trailing = tuple(trailing_metadata)

@@ -154,6 +154,25 @@ class ServerLink(Link):
 class ServedCall(Context):
     """One call, and what its handler is given as `context`."""
 
+    _held_bytes = 0
+    """In the inbox."""
+    _kept_back = 0
+    """Bytes that the peer's window is not given back while the inbox is full."""
+    _counted_bytes = 0
+    _ended = False
+    """The caller sends no more."""
+    _waiter: asyncio.Future[None] | None = None
+    _one_by_one: OneByOne | None = None
+    _task: asyncio.Task[None] | None = None
+    _answering = False
+    """Response headers went out."""
+    _over = False
+    _callbacks: tuple[Callable[[Any], None], ...] = ()
+    _looks = 0
+    """Before the request was whole."""
+    _timer: asyncio.TimerHandle | None = None
+    _deadline_s: float | None = None
+
     def __init__(
         self,
         link: ServerLink,
@@ -166,31 +185,12 @@ class ServedCall(Context):
         Raises:
             FramingError: The headers are no gRPC call's.
         """
-        super().__init__()
         self._link = link
         self._stream_id = stream_id
         self._handler = handler
         self._headers = headers
         self._reader = MessageReader(MESSAGE_BYTES_MAX, said.get("grpc-encoding", "identity"))
         self._inbox: deque[bytes] = deque()
-        self._held_bytes = 0
-        """In the inbox."""
-        self._kept_back = 0
-        """Bytes that the peer's window is not given back while the inbox is full."""
-        self._counted_bytes = 0
-        self._ended = False
-        """The caller sends no more."""
-        self._waiter: asyncio.Future[None] | None = None
-        self._one_by_one: OneByOne | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._answering = False
-        """Response headers went out."""
-        self._over = False
-        self._callbacks: list[Callable[[Any], None]] = []
-        self._looks = 0
-        """Before the request was whole."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline_s: float | None = None
         timeout = said.get("grpc-timeout")
         if timeout is not None:
             loop = asyncio.get_running_loop()
@@ -333,7 +333,7 @@ class ServedCall(Context):
         return self._over
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self._callbacks.append(callback)
+        self._callbacks = (*self._callbacks, callback)
 
     # ── the handler ──────────────────────────────────────────────────────────────────────────
 
