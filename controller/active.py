@@ -7,6 +7,8 @@
 On a standby each method raises NotControllerError, which names the leader.
 """
 
+from __future__ import annotations  # Of functions within functions, each time they are made.
+
 import random
 from dataclasses import dataclass
 from functools import lru_cache

@@ -25,22 +25,31 @@ def at_once(do: Callable[[], Done]) -> Done:
     loop = asyncio.get_running_loop()
     if asyncio.current_task(loop) is not None:
         return do()
-    soon: list[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = []
-
-    def call_soon(
-        callback: Callable[..., object], *args: object, context: Context | None = None
-    ) -> None:
-        soon.append((callback, args, context))
-
+    soon = _Soon()
     shadowed: Any = loop
-    shadowed.call_soon = call_soon
+    shadowed.call_soon = soon.call_soon
     try:
         done = do()
     finally:
         del shadowed.call_soon
-    for callback, args, context in soon:
+    for callback, args, context in soon.callbacks:
         if context is None:
             callback(*args)
         else:
             context.run(callback, *args)
     return done
+
+
+class _Soon:
+    """What was to be called, in that order."""
+
+    __slots__ = ("callbacks",)
+
+    def __init__(self) -> None:
+        self.callbacks: list[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = []
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> None:
+        """In the place of the loop's own."""
+        self.callbacks.append((callback, args, context))
