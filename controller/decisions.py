@@ -348,6 +348,8 @@ def _parts(records: tuple[NewRecord, ...], *, divisible: bool) -> list[tuple[New
     Raises:
         ApiError: POLICY_VIOLATION: more than one, and they may not be divided.
     """
+    if len(records) == 1 and len(records[0].value or b"") <= PROPOSAL_BYTES_MAX // 2:
+        return [records]  # As most: nothing to count.
     total_bytes = sum([len(value or b"") + len(key or b"") for value, key, _, _ in records])
     if len(records) <= PROPOSAL_RECORDS_MAX and total_bytes <= PROPOSAL_BYTES_MAX:
         return [records]

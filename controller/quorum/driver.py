@@ -209,7 +209,7 @@ class QuorumDriver:
         records: tuple[NewRecord, ...],
         commit_ms: int | None = None,
     ) -> asyncio.Future[Offset]:
-        """As `Quorum.propose`, or `Quorum.write`; the sizes are checked before."""
+        """As `Quorum.propose`, or `Quorum.write`."""
         proposals, begin = self._calls.proposals, self._next_call
         made, group = proposals.add(epoch, base_offset, records, begin, commit_ms)
         if group is not None:

@@ -22,8 +22,6 @@ from controller.quorum.introductions import Introductions
 from controller.quorum.observers import Observers
 from controller.quorum.peers import Connect, GrpcPeers
 from controller.quorum.port import (
-    PROPOSAL_BYTES_MAX,
-    PROPOSAL_RECORDS_MAX,
     Peer,
     SnapshotPoint,
     StateMachine,
@@ -284,13 +282,13 @@ class QuorumNode:
         self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
     ) -> Offset:
         """See `Quorum`."""
-        return await self._driver.propose(epoch, base_offset, _checked(records))
+        return await self._driver.propose(epoch, base_offset, tuple(records))
 
     def write(
         self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord], timeout_ms: int
     ) -> Awaitable[Offset]:
         """See `Quorum`."""
-        return self._driver.propose(epoch, base_offset, _checked(records), timeout_ms)
+        return self._driver.propose(epoch, base_offset, tuple(records), timeout_ms)
 
     async def check_endpoint(self, voter: NodeId, endpoint: Endpoint, timeout_ms: int) -> None:
         """See `VoterQuorum`."""
@@ -475,18 +473,3 @@ def _tell_what_was_found(store: LogStore) -> None:
         _log.warning("found on the disk", what=notice)
     if store.damaged:
         metrics.RAFT_LOG_DAMAGE.inc()
-
-
-def _checked(records: Sequence[NewRecord]) -> tuple[NewRecord, ...]:
-    """
-    Raises:
-        ApiError: RECORD_LIST_TOO_LARGE.
-    """
-    size = sum([len(value or b"") + len(key or b"") for value, key, _, _ in records])
-    if len(records) > PROPOSAL_RECORDS_MAX or size > PROPOSAL_BYTES_MAX:
-        raise ApiError(
-            ErrorCode.RECORD_LIST_TOO_LARGE,
-            f"{len(records)} records of {size} bytes: one decision may have "
-            f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
-        )
-    return tuple(records)

@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from controller.quorum.port import PROPOSAL_BYTES_MAX, PROPOSAL_RECORDS_MAX
 from controller.quorum.refused import fail, resolve
 from controller.raft.events import ProposalMade
-from klamm.errors import OverloadedError
+from klamm.errors import ApiError, ErrorCode, OverloadedError
 from klamm.ids import Epoch, Offset
 from klamm.log.records import NewRecord
 
@@ -95,11 +96,20 @@ class Proposals:
             is a new one.
 
         Raises:
+            ApiError: RECORD_LIST_TOO_LARGE.
             OverloadedError: PROPOSALS_MAX.
         """
         if self._count >= PROPOSALS_MAX:
             raise OverloadedError(f"{PROPOSALS_MAX} proposals wait to be appended")
-        size_bytes = sum(len(each.value or b"") + len(each.key or b"") for each in records)
+        size_bytes = 0
+        for value, key, _, _ in records:
+            size_bytes += len(value or b"") + len(key or b"")
+        if len(records) > PROPOSAL_RECORDS_MAX or size_bytes > PROPOSAL_BYTES_MAX:
+            raise ApiError(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                f"{len(records)} records of {size_bytes} bytes: one decision may have "
+                f"{PROPOSAL_RECORDS_MAX} of {PROPOSAL_BYTES_MAX} bytes",
+            )
         group, new = self._open, None
         if group is None or not _goes_on(group, epoch, base_offset, len(records), size_bytes):
             call = begin()
