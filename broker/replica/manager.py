@@ -113,6 +113,8 @@ class ReplicaManager:
             or tcp_connector(f"broker-{config.node_id}-fetcher", config.replica_socket_timeout_ms),
         )
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._configured = images.NOTHING_SET, config.topic_defaults
+        """What was set on the topic that was asked for last, and what holds for it."""
         self._by_topic: dict[str, dict[int, Partition]] = {}
         self._loaded: dict[TopicPartition, Stored] = {}
         self._high_watermarks: dict[TopicPartition, Offset] = {}
@@ -392,8 +394,11 @@ class ReplicaManager:
                 self._apply([topic])  # Leaders hear of it.
 
     def _topic_config(self, topic: str) -> TopicConfig:
+        """A topic's partitions, made one after the other, share theirs."""
         own = self.image.config(ResourceType.TOPIC, topic)
-        return TopicConfig.effective(own, self._config.topic_defaults)
+        if own is not self._configured[0]:
+            self._configured = own, TopicConfig.effective(own, self._config.topic_defaults)
+        return self._configured[1]
 
     # Deletes.
 

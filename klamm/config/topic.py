@@ -8,13 +8,14 @@ asks to set, key by key, before any is written.
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import repeat
 from typing import Any
 
 from klamm.config.keys import Kind, Value, field_name
 from klamm.config.topic_keys import TOPIC_KEYS
+from klamm.frozen import replace
 
 TOPIC_CONFIG_VALUE_CHARACTERS_MAX = 32_767
 """Kafka's: a config value is a short string on the wire."""
@@ -26,9 +27,13 @@ JUDGED_TOGETHER = frozenset({"cleanup.policy", "remote.storage.enable"})
 """Keys whose values may exclude each other's; every other is right or wrong by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TopicConfig:
-    """What holds for one topic. Field names are the keys' with `_` for `.`."""
+    """What holds for one topic. Field names are the keys' with `_` for `.`.
+
+    Without slots: one call may give each of a thousand topics another, which is a cheap copy then
+    (klamm/frozen.py).
+    """
 
     cleanup_policy: tuple[str, ...]
     compression_type: str

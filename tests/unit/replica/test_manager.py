@@ -371,6 +371,7 @@ def test_configs_alone_reach_partitions_and_their_leaders(replicas: Replicas) ->
         replicas.publish(partition_image(), topic=name, topic_id=TopicId(UUID(int=number + 1)))
     partitions = [found for name in names if (found := replicas.manager.partition(name, 0))]
     assert len(partitions) == 3
+    assert len({id(each.config) for each in partitions}) == 1, "nothing is set on any of them"
 
     def configure(*alike: str, **keys: str) -> None:
         own = Map({key.replace("_", "."): value for key, value in keys.items()})
@@ -387,6 +388,11 @@ def test_configs_alone_reach_partitions_and_their_leaders(replicas: Replicas) ->
     assert [each.config.min_insync_replicas for each in partitions] == [2, 2, 1]
     assert [each.leading().reign.min_insync for each in partitions] == [2, 2, 1]
     assert [each.log.config.segment_bytes for each in partitions] == [2_000_000] * 2 + [3_000_000]
+    replicas.publish(partition_image(), topic="c", topic_id=TopicId(UUID(int=9)))
+    made_again = replicas.manager.partition("c", 0)
+    assert made_again is not None
+    assert made_again.config == partitions.pop().config
+    partitions.append(made_again)
     configure("a", "b", "c")
     assert [each.leading().reign.min_insync for each in partitions] == [1] * 3
     assert {each.config.segment_bytes for each in partitions} == {1 << 30}
