@@ -158,7 +158,7 @@ def advance(state: RaftState, moment: Moment) -> Step:
         return state, ()
     assert majority_end <= state.log.end_offset, "a follower has more than its leader"
     acknowledged = [each for each in counted if each.end_offset >= majority_end]
-    role = thrift.committed(state, role, acknowledged, moment.now_ms)
+    role = thrift.committed(state, role, majority_end, acknowledged, moment.now_ms)
     state = replace(state, high_watermark=majority_end, role=role)
     effects: Effects = (Commit(majority_end),)
     if not role.claimed and majority_end >= role.first_end:

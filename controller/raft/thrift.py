@@ -59,13 +59,17 @@ def appended(role: Leader, now_ms: int) -> Leader:
     return look_again(role) if role.quick and now_ms >= role.quick_until_ms else role
 
 
-def committed(state: RaftState, role: Leader, acknowledged: list[Progress], now_ms: int) -> Leader:
-    """The high watermark has risen by these acknowledgements, of voters that count.
+def committed(
+    state: RaftState, role: Leader, end: Offset, acknowledged: list[Progress], now_ms: int
+) -> Leader:
+    """All below `end` is committed, by these acknowledgements, of voters that count.
 
     If the quick are late, those that rest are told meanwhile, and are the quick from then on: it
-    costs a commit REST_MS at the most.
+    costs a commit REST_MS at the most. A leader whose own disk was later than the others' needs
+    one more of them.
     """
-    needed = state.voters.majority - (1 if state.is_voter else 0)
+    own = state.is_voter and state.flushed >= end
+    needed = state.voters.majority - (1 if own else 0)
     first = sorted(
         acknowledged,
         key=lambda each: (each.node_id not in role.quick, each.fetched_ms, each.node_id),

@@ -232,6 +232,27 @@ def test_a_leader_with_a_slow_disk_is_done_without() -> None:
     assert busy.state.high_watermark == end
 
 
+def test_a_leader_whose_disk_is_slow_tells_one_more() -> None:
+    """Its own sync takes longer than theirs, each time: it is not waited for."""
+    busy = Busy()
+    busy.writes(3)
+    for number in range(3):
+        busy.propose()
+        busy.acknowledge(TWO)
+        if number == 0:
+            busy.wait(REST_MS)  # The other one is told in time, and takes part.
+        else:
+            assert busy.told[-1][1] == THREE, "at once, this time"
+            busy.acknowledge(THREE)
+        assert busy.state.high_watermark == busy.state.log.end_offset
+        assert busy.role.quick == {TWO, THREE}
+    busy.do(LogFlushed(busy.state.log.end_offset, 0))
+    busy.propose()
+    busy.do(LogFlushed(busy.state.log.end_offset, 0))
+    busy.acknowledge(TWO)
+    assert busy.role.quick == {TWO}, "it is quick again, and one of them enough"
+
+
 def test_of_five_two_are_told() -> None:
     world = World(3, 5)
     world.run(200)
