@@ -4,10 +4,12 @@ A stream's data goes out while both windows are open; then it waits in the strea
 for the connection's window goes in the order in which he came.
 """
 
+from collections import deque
+
 from klamm.http2 import frames
 from klamm.http2.frames import Code
 from klamm.http2.limits import FRAME_BYTES_MAX, WINDOW_BYTES_MAX
-from klamm.http2.streams import Stream
+from klamm.http2.streams import NOTHING, Stream
 
 
 class Outgoing:
@@ -66,6 +68,8 @@ class Outgoing:
             self._window -= size
             self._frames.append(frames.pack_head(size << 8, 0, stream.stream_id) + data)
         elif size:
+            if stream.queue is NOTHING:
+                stream.queue = deque()
             stream.queue.append(memoryview(data))
             self.waiting_bytes += size
             self.pump(stream)

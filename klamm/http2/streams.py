@@ -5,6 +5,9 @@ from collections import deque
 from klamm.http2.frames import Code, ProtocolError
 from klamm.http2.limits import STREAM_WINDOW_BYTES, WINDOW_BYTES_MAX
 
+NOTHING: deque[memoryview] = deque(maxlen=0)
+"""The queue of most streams, whose answers go out as they are given."""
+
 
 class Stream:
     """Owned by its connection."""
@@ -31,7 +34,7 @@ class Stream:
         self.receive_window = STREAM_WINDOW_BYTES
         self.unreturned = 0
         """Bytes read that the peer's window has not been told of."""
-        self.queue: deque[memoryview] = deque()
+        self.queue: deque[memoryview] = NOTHING
         self.trailers: bytes | None = None
         """A header block that goes behind the queue and ends the stream."""
         self.unread_looks = 0

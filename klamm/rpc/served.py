@@ -41,6 +41,9 @@ from klamm.telemetry import logs
 
 _log = logs.logger("klamm.rpc")
 
+_EMPTY: deque[bytes] = deque(maxlen=0)
+"""The inbox of most calls, whose requests come as a whole."""
+
 
 class ServerLink(Link):
     """A server's end of a connection."""
@@ -154,6 +157,7 @@ class ServerLink(Link):
 class ServedCall(Context):
     """One call, and what its handler is given as `context`."""
 
+    _inbox: deque[bytes] = _EMPTY
     _held_bytes = 0
     """In the inbox."""
     _kept_back = 0
@@ -190,7 +194,6 @@ class ServedCall(Context):
         self._handler = handler
         self._headers = headers
         self._reader = MessageReader(MESSAGE_BYTES_MAX, said.get("grpc-encoding", "identity"))
-        self._inbox: deque[bytes] = deque()
         timeout = said.get("grpc-timeout")
         if timeout is not None:
             loop = asyncio.get_running_loop()
@@ -217,6 +220,8 @@ class ServedCall(Context):
             self._ended = True  # All of it has come at once, as it mostly does: nothing is held.
             self._start(messages[0])
             return
+        if self._inbox is _EMPTY:
+            self._inbox = deque()
         self._inbox.extend(messages)
         self._held_bytes += framing.held_bytes(messages)
         self._count(self._reader.rest_bytes + self._held_bytes)
