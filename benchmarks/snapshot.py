@@ -25,10 +25,12 @@ from benchmarks.etcd import resident_bytes
 from benchmarks.figures import Figure, figure, show
 from controller.quorum.control import build_snapshot_footer, build_snapshot_header
 from controller.raft.voters import Voter, VoterSet
+from controller.recovery.survey import read_meta
 from klamm.client.client import ControllerClient
 from klamm.cluster.cluster import LocalCluster
 from klamm.errors import KlammError
-from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
+from klamm.log.files import SystemFiles
 from klamm.log.snapshot import format_name
 from klamm.metadata.checksum import checksum_of, partitions_digest
 from klamm.metadata.features import METADATA_VERSION, METADATA_VERSION_LEVEL
@@ -117,12 +119,18 @@ def log_directory(cluster: LocalCluster, node_id: int) -> Path:
     return cluster.layout.directory / f"controller-{node_id}" / "data" / "__cluster_metadata-0"
 
 
+def _disk(cluster: LocalCluster, node_id: int) -> DirectoryId:
+    """A voter that the log does not name by its disk has no weight."""
+    return read_meta(SystemFiles(), log_directory(cluster, node_id).parent).directory_id
+
+
 def plant(cluster: LocalCluster, image: MetadataImage) -> int:
     """Put a snapshot onto each disk; its size in bytes."""
     voters = VoterSet(
         tuple(
             Voter(
                 node_id=NodeId(each.node_id),
+                directory_id=_disk(cluster, each.node_id),
                 endpoint=Endpoint(name="CONTROLLER", host="127.0.0.1", port=each.port),
             )
             for each in cluster.layout.controllers
