@@ -13,8 +13,9 @@ for good: that node says so, and is rebuilt from its peers (scenarios 24 and 72,
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 from controller.active import ActiveController
@@ -105,6 +106,8 @@ class Replica(Recorder):
         """Takes the next config that is written for another."""
         self.was_misled = False
         """By its memory or a snapshot: its state may be another than the log's."""
+        self.claimed: Callable[[], None] = lambda: None
+        """Whoever has waited for a leader may come."""
         self._truth = truth
         self.active: ActiveController
         self.verification: Verification
@@ -149,6 +152,7 @@ class Replica(Recorder):
     def on_claim(self, epoch: Epoch, end_offset: Offset) -> None:
         super().on_claim(epoch, end_offset)
         self.active.log.on_claim(epoch, end_offset)
+        self.claimed()
 
     def on_renounce(self, epoch: Epoch) -> None:
         super().on_renounce(epoch)
@@ -237,6 +241,7 @@ class States:
     def _opened(self, node: Node, quorum: QuorumNode, clock: Clock) -> None:
         replica = self.replica(node)
         replica.open(quorum, clock, self._world)
+        replica.claimed = partial(self._come, node)
         for work in (replica.verification.run, replica.active.run, replica.snapshots.run):
             self._world.network.spawn(node.incarnation, self._keep, node, work)
 
@@ -296,6 +301,11 @@ class States:
             claimants = [node for node in self.running if node.claims]
             if claimants:
                 self.decide(self._rng.choice(claimants))
+
+    def _come(self, node: Node) -> None:
+        """Those who have waited for a leader, beside its own first decisions."""
+        for _ in range(self._rng.choice((0, 2, 4))):
+            self.decide(node)
 
     def decide(self, node: Node) -> None:
         self._proposals += 1
