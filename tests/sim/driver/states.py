@@ -53,6 +53,9 @@ STATES = "states"
 CAUSE = Cause(principal="Simulated", request="IncrementalAlterConfigs")
 BROKERS = 100
 """So many that what was misread is seldom written again before it is noticed."""
+COMING_S = 0.03
+"""In which those come who have waited for a leader."""
+
 COLUMNS_EACH = 8
 """One change in so many is of several brokers at once."""
 COMMIT_WAIT_MS = 1_500
@@ -304,8 +307,13 @@ class States:
 
     def _come(self, node: Node) -> None:
         """Those who have waited for a leader, beside its own first decisions."""
-        for _ in range(self._rng.choice((0, 2, 4))):
-            self.decide(node)
+
+        def decide() -> None:
+            if node.claims:
+                self.decide(node)
+
+        for _ in range(self._rng.choice((0, 4, 12))):
+            self._world.loop.call_later(self._rng.uniform(0.0, COMING_S), decide)
 
     def decide(self, node: Node) -> None:
         self._proposals += 1
