@@ -11,6 +11,8 @@ Every wait has a deadline. At the end no node's log may hold a traceback.
 
 import asyncio
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,3 +205,14 @@ def running(
         loop.close()
     told = it.tracebacks()
     assert not told, "\n".join(told)
+
+
+def not_ready(port: int) -> str:
+    """Why the node is not; empty if it is, or does not answer yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""

@@ -16,8 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from klamm.client.client import ControllerClient
 from klamm.cluster.node_process import node_environment
 from klamm.errors import ApiError, KlammError
 from klamm.v1 import controller_pb2, metadata_pb2, records_pb2
+from tests.process.running import not_ready
 
 pytestmark = pytest.mark.process
 
@@ -210,17 +209,6 @@ async def registered(addresses: tuple[str, ...]) -> set[int]:
             request.page_token = answer.next_page_token
     finally:
         await client.close()
-
-
-def not_ready(port: int) -> str:
-    """Why the node is not; empty if it is, or does not answer yet."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
-            return ""
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
-    except OSError:
-        return ""
 
 
 @pytest.fixture

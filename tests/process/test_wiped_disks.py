@@ -9,8 +9,6 @@ all stop, say what to do, and go on with what was kept once an administrator has
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 
 from klamm.cluster.cluster import LocalCluster
 from klamm.cluster.node_process import node_environment
-from tests.process.running import Running, running
+from tests.process.running import Running, not_ready, running
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(400)]
 
@@ -41,16 +39,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield it
 
 
-def not_ready(cluster: Running, name: str) -> str:
-    """Why a node does not serve; empty if it does, or does not answer."""
-    port = cluster.cluster.node(name).layout.http_port
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
-            return ""
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
-    except OSError:
-        return ""
+def port_of(cluster: Running, name: str) -> int:
+    """Where it says whether it is ready."""
+    return cluster.cluster.node(name).layout.http_port
 
 
 def start(cluster: Running, name: str) -> None:
@@ -87,7 +78,7 @@ def test_two_of_three_disks_are_wiped_and_nothing_acknowledged_is_lost(cluster: 
         start(cluster, name)
 
     async def the_wiped_wait() -> bool:
-        return all(NEW in not_ready(cluster, each) for each in wiped)
+        return all(NEW in not_ready(port_of(cluster, each)) for each in wiped)
 
     async def say_what_to_do(names: list[str]) -> bool:
         return all(SAYS in cluster.log(each) for each in names)
@@ -98,8 +89,8 @@ def test_two_of_three_disks_are_wiped_and_nothing_acknowledged_is_lost(cluster: 
     start(cluster, kept)
     cluster.until(lambda: say_what_to_do([kept]), "the kept one to say so too", DEADLINE_S)
     for name in cluster.controllers:
-        assert NOBODY_LEADS in not_ready(cluster, name)
-    assert all(NEW in not_ready(cluster, each) for each in wiped)
+        assert NOBODY_LEADS in not_ready(port_of(cluster, name))
+    assert all(NEW in not_ready(port_of(cluster, each)) for each in wiped)
 
     for name in cluster.controllers:
         cluster.stop(name)

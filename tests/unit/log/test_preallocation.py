@@ -313,7 +313,9 @@ def test_a_full_disk_gets_back_what_was_reserved() -> None:
     assert log.flush() == log.end_offset
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system has no such thing")
+@pytest.mark.skipif(
+    not hasattr(os, "posix_fallocate"), reason="macOS has none: nothing is reserved there"
+)
 def test_a_real_file(tmp_path: Path) -> None:
     config = LogConfig(preallocate_bytes=1 << 20, segment_bytes=4 << 20)
     path = log_path(tmp_path, LOG_START)
