@@ -21,7 +21,7 @@ from klamm.errors import (
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.log.files import SystemFiles
 from klamm.log.records import NewRecord
-from tests.unit.quorum.nodes import DEADLINE_S, Member, Members, members
+from tests.unit.quorum.nodes import DEADLINE_S, PATIENT_MS, Member, Members, members
 
 LAST_OFFSET_DELTA_AT = 23
 """In the header of a batch."""
@@ -157,7 +157,7 @@ async def test_a_transfer_goes_where_it_is_sent_and_every_write_has_one_outcome(
     tmp_path: Path,
 ) -> None:
     """Writes go on all the while; what was taken is kept, and what was refused is not there."""
-    async with members(tmp_path) as group:
+    async with members(tmp_path, fetch_timeout_ms=PATIENT_MS) as group:
         first = await group.active()
         await group.write(first, b"before")
         outcomes: dict[bytes, str] = {}
