@@ -24,9 +24,10 @@ from klamm.rpc.server import GrpcServer
 
 CLUSTER = "quorum-test"
 DEADLINE_S = 20.0
-FETCH_TIMEOUT_MS = 600
 PATIENT_MS = 60_000
-"""For tests in which nobody may be elected, however slow the machine is."""
+"""Who is gone is known by its connections. A machine that stands still changes nothing."""
+SILENCE_MS = 600
+"""For tests of what nobody's connections tell: they must not mind a change of leaders."""
 
 
 class Machine:
@@ -123,7 +124,7 @@ class Member:
         self.port = self.server.port
         self.machine = Machine()
         self.segment_bytes = 1024 * 1024
-        self.fetch_timeout_ms = FETCH_TIMEOUT_MS
+        self.fetch_timeout_ms = PATIENT_MS
         self.says_where = False
         """With each of its fetches, as nodes with a configuration do."""
         self.node: QuorumNode
@@ -234,19 +235,19 @@ class Members:
                 for wait in waits:
                     wait.cancel()
 
-    async def write(self, member: Member, *values: bytes) -> Offset:
+    async def write(self, member: Member, *values: bytes, timeout_ms: int = 5_000) -> Offset:
         """Commit one batch through the active member."""
         epoch = member.machine.epoch
         assert epoch is not None
         records = [NewRecord(value=each) for each in values]
         end = await member.node.propose(epoch, member.node.log_end.offset, records)
-        await member.node.wait_committed(epoch, end, 5_000)
+        await member.node.wait_committed(epoch, end, timeout_ms)
         return end
 
 
 @asynccontextmanager
 async def members(
-    directory: Path, count: int = 3, *, fetch_timeout_ms: int = FETCH_TIMEOUT_MS
+    directory: Path, count: int = 3, *, fetch_timeout_ms: int = PATIENT_MS
 ) -> AsyncIterator[Members]:
     group = Members(directory, count)
     for each in group.all:

@@ -21,7 +21,7 @@ from klamm.errors import (
 from klamm.ids import NO_NODE, Epoch, NodeId, Offset
 from klamm.log.files import SystemFiles
 from klamm.log.records import NewRecord
-from tests.unit.quorum.nodes import DEADLINE_S, PATIENT_MS, Member, Members, members
+from tests.unit.quorum.nodes import DEADLINE_S, SILENCE_MS, Member, Members, members
 
 LAST_OFFSET_DELTA_AT = 23
 """In the header of a batch."""
@@ -88,7 +88,7 @@ async def test_a_proposal_stands_where_it_was_made_for_or_nowhere(tmp_path: Path
 
 
 async def test_without_a_majority_nothing_commits_and_nothing_is_read(tmp_path: Path) -> None:
-    async with members(tmp_path) as group:
+    async with members(tmp_path, fetch_timeout_ms=SILENCE_MS) as group:
         active = await group.active()
         epoch = active.machine.epoch
         assert epoch is not None
@@ -157,7 +157,7 @@ async def test_a_transfer_goes_where_it_is_sent_and_every_write_has_one_outcome(
     tmp_path: Path,
 ) -> None:
     """Writes go on all the while; what was taken is kept, and what was refused is not there."""
-    async with members(tmp_path, fetch_timeout_ms=PATIENT_MS) as group:
+    async with members(tmp_path) as group:
         first = await group.active()
         await group.write(first, b"before")
         outcomes: dict[bytes, str] = {}
@@ -242,7 +242,7 @@ async def test_a_forgotten_vote_that_nobody_vouches_for_is_refused(tmp_path: Pat
 
 
 async def test_a_forgotten_vote_costs_one_election(tmp_path: Path) -> None:
-    async with members(tmp_path) as group:
+    async with members(tmp_path, fetch_timeout_ms=SILENCE_MS) as group:
         active = await group.active()
         await group.write(active, b"x")
         victim = next(each for each in group.all if each is not active)
@@ -374,7 +374,7 @@ async def test_a_wiped_disk_has_no_vote(tmp_path: Path) -> None:
         assert row.directory_id != victim.config(group.ports, 7).raft.directory_id.bytes
         await kill_other(group, active, victim)
         with pytest.raises(CommitUnknownError):
-            await group.write(active, b"needs a majority that is not there")
+            await group.write(active, b"needs a majority that is not there", timeout_ms=500)
 
 
 def wipe(member: Member) -> None:

@@ -19,7 +19,7 @@ from controller.quorum.messages import response_from_wire
 from klamm.rpc.channel import open_channel
 from klamm.v1 import quorum_pb2 as pb
 from klamm.v1 import quorum_pb2_grpc as pb_grpc
-from tests.unit.quorum.nodes import CLUSTER, PATIENT_MS, Member, Members, members
+from tests.unit.quorum.nodes import CLUSTER, Member, Members, members
 
 SERVICE = "/klamm.v1.QuorumService"
 FAR = pb.OffsetAndEpoch(offset=99, epoch=98)
@@ -119,7 +119,7 @@ class Quorum:
 
 @pytest_asyncio.fixture
 async def quorum(tmp_path: Path) -> AsyncIterator[Quorum]:
-    async with members(tmp_path, fetch_timeout_ms=PATIENT_MS) as group:
+    async with members(tmp_path) as group:
         leader = await group.active()
         log_end = await group.write(leader, b"a")
         for each in group.all:
