@@ -24,6 +24,7 @@ from klamm.log.record_batch import iter_batches
 from klamm.log.snapshot import format_name
 from klamm.metadata.agreement import told
 from klamm.metadata.delta import MetadataDelta, Statement
+from klamm.metadata.doubts import Doubts
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.loader import MetadataLoader
 from klamm.telemetry.logs import logger
@@ -43,9 +44,7 @@ class Verification:
         self._quorum = quorum
         self._log = log
         self._agreement = log.agreement
-        self._doubt: Statement | None = None
-        self._wake = asyncio.Event()
-        self._agreement.on_disagreement = self._on_disagreement
+        self._doubts = Doubts(self._agreement)
 
     async def run(self) -> None:
         """Until cancelled.
@@ -53,16 +52,7 @@ class Verification:
         Raises:
             StateDivergedError: What this process believes is not what its log says.
         """
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            doubt, self._doubt = self._doubt, None
-            if doubt is not None and self._agreement.disagreement is doubt:
-                await self._settle(doubt)
-
-    def _on_disagreement(self, statement: Statement) -> None:
-        self._doubt = statement
-        self._wake.set()
+        await self._doubts.each(self._settle)
 
     async def _settle(self, doubt: Statement) -> None:
         stated = doubt.record

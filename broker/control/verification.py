@@ -19,6 +19,7 @@ from klamm.errors import KlammError, StateDivergedError
 from klamm.ids import Offset, OffsetAndEpoch
 from klamm.metadata.agreement import Agreement, told
 from klamm.metadata.delta import Statement
+from klamm.metadata.doubts import Doubts
 from klamm.metadata.loader import MetadataLoader
 from klamm.metadata.snapshot_batches import SnapshotReader
 from klamm.telemetry.logs import logger
@@ -47,9 +48,7 @@ class Verification:
         self._loader = loader
         self._agreement = agreement
         self._follow = follow
-        self._doubt: Statement | None = None
-        self._wake = asyncio.Event()
-        agreement.on_disagreement = self._on_disagreement
+        self._doubts = Doubts(agreement)
 
     async def run(self) -> None:
         """Until cancelled.
@@ -57,16 +56,7 @@ class Verification:
         Raises:
             StateDivergedError: What this process believes is not what the log says.
         """
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            doubt, self._doubt = self._doubt, None
-            if doubt is not None and self._agreement.disagreement is not None:
-                await self._settle(doubt)
-
-    def _on_disagreement(self, statement: Statement) -> None:
-        self._doubt = statement
-        self._wake.set()
+        await self._doubts.each(self._settle)
 
     async def _settle(self, doubt: Statement) -> None:
         try:

@@ -11,6 +11,7 @@ from klamm.metadata import checksum
 from klamm.metadata.agreement import Agreement
 from klamm.metadata.checksum import CHECKSUM_FORMAT as FORMAT
 from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.doubts import Doubts
 from klamm.metadata.records import ConfigRecord, ConfigsRecord, StateChecksumRecord
 from tests.sim.driver.states import STATES
 from tests.sim.loop import NODE
@@ -50,7 +51,7 @@ def _nobody_states() -> list[Patch]:
 
 
 def _doubts_and_goes_on() -> list[Patch]:
-    return [(Verification, "_on_disagreement", lambda *_: None)]
+    return [(Doubts, "_on_disagreement", lambda *_: None)]
 
 
 def _agrees_with_itself() -> list[Patch]:
