@@ -346,7 +346,8 @@ def _parts(records: tuple[NewRecord, ...], *, divisible: bool) -> list[tuple[New
     """The records as proposals that the quorum takes, in order.
 
     Raises:
-        ApiError: POLICY_VIOLATION: more than one, and they may not be divided.
+        ApiError: POLICY_VIOLATION: more than one, and they may not be divided; or a record is too
+            large by itself, as the values of a thousand configs may be.
     """
     if len(records) == 1 and len(records[0].value or b"") <= PROPOSAL_BYTES_MAX // 2:
         return [records]  # As most: nothing to count.
@@ -354,7 +355,7 @@ def _parts(records: tuple[NewRecord, ...], *, divisible: bool) -> list[tuple[New
     if len(records) <= PROPOSAL_RECORDS_MAX and total_bytes <= PROPOSAL_BYTES_MAX:
         return [records]
     parts: list[list[NewRecord]] = [[]]
-    part_bytes = 0
+    part_bytes = largest = 0
     for record in records:
         record_bytes = len(record.key or b"") + len(record.value or b"")
         full = len(parts[-1]) == PROPOSAL_RECORDS_MAX
@@ -363,7 +364,8 @@ def _parts(records: tuple[NewRecord, ...], *, divisible: bool) -> list[tuple[New
             part_bytes = 0
         parts[-1].append(record)
         part_bytes += record_bytes
-    if len(parts) > 1 and not divisible:
+        largest = max(largest, record_bytes)
+    if largest > PROPOSAL_BYTES_MAX or (len(parts) > 1 and not divisible):
         raise ApiError(
             ErrorCode.POLICY_VIOLATION,
             f"this would write {len(records)} records of {total_bytes} bytes at once; "

@@ -7,9 +7,11 @@ What is set on topics stands in the image. What a broker was started with is rea
 it can be changed while it runs, and the controllers refuse to try.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 
 from broker.api.changes import change, request_id
 from broker.api.context import BrokerServices, RequestContext
@@ -87,7 +89,11 @@ async def alter(
 ) -> IncrementalAlterConfigsResponse:
     """Answered once this broker's image has the change. Each resource stands for itself."""
     _check_count(len(request.resources))
-    rows = [(each, _alter_refusal(each)) for each in request.resources]
+    twice = _twice(request.resources)
+    rows = [
+        (each, _STANDS_TWICE if _name(each) in twice else _alter_refusal(each))
+        for each in request.resources
+    ]
     good = [each for each, refusal in rows if refusal is None]
     results = iter(await _alter(services, context, request, good) if good else ())
     responses = [
@@ -232,6 +238,18 @@ _OPERATIONS = (
 """By Kafka's numbers."""
 
 _DELETE = 1
+
+_STANDS_TWICE = ApiError(ErrorCode.INVALID_REQUEST, "the resource stands twice")
+
+_name = attrgetter("resource_type", "resource_name")
+
+
+def _twice(resources: list[AlterConfigsResource]) -> Collection[tuple[int, str]]:
+    """What stands in more than one row. None of these is done, whatever is wrong with another."""
+    names = list(map(_name, resources))
+    if len(set(names)) == len(names):
+        return ()
+    return {each for each, count in Counter(names).items() if count > 1}
 
 
 def _alter_refusal(resource: AlterConfigsResource) -> ApiError | None:

@@ -1,11 +1,14 @@
 """Incremental alterations of configs (KIP-339; spec kraft 2.12)."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Container, Mapping
 from enum import IntEnum
 from functools import lru_cache, partial
 from itertools import compress, repeat
 from operator import ne
 from typing import NamedTuple
+
+from immutables import Map
 
 from controller.plan.decision import Decision
 from controller.plan.ledger import View
@@ -74,7 +77,10 @@ Asked = tuple[AlterResource, ...] | SetOnTopics
 def alter(
     view: View, asked: Asked, *, validate_only: bool = False
 ) -> Decision[tuple[AlterResult, ...]]:
-    """Each resource is atomic, and independent of the others. Unchanged values write nothing."""
+    """Each resource is atomic, and independent of the others. Unchanged values write nothing.
+
+    One that stands twice is refused in each of its rows, as Kafka does: none is what was meant.
+    """
     if isinstance(asked, SetOnTopics):
         decision = _set_on_topics(view, asked)
         if decision is not None:
@@ -82,13 +88,12 @@ def alter(
         asked = asked.resources
     records: list[ConfigRecord] = []
     results: list[AlterResult] = []
-    seen: set[tuple[ResourceType, str]] = set()
-    for each in asked:
-        resource = each[:2]
+    resources = [each[:2] for each in asked]
+    twice = _twice(resources)
+    for resource, each in zip(resources, asked, strict=True):
         try:
-            if resource in seen:
+            if resource in twice:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "the resource stands twice")
-            seen.add(resource)
             records += _altered(view, each)
         except ApiError as error:
             results.append(_result(each, error.code, error.message))
@@ -96,6 +101,12 @@ def alter(
             results.append(AlterResult(*resource))
     written = packed(records) if may_be_packed(view.image) else records
     return Decision(() if validate_only else tuple(written), tuple(results))
+
+
+def _twice(resources: list[tuple[ResourceType, str]]) -> Collection[tuple[ResourceType, str]]:
+    if len(set(resources)) == len(resources):
+        return ()
+    return {each for each, count in Counter(resources).items() if count > 1}
 
 
 def _set_on_topics(view: View, asked: SetOnTopics) -> Decision[tuple[AlterResult, ...]] | None:
@@ -139,16 +150,23 @@ def _altered(view: View, asked: AlterResource) -> list[ConfigRecord]:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"{', '.join(twice)} stands twice")
     wanted = {each.key: _value(own.get(each.key), each) for each in alterations}
     set_keys = {key: value for key, value in wanted.items() if value is not None}
-    wrong = _violations(frozenset({**own, **set_keys}.items())) if set_keys else {}
+    wrong: Mapping[str, str] = {}
+    if set_keys:
+        kept = own.items() if len(set_keys) == len(wanted) else _without(own, wanted)
+        wrong = _violations(frozenset({**dict(kept), **set_keys}.items()))
     if wrong:
         wrong = {key: wrong[key] for key in sorted(wrong) if key in set_keys}
     if wrong:
-        raise ApiError(ErrorCode.INVALID_CONFIG, "; ".join(wrong.values()))
+        raise ApiError(ErrorCode.INVALID_CONFIG, "; ".join(dict.fromkeys(wrong.values())))
     return [
         ConfigRecord(kind, name, key, value)
         for key, value in wanted.items()
         if value != own.get(key)
     ]
+
+
+def _without(own: Map[str, str], keys: Container[str]) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in own.items() if key not in keys]
 
 
 @lru_cache(CONFIGS_KEPT)

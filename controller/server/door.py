@@ -107,10 +107,9 @@ def _alteration(each: admin.AlterConfig) -> tuple[tuple[str, str], ...]:
     elif not (value or operation == _DELETE or each.HasField("value")):
         found += (("value", "is required but for DELETE"),)
     if len(value) > CONFIG_VALUE_CHARACTERS_MAX or len(each.key) > CONFIG_VALUE_CHARACTERS_MAX:
-        longest = max(len(each.key), len(value))
-        found += tuple(
-            _at_most("value", longest, CONFIG_VALUE_CHARACTERS_MAX, "characters").items()
-        )
+        limit = CONFIG_VALUE_CHARACTERS_MAX
+        for field, text in (("key", each.key), ("value", value)):
+            found += tuple(_at_most(field, len(text), limit, "characters").items())
     return found
 
 

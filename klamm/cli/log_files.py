@@ -21,6 +21,8 @@ from klamm.log.record_batch import (
 )
 from klamm.log.records import ControlType, CorruptBatchError, Record, control_type
 from klamm.log.snapshot import SUFFIX, CorruptSnapshotError, verify_file
+from klamm.metadata.codec import cause_of
+from klamm.metadata.records import Cause
 from klamm.v1 import metadata_pb2, records_pb2
 
 METADATA_LOG = "__cluster_metadata-0"
@@ -104,12 +106,12 @@ def _batches(raw: bytes) -> Iterator[tuple[BatchHeader, memoryview]]:
 
 
 def _data_event(record: Record) -> metadata_pb2.WatchEvent:
-    said = {name: value.decode(errors="replace") for name, value in record.headers if value}
+    cause = cause_of(record) or Cause(principal="", request="")
     return metadata_pb2.WatchEvent(
         record=records_pb2.MetadataRecord.FromString(record.value or b""),
-        principal=said.get("principal", ""),
-        request=said.get("request", ""),
-        request_id=said.get("request_id", ""),
+        principal=cause.principal,
+        request=cause.request,
+        request_id=cause.request_id,
     )
 
 

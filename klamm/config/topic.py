@@ -106,9 +106,11 @@ def violations(own: Mapping[str, str | None]) -> dict[str, str]:
     for name, value in own.items():
         if sentence := _violation(name, value):
             found[name] = sentence
-    policies = own.get("cleanup.policy") or ""  # JUDGED_TOGETHER
-    if own.get("remote.storage.enable") == "true" and "compact" in policies:
-        found["remote.storage.enable"] = "tiered storage and compaction exclude each other"
+    policies = own.get("cleanup.policy") or ""
+    tiered = (own.get("remote.storage.enable") or "").strip().lower() == "true"
+    if tiered and "compact" in policies:
+        for name in JUDGED_TOGETHER:
+            found.setdefault(name, "tiered storage and compaction exclude each other")
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from controller.quorum.port import (
+    PROPOSAL_BYTES_MAX,
     PROPOSAL_RECORDS_MAX,
     LogMovedError,
     Peer,
@@ -107,6 +108,8 @@ class FakeQuorum:
         if base_offset != self._end:
             raise LogMovedError(self._end)
         assert len(records) <= PROPOSAL_RECORDS_MAX, "the caller divides, or refuses"
+        size_bytes = sum(len(each.value or b"") for each in records)
+        assert size_bytes <= PROPOSAL_BYTES_MAX, "likewise"
         self.proposals.append((base_offset, tuple(records)))
         self._append(records)
         end = self._end

@@ -182,6 +182,8 @@ async def test_each_resource_for_itself(one: OneBroker) -> None:
         alteration(TOPIC, "operation", ("a", 4, "1")),
         alteration(TOPIC, "null", ("a", SET, None)),
         alteration(BROKER, "", ("log.segment.bytes", SET, "5000")),
+        alteration(TOPIC, "of two rows", ("retention.ms", SET, "1")),
+        alteration(TOPIC, "of two rows", ("retention.ms", SET, None)),
     ]
     response = await ask(one, ALTER, IncrementalAlterConfigsRequest(resources=rows))
     codes = [(each.resource_name, ErrorCode(each.error_code).name) for each in response.responses]
@@ -192,6 +194,8 @@ async def test_each_resource_for_itself(one: OneBroker) -> None:
         ("operation", "INVALID_REQUEST"),
         ("null", "INVALID_CONFIG"),
         ("", "NONE"),
+        ("of two rows", "INVALID_REQUEST"),
+        ("of two rows", "INVALID_REQUEST"),
     ]
     assert all(each.error_message for each in response.responses if each.error_code)
 

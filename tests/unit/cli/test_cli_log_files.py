@@ -13,7 +13,7 @@ from klamm.v1 import records_pb2 as records
 
 
 def batch(base_offset: int, *values: bytes, key: bytes | None = None) -> bytes:
-    headers = (("principal", b"User:me"),)
+    headers = (("principal", b"User:me"), ("request", b"CreateTopics"), ("request-id", b"7"))
     return build_batch(
         [NewRecord(value=value, key=key, headers=headers) for value in values],
         base_offset=Offset(base_offset),
@@ -40,6 +40,7 @@ def test_records_as_they_stand(tmp_path: Path, segment: Path) -> None:
     assert events[0]["leader_change"]["leader_id"] == 2
     assert [(each["offset"], each["epoch"]) for each in events] == [(0, 3), (1, 3), (2, 3)]
     assert events[1]["principal"] == "User:me"
+    assert (events[1]["request"], events[1]["request_id"]) == ("CreateTopics", "7")
     assert events[1]["record"]["topic"]["name"] == "orders"
     assert [each["offset"] for each in read_metadata_log(segment.parent, 2)] == [2]
 

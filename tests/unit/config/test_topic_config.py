@@ -69,6 +69,8 @@ def test_taken(key: str, value: str) -> None:
 
 def test_tiered_and_compacted_exclude_each_other() -> None:
     assert violations({"remote.storage.enable": "true", "cleanup.policy": "compact"})
+    assert violations({"remote.storage.enable": " TRUE", "cleanup.policy": "compact"})
+    assert not violations({"remote.storage.enable": "FALSE", "cleanup.policy": "compact"})
 
 
 def test_the_defaults_are_kafkas() -> None:

@@ -7,7 +7,7 @@ from controller.plan.configs import Alteration, AlterResource, Operation
 from controller.plan.ledger import View
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NodeId, Offset
-from klamm.metadata.records import ResourceType
+from klamm.metadata.records import ConfigRecord, ResourceType
 from tests.unit.plan.views import cluster, replayed, with_topic
 
 VIEW = with_topic(cluster(), ((1,), (1,), 1))
@@ -86,13 +86,43 @@ def test_resources_are_independent_and_atomic() -> None:
     good = on_orders(("retention.ms", Operation.SET, "5"), ("segment.ms", Operation.SET, "9"))
     bad = on_orders(("segment.ms", Operation.SET, "9"), ("retention.ms", Operation.SET, "x"))
     assert not configs.alter(VIEW, (bad,)).records
-    decision = configs.alter(VIEW, (good, bad))
+    other = good._replace(resource_name="nobody")
+    decision = configs.alter(VIEW, (other, good))
     assert [each.error for each in decision.results] == [
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
         ErrorCode.NONE,
-        ErrorCode.INVALID_REQUEST,
     ]
     assert len(decision.records) == 2
     assert not configs.alter(VIEW, (good,), validate_only=True).records
+    decision = configs.alter(VIEW, (good, bad, good))
+    assert {each.error for each in decision.results} == {ErrorCode.INVALID_REQUEST}
+    assert not decision.records, "none of them is what was meant"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_keys_that_exclude_each_other_do_so_in_whatever_order_they_come(order: int) -> None:
+    """Either is refused over the other one that is set; and may be taken back."""
+    pair = [("remote.storage.enable", "true"), ("cleanup.policy", "compact")][::order]
+    (first, value), (second, excluded) = pair
+    view = altered(VIEW, (first, Operation.SET, value))
+    asked = on_orders((second, Operation.SET, excluded))
+    (result,) = configs.alter(view, (asked,)).results
+    assert result.error is ErrorCode.INVALID_CONFIG
+    assert "exclude each other" in result.message
+    view = altered(view, (first, Operation.DELETE, None), (second, Operation.SET, excluded))
+    assert own(view) == {second: excluded}
+
+
+def test_what_is_wrong_with_keys_that_are_not_asked_for_is_no_refusal() -> None:
+    """A version before this one may have taken it: the topic's other keys can be set still."""
+    wrong = (
+        ("retention.ms", "soon"),
+        ("remote.storage.enable", "true"),
+        ("cleanup.policy", "compact"),
+    )
+    rows = [ConfigRecord(ResourceType.TOPIC, "orders", *each) for each in wrong]
+    view = altered(replayed(VIEW, rows), ("segment.ms", Operation.SET, "9"))
+    assert own(view) == {**dict(wrong), "segment.ms": "9"}
 
 
 def test_producer_ids_come_in_blocks_that_never_overlap() -> None:

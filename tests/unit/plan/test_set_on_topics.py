@@ -137,3 +137,14 @@ def test_rows_of_other_shapes_are_packed_too() -> None:
     )
     view = replayed(view, records)
     assert configs.alter(view, removed).records == (ConfigsRecord(TOPIC, "segment.ms", KNOWN, ()),)
+
+
+def test_a_topic_that_stands_twice_is_refused_in_each_of_its_rows() -> None:
+    """As Kafka's: who asks for two values of one topic does not get the first one."""
+    values = tuple(str(number + 1) for number in range(len(KNOWN)))
+    asked = SetOnTopics("retention.ms", (*KNOWN, KNOWN[0]), (*values, "99"))
+    decision = configs.alter(view_of(), asked)
+    wrong = {at for at, each in enumerate(decision.results) if each.error}
+    assert wrong == {0, len(KNOWN)}
+    assert decision.results[0].error is ErrorCode.INVALID_REQUEST
+    assert decision.records == (ConfigsRecord(TOPIC, "retention.ms", KNOWN[1:], values[1:]),)

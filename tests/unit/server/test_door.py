@@ -74,6 +74,14 @@ def names(*given: str) -> list[admin.NewTopic]:
                                 admin.AlterConfig(
                                     key="k", operation=admin.ALTER_CONFIG_OPERATION_DELETE
                                 ),
+                                admin.AlterConfig(
+                                    key="k" * 32_769, operation=admin.ALTER_CONFIG_OPERATION_DELETE
+                                ),
+                                admin.AlterConfig(
+                                    key="k",
+                                    operation=admin.ALTER_CONFIG_OPERATION_SET,
+                                    value="x" * 32_769,
+                                ),
                             ],
                         ),
                         admin.AlterConfigResource(),
@@ -83,6 +91,8 @@ def names(*given: str) -> list[admin.NewTopic]:
             [
                 "resources[0].alterations[0].value",
                 "resources[0].alterations[1].operation",
+                "resources[0].alterations[3].key",
+                "resources[0].alterations[4].value",
                 "resources[1].resource_type",
             ],
         ),
