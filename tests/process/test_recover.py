@@ -52,6 +52,7 @@ def test_one_of_three_goes_on_and_an_old_one_with_a_longer_log_stays_out(
     for node in (2, 3):
         quorum.join(node, tmp_path / str(node))
     asyncio.run(register(quorum, 1_001))
+    quorum.wait(lambda: quorum.has_all(3), "the survivor to have it")
     quorum.kill(3)
     asyncio.run(register(quorum, 1_002))  # The survivor will never have heard of it.
     quorum.kill(2)
