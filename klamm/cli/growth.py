@@ -95,13 +95,39 @@ def ask(
     where: target.Target,
     request: "admin.ChangeVotersRequest",
     timeout_s: float,
+    check: Callable[[], None] = lambda: None,
 ) -> "admin.ChangeVotersResponse":
-    """Have the leader change the voters. Raises what `target.ask` does, and the refusal."""
+    """Have the leader change the voters. Raises what `target.ask` does, and the refusal.
+
+    Args:
+        world: The world.
+        where: Which cluster.
+        request: The change.
+        timeout_s: So long it may take.
+        check: Called now and then meanwhile; what it raises ends the wait.
+    """
+
+    async def checking() -> None:
+        while True:
+            check()
+            await asyncio.sleep(POLL_S)
 
     async def question(controllers: Controllers) -> "admin.ChangeVotersResponse":
         timeout_ms = round(timeout_s * 1_000)
         request.timeout_ms = max(1, timeout_ms)
-        return await controllers.change_voters(request, timeout_ms=timeout_ms + MARGIN_MS)
+        asked = asyncio.ensure_future(
+            controllers.change_voters(request, timeout_ms=timeout_ms + MARGIN_MS)
+        )
+        checked = asyncio.ensure_future(checking())
+        try:
+            done, _ = await asyncio.wait((asked, checked), return_when=asyncio.FIRST_COMPLETED)
+            if asked not in done:
+                checked.result()
+            return await asked
+        finally:
+            asked.cancel()
+            checked.cancel()
+            await asyncio.gather(asked, checked, return_exceptions=True)
 
     return target.ask(world, where, question, timeout_s + MARGIN_MS / 1_000)
 

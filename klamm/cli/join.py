@@ -4,20 +4,17 @@ klamm format --dir DIR --id 1                     a new cluster of one; others j
 klamm join --dir DIR --id 2 --controller H:P      format, start, follow, ask to be added, vote
 """
 
-import contextlib
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from klamm.cli import growth, target, voters
+from klamm.cli import growth, own_process, target, voters
 from klamm.cli.options import ControllerOption
 from klamm.cli.outside import Controllers, Outside, outside
+from klamm.cli.own_process import OwnProcess
 from klamm.config.controller import ControllerConfig
 from klamm.config.listeners import format_address, parse_addresses
 from klamm.config.properties import read_properties
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
 
 PROPERTIES = "server.properties"
 JOIN_S = 60.0
-STOP_S = 15.0
 
 PathOption = Annotated[Path, typer.Option("--dir", help="The controller's directory.")]
 NodeIdOption = Annotated[int, typer.Option("--id", min=0, help="The controller's node.id.")]
@@ -155,12 +151,11 @@ def join(
         replace=replace,
     )
     voter = _voter(where, id_)
-    with _started(where, keep=detach) as process:
-        _admit(world, quorum, voter, timeout, replace=replace, readmit=readmit)
+    with own_process.started(where / PROPERTIES, keep=detach) as process:
+        _admit(world, quorum, voter, process, timeout, replace=replace, readmit=readmit)
         typer.echo(f"Controller {id_} votes (pid {process.pid}).")
         if not detach:
-            process.wait()
-            raise typer.Exit(0 if process.returncode in (0, -signal.SIGTERM) else 1)
+            raise typer.Exit(0 if process.wait() in (0, -signal.SIGTERM) else 1)
 
 
 def _controllers(where: Path, controller: str | None) -> tuple[str, ...]:
@@ -227,46 +222,11 @@ def _voter(where: Path, node_id: int) -> "records.Voter":
     return records.Voter(voter_id=node_id, directory_id=directory.directory_id.bytes)
 
 
-@contextlib.contextmanager
-def _started(where: Path, *, keep: bool) -> "Iterator[subprocess.Popen[bytes]]":
-    """The controller's process; ended with the block, unless it is to be kept and all went well."""
-    from klamm.cluster.node_process import node_environment
-
-    log = (where / "controller.log").open("ab")
-    with log:
-        process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-m", "controller", str(where / PROPERTIES)],
-            stdin=subprocess.DEVNULL,
-            stdout=log if keep else None,
-            stderr=log if keep else None,
-            env=node_environment(),
-            start_new_session=keep,
-        )
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        yield process
-    except BaseException:
-        keep = False
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if not keep:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def _admit(
     world: Outside,
     quorum: target.Target,
     voter: "records.Voter",
+    process: OwnProcess,
     timeout_s: float,
     *,
     replace: bool,
@@ -277,7 +237,7 @@ def _admit(
     request = admin.ChangeVotersRequest(readmit=readmit)
     (request.replace if replace else request.add).CopyFrom(voter)
     try:
-        answer = growth.ask(world, quorum, request, timeout_s)
+        answer = growth.ask(world, quorum, request, timeout_s, process.check_runs)
     except ApiError as error:
         if error.code is ErrorCode.DUPLICATE_VOTER and "another disk" not in error.message:
             return  # It is one already: this is another start of the same node.

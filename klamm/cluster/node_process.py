@@ -117,7 +117,9 @@ class NodeProcess:
             async with asyncio.timeout(timeout_s):
                 while reasons:
                     if not self.running:
-                        raise StartError(f"{self.name} ended as it started.\n{self._last_words()}")
+                        raise StartError(
+                            f"{self.name} ended as it started.\n{last_words(self.log_file)}"
+                        )
                     reasons = await not_ready("127.0.0.1", self.layout.http_port)
                     if reasons != said and reasons and loop.time() >= say_at:
                         say_at, said = loop.time() + SAY_S, reasons
@@ -178,16 +180,17 @@ class NodeProcess:
         self._paused = False
         self._on_change()
 
-    def _last_words(self) -> str:
-        """What it wrote last, for the person who started it."""
-        try:
-            with self.log_file.open("rb") as log:
-                log.seek(max(0, self.log_file.stat().st_size - LOG_TAIL_BYTES))
-                lines = log.read().decode(errors="replace").strip().splitlines()
-        except OSError:
-            lines = []
-        tail = "\n".join(lines[-8:]) or "It wrote nothing."
-        return f"{tail}\nSee {self.log_file}."
+
+def last_words(log_file: Path) -> str:
+    """What a node wrote last, for the person who started it."""
+    try:
+        with log_file.open("rb") as log:
+            log.seek(max(0, log_file.stat().st_size - LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    tail = "\n".join(lines[-8:]) or "It wrote nothing."
+    return f"{tail}\nSee {log_file}."
 
 
 def node_environment() -> dict[str, str]:

@@ -339,10 +339,10 @@ def test_who_does_not_know_that_it_was_removed_and_loses_its_vote_file_says_what
 ) -> None:
     """By its own log it votes, so it goes on above the epochs of the others, who refuse it."""
     quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    quorum.join(2, tmp_path / "2")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    quorum.join(2, tmp_path / "2")
     quorum.join(3, tmp_path / "3", "--override", f"klamm.http.port={port}")
     quorum.kill(3)
     quorum.change("remove", 3)
@@ -380,3 +380,20 @@ def test_who_was_removed_and_loses_its_vote_file_follows_again_by_itself(
     assert meta.read_text() != before
     assert "goes on as a new replica" in (tmp_path / "2" / "controller.log").read_text()
     assert quorum.voters() == [1]
+
+
+def test_a_controller_that_cannot_start_is_not_waited_for(quorum: Quorum, tmp_path: Path) -> None:
+    """What it says is said; once it can, the same command goes on."""
+    quorum.wait(lambda: quorum.leader() == 1, "the first leader")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        words = ("join", "--detach", "--dir", str(tmp_path / "2"), "--id", "2")
+        override = ("--override", f"klamm.http.port={port}")
+        told = quorum.klamm(*words, "--controller", quorum.addresses[1], *override, fails=True)
+    assert "The controller ended (status 1) before it was known to vote" in told
+    assert f"klamm.http.port={port}: cannot listen" in told
+    assert quorum.voters() == [1]
+    quorum.join(2, tmp_path / "2")
+    assert quorum.voters() == [1, 2]
