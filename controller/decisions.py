@@ -85,6 +85,8 @@ class DecisionLog:
         """Set while `_epoch` is."""
         self._end = Offset(0)
         """Where the next decision will stand."""
+        self._refusals = quorum.refusals
+        """All that was refused so far is not in the pending view."""
         self._resyncing: asyncio.Task[None] | None = None
         self._whole = asyncio.Event()
         """Clear while a divided decision is being appended."""
@@ -164,6 +166,7 @@ class DecisionLog:
         self._epoch = epoch
         self._claimed.set()
         self._end = self.leads_from = end_offset
+        self._refusals = self._quorum.refusals
         self._ledger = self._ledger.claim()
         _log.info("active controller", epoch=epoch, offset=end_offset)
         self.on_leading(True)
@@ -194,10 +197,10 @@ class DecisionLog:
             ApiError: The decision refused the request as a whole, or is too large (
                 POLICY_VIOLATION).
         """
-        asked_s = time.perf_counter()
-        if self._epoch is None or self._resyncing is not None or not self._whole.is_set():
+        asked_s, until_ms = time.perf_counter(), self._clock.monotonic_ms() + timeout_ms
+        if self._epoch is None or not self._whole.is_set() or self._is_behind():
             await self._turn(timeout_ms)
-        view, epoch = self.pending, self._epoch
+        view, epoch, refusals = self.pending, self._epoch, self._refusals
         assert epoch is not None, "a pending view belongs to an epoch"
         began_s = time.perf_counter()
         decision = decide(view, self._end)
@@ -212,15 +215,23 @@ class DecisionLog:
             try:
                 await self._commit(epoch, base, parts, timeout_ms)
             except LogMovedError:
-                spent_ms = int((time.perf_counter() - asked_s) * 1_000)
-                await self._caught_up(epoch, timeout_ms - spent_ms)
-                return await self.decide(decide, cause, timeout_ms - spent_ms)
+                return await self._decide_again(decide, cause, until_ms, epoch)
         elif self.image.provenance.offset < end:
             try:
                 await self._quorum.wait_committed(epoch, end, timeout_ms)
             except CommitUnknownError as error:
                 raise self._nothing_done(epoch) from error
+            if self._quorum.refusals != refusals:
+                # It may have seen what was refused since, and waited for something else's commit.
+                return await self._decide_again(decide, cause, until_ms, epoch)
         return decision.results, end
+
+    async def _decide_again(
+        self, decide: Decide[Result], cause: Cause, until_ms: int, epoch: Epoch
+    ) -> tuple[Result, Offset]:
+        """Nothing was written: on what stands in the log, in what is left of the time."""
+        await self._caught_up(epoch, until_ms)
+        return await self.decide(decide, cause, until_ms - self._clock.monotonic_ms())
 
     async def alongside(self, append: Callable[[], Awaitable[Offset]], timeout_ms: int) -> Offset:
         """Let something else be appended, between two decisions; the log's end after it.
@@ -250,27 +261,40 @@ class DecisionLog:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(timeout_ms, CLAIM_WAIT_MS) / 1_000):
                     await self._claimed.wait()
-        if not self._whole.is_set():
+        until_ms = self._clock.monotonic_ms() + timeout_ms
+        while self._epoch is not None and (not self._whole.is_set() or self._is_behind()):
+            if self._whole.is_set():
+                await self._caught_up(self._epoch, until_ms)
+                continue
             try:
-                async with asyncio.timeout(timeout_ms / 1_000):
-                    while not self._whole.is_set():
-                        await self._whole.wait()
+                async with asyncio.timeout((until_ms - self._clock.monotonic_ms()) / 1_000):
+                    await self._whole.wait()
             except TimeoutError:
                 raise OverloadedError("a very large decision is being written") from None
-        if self._resyncing is not None and self._epoch is not None:
-            await self._caught_up(self._epoch, timeout_ms)
 
-    async def _caught_up(self, epoch: Epoch, timeout_ms: int) -> None:
+    def _is_behind(self) -> bool:
+        """Is it not yet known what the log has, or something refused that is in the pending view?
+
+        Whose decision was refused may hear of it later than others decide, or wait no more.
+        """
+        if self._epoch is not None and self._resyncing is None:
+            if self._quorum.refusals == self._refusals:
+                return False
+            self._catch_up(self._epoch, self._quorum.log_end.offset)
+        return self._resyncing is not None
+
+    async def _caught_up(self, epoch: Epoch, until_ms: int) -> None:
         """Returns once it may be decided again, on what stands in the log.
 
         Who leads appends some records of its own (the name of a voter's disk), and a decision that
         was made for their place is not in the log: it is made again, and nobody hears of it.
         """
-        if self._resyncing is not None and timeout_ms > 0:
-            await asyncio.wait([self._resyncing], timeout=timeout_ms / 1_000)
+        left_ms = until_ms - self._clock.monotonic_ms()
+        if self._is_behind() and self._resyncing is not None and left_ms > 0:
+            await asyncio.wait([self._resyncing], timeout=left_ms / 1_000)
         if self._epoch != epoch:
             raise NotControllerError(self._quorum.leader, self._quorum.epoch)
-        if self._resyncing is not None or timeout_ms <= 0:
+        if self._resyncing is not None or left_ms <= 0:
             raise OverloadedError("the controller catches up with its own log; try again")
 
     async def _commit(
@@ -313,6 +337,9 @@ class DecisionLog:
             return
         _log.warning("a decision was not appended", offset=base, why=str(error))
         end = error.end_offset if isinstance(error, LogMovedError) else base
+        self._catch_up(epoch, end)
+
+    def _catch_up(self, epoch: Epoch, end: Offset) -> None:
         self._resyncing = asyncio.get_running_loop().create_task(self._resync(epoch, end))
 
     async def _resync(self, epoch: Epoch, end: Offset) -> None:
@@ -328,6 +355,7 @@ class DecisionLog:
             if log_end <= self.image.provenance.offset:
                 self._ledger = self._ledger.claim()
                 self._end = log_end
+                self._refusals = self._quorum.refusals
                 self._resyncing = None
                 return
             end = log_end

@@ -117,6 +117,7 @@ class QuorumDriver:
         """What others want, at most INBOX_MAX."""
         self._call = 0
         self._calls = Calls(store, clock, self._applier)
+        self.proposals = self._calls.proposals
         self._flusher = Flusher(store, self.post, self._fail)
         self._tasks: asyncio.TaskGroup | None = None
         """None while it does not run."""
@@ -210,12 +211,11 @@ class QuorumDriver:
         commit_ms: int | None = None,
     ) -> asyncio.Future[Offset]:
         """As `Quorum.propose`, or `Quorum.write`."""
-        proposals, begin = self._calls.proposals, self._next_call
-        made, group = proposals.add(epoch, base_offset, records, begin, commit_ms)
+        made, group = self.proposals.add(epoch, base_offset, records, self._next_call, commit_ms)
         if group is not None:
             self._asked.append(group)
-            alone = proposals.come_alone and self.state.high_watermark == self.state.log.end_offset
-            (self._turn if alone else self._turn_soon)()
+            idle = self.state.high_watermark == self.state.log.end_offset
+            (self._turn if idle and self.proposals.come_alone else self._turn_soon)()
         return made
 
     async def change_voters(self, change: VoterChange) -> Offset:
@@ -300,7 +300,7 @@ class QuorumDriver:
         if not self._asked:
             return None
         asked = self._asked.popleft()
-        return self._calls.proposals.take(asked) if isinstance(asked, Group) else asked
+        return self.proposals.take(asked) if isinstance(asked, Group) else asked
 
     def _set_timer(self) -> None:
         """One that goes off too early does no harm; so it is seldom set anew."""

@@ -290,6 +290,11 @@ class QuorumNode:
         """See `Quorum`."""
         return self._driver.propose(epoch, base_offset, tuple(records), timeout_ms)
 
+    @property
+    def refusals(self) -> int:
+        """See `Quorum`."""
+        return self._driver.proposals.refusals
+
     async def check_endpoint(self, voter: NodeId, endpoint: Endpoint, timeout_ms: int) -> None:
         """See `VoterQuorum`."""
         await probe.check_endpoint(

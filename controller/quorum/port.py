@@ -223,6 +223,15 @@ class Quorum(Protocol):
         """
         ...
 
+    @property
+    def refusals(self) -> int:
+        """How often proposals were refused so far: known here before those who made them hear it.
+
+        Whoever has decided on what it had proposed has decided on what is not there; and the log
+        may end there all the same, by a record of the quorum's own.
+        """
+        ...
+
     async def wait_committed(self, epoch: Epoch, end_offset: Offset, timeout_ms: int) -> None:
         """Returns once what was proposed in `epoch` below `end_offset` is committed.
 

@@ -11,6 +11,9 @@ together as have come meanwhile. Kafka's BatchAccumulator, without its linger.
 Who waits for the commit as well is passed on to the applier with the append: it is woken once.
 
 None is ever divided. What was decided together stands in one batch, with others or without.
+
+What comes after a refused one goes on from what is not there, even if the log has grown to just
+that offset by something else: it is refused too.
 """
 
 import asyncio
@@ -34,6 +37,9 @@ GROUP_BYTES_MAX = 512 * 1024
 PROPOSALS_MAX = 1_024
 """Proposals that wait to be appended; more are refused."""
 
+NOWHERE = Offset(-1)
+"""No log ends here."""
+
 
 class Waiting(NamedTuple):
     """Who made a proposal."""
@@ -53,6 +59,8 @@ class Group:
     epoch: Epoch
     base_offset: Offset
     end_offset: Offset
+    refusals: int
+    """So many groups had been refused before it."""
     records: list[NewRecord] = field(default_factory=list)
     size_bytes: int = 0
     waiting: list[Waiting] = field(default_factory=list)
@@ -71,6 +79,8 @@ class Proposals:
         self._open: Group | None = None
         """Not taken up yet; who goes on from it may join."""
         self._count = 0
+        self.refusals = 0
+        """Groups of which nothing was appended."""
         self.come_alone = False
         """The last group was of one: there is nobody for whom the next should wait a turn."""
 
@@ -114,7 +124,11 @@ class Proposals:
         if group is None or not _goes_on(group, epoch, base_offset, len(records), size_bytes):
             call = begin()
             new = group = self._open = self._groups[call] = Group(
-                call=call, epoch=epoch, base_offset=base_offset, end_offset=base_offset
+                call=call,
+                epoch=epoch,
+                base_offset=base_offset,
+                end_offset=base_offset,
+                refusals=self.refusals,
             )
         group.records += records
         group.size_bytes += size_bytes
@@ -132,7 +146,7 @@ class Proposals:
         return ProposalMade(
             call=group.call,
             epoch=group.epoch,
-            base_offset=group.base_offset,
+            base_offset=group.base_offset if group.refusals == self.refusals else NOWHERE,
             count=len(group.records),
             records=tuple(group.records),
         )
@@ -148,6 +162,7 @@ class Proposals:
 
     def refuse(self, call: int, why: Callable[[], Exception]) -> None:
         """Nothing of it was appended: each that waits gets an error of its own."""
+        self.refusals += 1
         for each in self._end(call).waiting:
             fail(each.future, why())
 

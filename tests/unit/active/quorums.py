@@ -34,6 +34,7 @@ class FakeQuorum:
         self.peers = (Peer(node_id=ME, address="h:1"),)
         self.machine: StateMachine | None = None
         self.refuse_next: DefiniteError | None = None
+        self.refusals = 0
         self.proposals: list[tuple[Offset, tuple[NewRecord, ...]]] = []
         self._end = Offset(0)
         self._uncommitted: list[bytes] = []
@@ -101,11 +102,13 @@ class FakeQuorum:
         self, epoch: Epoch, base_offset: Offset, records: Sequence[NewRecord]
     ) -> Offset:
         if self.refuse_next is not None:
+            self.refusals += 1
             error, self.refuse_next = self.refuse_next, None
             raise error
         if self.leader != ME or epoch != self.epoch:
             raise NotControllerError(self.leader, self.epoch)
         if base_offset != self._end:
+            self.refusals += 1
             raise LogMovedError(self._end)
         assert len(records) <= PROPOSAL_RECORDS_MAX, "the caller divides, or refuses"
         size_bytes = sum(len(each.value or b"") for each in records)

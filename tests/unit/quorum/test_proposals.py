@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from controller.quorum.port import LogMovedError
-from controller.quorum.proposals import GROUP_BYTES_MAX, PROPOSALS_MAX, Group, Proposals
+from controller.quorum.proposals import GROUP_BYTES_MAX, NOWHERE, PROPOSALS_MAX, Group, Proposals
 from klamm.errors import OverloadedError
 from klamm.ids import Epoch, Offset
 from klamm.log.records import NewRecord
@@ -101,6 +101,20 @@ async def test_a_refusal_is_everybodys_with_an_error_of_his_own() -> None:
     errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert [each.end_offset for each in errors if isinstance(each, LogMovedError)] == [7, 7]
     assert errors[0] is not errors[1]
+
+
+async def test_what_comes_after_a_refused_one_has_no_place() -> None:
+    """The log may end by now where it is to begin, by a record of the leader's own."""
+    inbox = Inbox()
+    inbox.add(10, b"a")
+    inbox.proposals.take(inbox.groups[0])
+    inbox.add(11, b"b")  # It goes on from the first one, of which it does not know yet:
+    inbox.proposals.refuse(inbox.groups[0].call, lambda: LogMovedError(Offset(11)))
+    assert inbox.proposals.refusals == 1
+    assert inbox.proposals.take(inbox.groups[1]).base_offset == NOWHERE
+    inbox.proposals.refuse(inbox.groups[1].call, lambda: LogMovedError(Offset(11)))
+    inbox.add(11, b"a")
+    assert inbox.proposals.take(inbox.groups[2]).base_offset == 11, "who has looked again has one"
 
 
 async def test_who_leaves_does_not_take_the_others_along() -> None:
