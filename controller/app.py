@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from controller.active import ActiveController
 from controller.beginning import see_to_new_disk
+from controller.features import Features
 from controller.members import Members
 from controller.quorum.node import SERVICE as QUORUM
 from controller.quorum.node import QuorumNode
@@ -100,6 +101,7 @@ class Controller:
         self._snapshots = Snapshots(self._quorum, self._active.log, config, clock, rng)
         self._verification = Verification(self._quorum, self._active.log)
         self._members = Members(self._quorum, self._active.log, clock)
+        self._features = Features(self._quorum, self._active.log, clock)
         self._relocations = Relocations(self._quorum, self._members, clock)
         gauges = Gauges(self._quorum, self._active.log, self._snapshots)
         self._http = HealthServer(
@@ -145,7 +147,7 @@ class Controller:
     def _add_services(self, clock: SystemClock) -> None:
         quorum, active, refusals = self._quorum, self._active, Refusals(self._quorum)
         metadata = MetadataService(quorum, active.log, clock)
-        admin = AdminService(active, quorum, self._members, refusals)
+        admin = AdminService(active, quorum, self._members, self._features, refusals)
         control = ControllerService(active, quorum, refusals)
         self._server.add(QUORUM, quorum.register)
         self._server.add(

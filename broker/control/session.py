@@ -19,6 +19,8 @@ from klamm.client.client import ControllerClient, SessionStream
 from klamm.clock import Clock
 from klamm.errors import ApiError, ErrorCode, KlammError, StartError
 from klamm.ids import DirectoryId, NodeId, Offset
+from klamm.metadata.codec import features_to_proto
+from klamm.metadata.features import supported
 from klamm.metadata.records import Endpoint
 from klamm.rpc.status import BadRequestError, ConnectionLostError
 from klamm.telemetry.logs import logger
@@ -319,6 +321,7 @@ def _register_request(registration: Registration) -> pb.RegisterBrokerRequest:
         ],
         log_dirs=[registration.directory_id.bytes],
         previous_broker_epoch=registration.previous_broker_epoch,
+        features=features_to_proto(supported()),
     )
     if registration.rack is not None:
         request.rack = registration.rack

@@ -11,9 +11,11 @@ from uuid import UUID
 
 from controller.plan import election
 from controller.plan.decision import Decision
+from controller.plan.features import refuse_unsupported
 from controller.plan.ledger import View
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import DirectoryId, NodeId, Offset
+from klamm.metadata.features import Supported
 from klamm.metadata.image import BrokerImage
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
@@ -32,6 +34,7 @@ class Registration:
     endpoints: tuple[Endpoint, ...]
     rack: str | None = None
     log_dirs: tuple[DirectoryId, ...] = ()
+    features: Supported = ()
 
 
 def register(
@@ -49,7 +52,7 @@ def register(
             session timeout.
 
     Raises:
-        ApiError: DUPLICATE_BROKER_REGISTRATION, INVALID_REGISTRATION.
+        ApiError: DUPLICATE_BROKER_REGISTRATION, INVALID_REGISTRATION, UNSUPPORTED_VERSION.
     """
     before = view.image.brokers.get(asked.broker_id)
     if before is not None and before.incarnation_id == asked.incarnation_id:
@@ -61,6 +64,7 @@ def register(
             "or give this one an id of its own",
         )
     _refuse_shared_directories(view, asked)
+    refuse_unsupported(view, asked.broker_id, asked.features)
     moves = () if before is None else election.without(view, frozenset({asked.broker_id}))
     record = RegisterBrokerRecord(
         broker_id=asked.broker_id,
@@ -68,6 +72,7 @@ def register(
         endpoints=asked.endpoints,
         rack=asked.rack,
         log_dirs=asked.log_dirs,
+        features=asked.features,
     )
     return Decision((*moves, record), Offset(end_offset + len(moves)), divisible=True)
 

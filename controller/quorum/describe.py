@@ -7,6 +7,8 @@ from controller.raft.events import Moment
 from controller.raft.state import Leader, Learner, Progress, RaftState
 from klamm.clock import Clock
 from klamm.ids import NodeId
+from klamm.metadata.codec import features_to_proto
+from klamm.metadata.features import supported
 from klamm.v1 import quorum_pb2 as pb
 
 
@@ -45,6 +47,7 @@ def describe(
         responder_role=state.role_name,
         responder_log_end_offset=state.log.end_offset,
         responder_recovering="" if state.recovering is None else state.recovering.reason,
+        responder_features=features_to_proto(supported()),
     )
 
 

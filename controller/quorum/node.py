@@ -52,6 +52,7 @@ from klamm.log.files import Files
 from klamm.log.log import LogConfig
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
+from klamm.metadata.features import Supported
 from klamm.metadata.records import Endpoint
 from klamm.rpc.channel import open_channel
 from klamm.rpc.status import CompactedError
@@ -303,6 +304,12 @@ class QuorumNode:
             voter=voter,
             endpoint=endpoint,
             timeout_ms=timeout_ms,
+        )
+
+    async def supported_by(self, voter: Peer, timeout_ms: int) -> Supported:
+        """See `VoterQuorum`."""
+        return await probe.supported_by(
+            self._peers.connect, cluster_id=self.cluster_id, peer=voter, timeout_ms=timeout_ms
         )
 
     async def change_voters(self, change: VoterChange) -> Offset:

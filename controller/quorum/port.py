@@ -25,6 +25,7 @@ from klamm.errors import DefiniteError
 from klamm.ids import Epoch, NodeId, Offset, OffsetAndEpoch
 from klamm.log.records import NewRecord
 from klamm.log.snapshot import SnapshotFiles
+from klamm.metadata.features import Supported
 from klamm.metadata.records import Endpoint
 from klamm.v1 import quorum_pb2
 
@@ -323,6 +324,14 @@ class VoterQuorum(Quorum, Protocol):
 
         Raises:
             ApiError: Nobody, or somebody else; it says who.
+        """
+        ...
+
+    async def supported_by(self, voter: Peer, timeout_ms: int) -> Supported:
+        """What a voter can work with, as it says when it is asked; empty if it does not say.
+
+        Raises:
+            ApiError: It does not answer in time, or somebody else does.
         """
         ...
 

@@ -10,8 +10,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from controller.active import ActiveController
+from controller.features import Features
 from controller.members import Members
 from controller.plan.configs import AlterResult, Asked
+from controller.plan.features import FeatureChange
 from controller.plan.topics import CreateResult, DeleteResult
 from controller.quorum.control import voter_to_wire
 from controller.raft.membership import Tolerance
@@ -42,10 +44,12 @@ class AdminService(AdminServiceServicer):
         controller: ActiveController,
         quorum: QuorumView,
         members: Members,
+        features: Features,
         refusals: Refusals,
     ) -> None:
         self._controller = controller
         self._members = members
+        self._features = features
         self._quorum = quorum
         self._refusals = refusals
 
@@ -139,6 +143,27 @@ class AdminService(AdminServiceServicer):
             committed_offset=changed.end_offset,
             refusal=changed.refusal,
         )
+
+    async def UpdateFeatures(
+        self, request: pb.UpdateFeaturesRequest, context: "Context"
+    ) -> pb.UpdateFeaturesResponse:
+        """Put levels of features in force, all or none, and answer once that is committed."""
+        try:
+            door.check(door.update_features(request))
+            changes, end = await self._features.update(
+                requests.feature_updates(request),
+                requests.cause("UpdateFeatures", request.principal, request.request_id),
+                door.timeout_ms(request.timeout_ms),
+                validate_only=request.validate_only,
+            )
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.UpdateFeaturesResponse(features=map(_updated, changes), committed_offset=end)
+
+
+def _updated(change: FeatureChange) -> pb.UpdatedFeature:
+    name, before, level = change
+    return pb.UpdatedFeature(feature=name, level_before=before, level=level)
 
 
 def _tolerance(bears: Tolerance) -> pb.FaultTolerance:

@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from klamm.ids import NO_NODE, NodeId
+from klamm.metadata.codec import features_to_proto
+from klamm.metadata.features import supported
 from klamm.metadata.image import (
     BrokerImage,
     MetadataImage,
@@ -81,6 +83,7 @@ def broker(image: BrokerImage, counts: TopicCounts) -> pb.Broker:
         endpoints=[endpoint(each) for each in image.endpoints],
         leader_count=counts.leaders[image.broker_id],
         replica_count=counts.replicas[image.broker_id],
+        features=features_to_proto(image.features),
     )
     if image.rack is not None:
         answer.rack = image.rack
@@ -124,6 +127,18 @@ def _partition(image: PartitionImage) -> pb.Partition:
         replicas=image.replicas,
         isr=image.isr,
     )
+
+
+def features(image: MetadataImage) -> list[pb.Feature]:
+    """Those in force, and those that this version knows."""
+    known = {each.name: each for each in supported()}
+    rows = []
+    for name in sorted({*known, *image.features}):
+        row = pb.Feature(name=name, finalized_level=image.features.get(name, 0))
+        if (own := known.get(name)) is not None:
+            row.min_level, row.max_level = own.min_level, own.max_level
+        rows.append(row)
+    return rows
 
 
 def _state(image: BrokerImage) -> pb.BrokerState.ValueType:

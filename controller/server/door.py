@@ -31,6 +31,10 @@ HOST_CHARACTERS_MAX = 255
 CALLER_CHARACTERS_MAX = 1_024
 """Of a principal and of a request id; both are stored with the decision."""
 
+FEATURES_MAX = 100
+FEATURE_LEVEL_MAX = 2**15 - 1
+"""Kafka's: 16 bits with a sign."""
+
 ID_BYTES = 16
 NODE_ID_MAX = 2**31 - 1
 PORT_MAX = 65_535
@@ -147,7 +151,41 @@ def register_broker(request: control.RegisterBrokerRequest) -> Violations:
             found[f"{at}.port"] = f"must be in 1..{PORT_MAX}, is {endpoint.port}"
     for index, directory in enumerate(request.log_dirs[:LOG_DIRS_MAX]):
         found |= _id(f"log_dirs[{index}]", directory)
+    return found | _features(request)
+
+
+def _features(request: control.RegisterBrokerRequest) -> Violations:
+    found = _at_most("features", len(request.features), FEATURES_MAX)
+    names: set[str] = set()
+    for index, each in enumerate(request.features[:FEATURES_MAX]):
+        at = f"features[{index}]"
+        if each.name in names or not 0 < len(each.name) <= NAME_CHARACTERS_MAX:
+            found[f"{at}.name"] = f"must be new and not empty, is {each.name[:80]!r}"
+        names.add(each.name)
+        if not each.min_level <= each.max_level <= FEATURE_LEVEL_MAX:
+            found[f"{at}.max_level"] = f"must be in {each.min_level}..{FEATURE_LEVEL_MAX}"
     return found
+
+
+def update_features(request: admin.UpdateFeaturesRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, request.principal, request.request_id))
+    found |= _at_most("updates", len(request.updates), FEATURES_MAX)
+    if not request.updates:
+        found["updates"] = "one at least is required"
+    names: set[str] = set()
+    for index, each in enumerate(request.updates[:FEATURES_MAX]):
+        at = f"updates[{index}]"
+        if each.feature in names or not 0 < len(each.feature) <= NAME_CHARACTERS_MAX:
+            found[f"{at}.feature"] = f"must be new and not empty, is {each.feature[:80]!r}"
+        names.add(each.feature)
+        if each.level > FEATURE_LEVEL_MAX:
+            found[f"{at}.level"] = f"must be in 0..{FEATURE_LEVEL_MAX}, is {each.level}"
+        if each.upgrade_type not in _UPGRADE_TYPES:
+            found[f"{at}.upgrade_type"] = f"{each.upgrade_type} is none"
+    return found
+
+
+_UPGRADE_TYPES = frozenset(admin.FeatureUpgradeType.values())
 
 
 def session(request: control.SessionRequest) -> Violations:

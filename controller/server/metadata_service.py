@@ -152,6 +152,17 @@ class MetadataService(MetadataServiceServicer):
             next_page_token=token,
         )
 
+    async def DescribeFeatures(
+        self, request: pb.DescribeFeaturesRequest, context: "Context"
+    ) -> pb.DescribeFeaturesResponse:
+        try:
+            image = await self._freshness.image(request.consistency)
+        except KlammError as error:
+            await status.abort(context, error)
+        return pb.DescribeFeaturesResponse(
+            header=self._header(image.provenance.offset), features=answers.features(image)
+        )
+
     async def Watch(
         self, request: pb.WatchRequest, context: "Context"
     ) -> AsyncIterator[pb.WatchResponse]:

@@ -5,13 +5,14 @@ from uuid import UUID
 from controller.members import Asked, ReplaceVoter
 from controller.plan.brokers import Registration
 from controller.plan.configs import Alteration, AlterResource, Operation, SetOnTopics
+from controller.plan.features import FeatureUpdate, UpgradeType
 from controller.plan.isr import IsrChange, IsrMember
 from controller.plan.topics import NewTopic
 from controller.quorum.control import voter_from_wire
 from controller.raft.voters import AddVoter, RemoveVoter, ReplicaKey, UpdateVoter
 from controller.server import door
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
-from klamm.metadata.codec import endpoint_from_proto
+from klamm.metadata.codec import endpoint_from_proto, features_from_proto
 from klamm.metadata.config_records import ROWS_MIN
 from klamm.metadata.records import Cause, ResourceType
 from klamm.v1 import admin_pb2 as admin
@@ -129,6 +130,16 @@ def registration(request: pb.RegisterBrokerRequest) -> Registration:
         endpoints=tuple(endpoint_from_proto(each) for each in request.endpoints),
         rack=request.rack if request.HasField("rack") else None,
         log_dirs=tuple(DirectoryId(UUID(bytes=each)) for each in request.log_dirs),
+        features=features_from_proto(request.features),
+    )
+
+
+def feature_updates(request: admin.UpdateFeaturesRequest) -> tuple[FeatureUpdate, ...]:
+    return tuple(
+        FeatureUpdate(
+            each.feature, each.level, UpgradeType(each.upgrade_type or UpgradeType.UPGRADE)
+        )
+        for each in request.updates
     )
 
 

@@ -12,6 +12,7 @@ from klamm.cli import (
     brokers,
     cluster,
     config,
+    features,
     join,
     metadata,
     quorum,
@@ -57,6 +58,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(quorum.app, name="quorum")
 app.add_typer(metadata.app, name="metadata")
+app.add_typer(features.app, name="features")
 records.add_to(app)
 app.add_typer(config.app, name="config")
 tour.add_to(app)

@@ -37,6 +37,14 @@ class Controllers(Protocol):
         self, request: "admin.ChangeVotersRequest", timeout_ms: int
     ) -> "admin.ChangeVotersResponse": ...
 
+    async def update_features(
+        self, request: "admin.UpdateFeaturesRequest", timeout_ms: int
+    ) -> "admin.UpdateFeaturesResponse": ...
+
+    async def describe_features(
+        self, request: "metadata.DescribeFeaturesRequest", timeout_ms: int
+    ) -> "metadata.DescribeFeaturesResponse": ...
+
     async def describe_cluster(
         self, request: "metadata.DescribeClusterRequest", timeout_ms: int
     ) -> "metadata.DescribeClusterResponse": ...

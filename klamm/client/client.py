@@ -121,6 +121,16 @@ class ControllerClient:
         assert isinstance(answer, admin.ChangeVotersResponse)
         return answer
 
+    async def update_features(
+        self, request: admin.UpdateFeaturesRequest, timeout_ms: int = TIMEOUT_MS
+    ) -> admin.UpdateFeaturesResponse:
+        """Safe to send twice: a level that is in force already is no change."""
+        return await self._change(
+            lambda node, timeout: node.admin.UpdateFeatures(request, timeout=timeout),
+            timeout_ms,
+            idempotent=True,
+        )
+
     async def transfer_leadership(
         self, request: admin.TransferLeadershipRequest, timeout_ms: int = TIMEOUT_MS
     ) -> admin.TransferLeadershipResponse:
@@ -187,6 +197,14 @@ class ControllerClient:
     ) -> metadata.DescribeClusterResponse:
         return await self._query(
             lambda node, timeout: node.metadata.DescribeCluster(request, timeout=timeout),
+            timeout_ms,
+        )
+
+    async def describe_features(
+        self, request: metadata.DescribeFeaturesRequest, timeout_ms: int = TIMEOUT_MS
+    ) -> metadata.DescribeFeaturesResponse:
+        return await self._query(
+            lambda node, timeout: node.metadata.DescribeFeatures(request, timeout=timeout),
             timeout_ms,
         )
 

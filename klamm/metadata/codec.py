@@ -16,7 +16,7 @@ from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
 from klamm.log.record_batch import read_records
 from klamm.log.records import ControlType, Header, NewRecord, Record, control_type
 from klamm.metadata.delta import MetadataDelta
-from klamm.metadata.features import why_unknown
+from klamm.metadata.features import Supported, SupportedFeature, why_unknown
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     Cause,
@@ -263,6 +263,17 @@ def endpoint_from_proto(message: pb.Endpoint) -> Endpoint:
     )
 
 
+def features_to_proto(features: Supported) -> list[pb.SupportedFeature]:
+    return [
+        pb.SupportedFeature(name=name, min_level=low, max_level=high)
+        for name, low, high in features
+    ]
+
+
+def features_from_proto(messages: Iterable[pb.SupportedFeature]) -> Supported:
+    return tuple(SupportedFeature(each.name, each.min_level, each.max_level) for each in messages)
+
+
 def _register_broker(record: RegisterBrokerRecord) -> pb.RegisterBrokerRecord:
     return pb.RegisterBrokerRecord(
         broker_id=record.broker_id,
@@ -271,6 +282,7 @@ def _register_broker(record: RegisterBrokerRecord) -> pb.RegisterBrokerRecord:
         rack=record.rack,
         log_dirs=[each.bytes for each in record.log_dirs],
         broker_epoch=record.broker_epoch,
+        features=features_to_proto(record.features),
     )
 
 
@@ -282,6 +294,7 @@ def _read_register_broker(message: pb.RegisterBrokerRecord) -> RegisterBrokerRec
         rack=message.rack if message.HasField("rack") else None,
         log_dirs=tuple(DirectoryId(UUID(bytes=each)) for each in message.log_dirs),
         broker_epoch=Offset(message.broker_epoch) if message.HasField("broker_epoch") else None,
+        features=features_from_proto(message.features),
     )
 
 

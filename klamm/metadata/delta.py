@@ -171,6 +171,7 @@ class MetadataDelta:
             endpoints=record.endpoints,
             rack=record.rack,
             log_dirs=record.log_dirs,
+            features=record.features,
         )
         self._set_broker(record.broker_id, broker)
 

@@ -26,6 +26,7 @@ from klamm.ids import (
     OffsetAndEpoch,
     TopicId,
 )
+from klamm.metadata.features import Supported
 from klamm.metadata.records import Endpoint, ResourceType
 
 
@@ -42,6 +43,8 @@ class BrokerImage:
     log_dirs: tuple[DirectoryId, ...] = ()
     fenced: bool = True
     in_controlled_shutdown: bool = False
+    features: Supported = ()
+    """Not in the checksum: a snapshot that an earlier version wrote has lost them."""
 
     @property
     def active(self) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from klamm.ids import DirectoryId, Epoch, NodeId, Offset, TopicId
+from klamm.metadata.features import Supported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class RegisterBrokerRecord:
     log_dirs: tuple[DirectoryId, ...] = ()
     broker_epoch: Offset | None = None
     """In a snapshot, where offsets are its own. None in the log."""
+    features: Supported = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

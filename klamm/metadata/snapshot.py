@@ -105,6 +105,7 @@ def _broker_records(broker: BrokerImage) -> Iterator[MetadataRecord]:
         rack=broker.rack,
         log_dirs=broker.log_dirs,
         broker_epoch=broker.broker_epoch,
+        features=broker.features,
     )
     if not broker.fenced or broker.in_controlled_shutdown:
         yield BrokerRegistrationChangeRecord(

@@ -54,6 +54,34 @@ ALTER_CONFIG_OPERATION_SUBTRACT: AlterConfigOperation.ValueType  # 4
 """Take from a list."""
 Global___AlterConfigOperation: _TypeAlias = AlterConfigOperation  # noqa: Y015
 
+class _FeatureUpgradeType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeatureUpgradeTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeatureUpgradeType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FEATURE_UPGRADE_TYPE_UNSPECIFIED: _FeatureUpgradeType.ValueType  # 0
+    """UPGRADE."""
+    FEATURE_UPGRADE_TYPE_UPGRADE: _FeatureUpgradeType.ValueType  # 1
+    """The level rises."""
+    FEATURE_UPGRADE_TYPE_SAFE_DOWNGRADE: _FeatureUpgradeType.ValueType  # 2
+    """It falls, unless something of the metadata would be lost by it."""
+    FEATURE_UPGRADE_TYPE_UNSAFE_DOWNGRADE: _FeatureUpgradeType.ValueType  # 3
+    """It falls, whatever is lost."""
+
+class FeatureUpgradeType(_FeatureUpgradeType, metaclass=_FeatureUpgradeTypeEnumTypeWrapper):
+    """What may become of a feature's level, with Kafka's numbers."""
+
+FEATURE_UPGRADE_TYPE_UNSPECIFIED: FeatureUpgradeType.ValueType  # 0
+"""UPGRADE."""
+FEATURE_UPGRADE_TYPE_UPGRADE: FeatureUpgradeType.ValueType  # 1
+"""The level rises."""
+FEATURE_UPGRADE_TYPE_SAFE_DOWNGRADE: FeatureUpgradeType.ValueType  # 2
+"""It falls, unless something of the metadata would be lost by it."""
+FEATURE_UPGRADE_TYPE_UNSAFE_DOWNGRADE: FeatureUpgradeType.ValueType  # 3
+"""It falls, whatever is lost."""
+Global___FeatureUpgradeType: _TypeAlias = FeatureUpgradeType  # noqa: Y015
+
 @_typing.final
 class CreateTopicsRequest(_message.Message):
     """Creates topics."""
@@ -773,3 +801,136 @@ class ChangeVotersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChangeVotersResponse: _TypeAlias = ChangeVotersResponse  # noqa: Y015
+
+@_typing.final
+class UpdateFeaturesRequest(_message.Message):
+    """Levels of features that are to be in force.
+
+    FAILED_PRECONDITION with INVALID_UPDATE_VERSION: a voter or a registered broker, which is named,
+    does not support it, or the level would fall and may not. FEATURE_UPDATE_FAILED: a voter did not
+    say in time what it supports. Nothing is changed then. A level that is in force already is accepted.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    timeout_ms: _builtins.int
+    """1 to 600,000; 0 means 30,000."""
+    validate_only: _builtins.bool
+    """Decide, answer, and write nothing."""
+    principal: _builtins.str
+    """Who asks, if a broker asks for a client."""
+    request_id: _builtins.str
+    """The caller's own id for the request."""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureUpdate]:
+        """At least one and at most 100; each feature once."""
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[Global___FeatureUpdate] | None = ...,
+        timeout_ms: _builtins.int = ...,
+        validate_only: _builtins.bool = ...,
+        principal: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "request_id", b"request_id", "timeout_ms", b"timeout_ms", "updates", b"updates", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFeaturesRequest: _TypeAlias = UpdateFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class FeatureUpdate(_message.Message):
+    """One feature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    UPGRADE_TYPE_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """Its name, e.g. metadata.version."""
+    level: _builtins.int
+    """The level; 0 removes the feature."""
+    upgrade_type: Global___FeatureUpgradeType.ValueType
+    """Whether it may fall."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        level: _builtins.int = ...,
+        upgrade_type: Global___FeatureUpgradeType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "level", b"level", "upgrade_type", b"upgrade_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureUpdate: _TypeAlias = FeatureUpdate  # noqa: Y015
+
+@_typing.final
+class UpdateFeaturesResponse(_message.Message):
+    """All is in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURES_FIELD_NUMBER: _builtins.int
+    COMMITTED_OFFSET_FIELD_NUMBER: _builtins.int
+    committed_offset: _builtins.int
+    """End offset of the decision."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdatedFeature]:
+        """In the order asked."""
+
+    def __init__(
+        self,
+        *,
+        features: _abc.Iterable[Global___UpdatedFeature] | None = ...,
+        committed_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_offset", b"committed_offset", "features", b"features"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFeaturesResponse: _TypeAlias = UpdateFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class UpdatedFeature(_message.Message):
+    """What became of one feature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    LEVEL_BEFORE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """Its name."""
+    level_before: _builtins.int
+    """The level before; 0: none was in force."""
+    level: _builtins.int
+    """The level now."""
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        level_before: _builtins.int = ...,
+        level: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature", b"feature", "level", b"level", "level_before", b"level_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatedFeature: _TypeAlias = UpdatedFeature  # noqa: Y015

@@ -62,6 +62,11 @@ class AdminServiceStub:
                 request_serializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersResponse.FromString,
                 _registered_method=True)
+        self.UpdateFeatures = channel.unary_unary(
+                '/klamm.v1.AdminService/UpdateFeatures',
+                request_serializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -106,6 +111,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateFeatures(self, request, context):
+        """Puts levels of features in force, all or none; answered once that is committed (KIP-584).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -133,6 +145,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ChangeVoters,
                     request_deserializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_admin__pb2.ChangeVotersResponse.SerializeToString,
+            ),
+            'UpdateFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFeatures,
+                    request_deserializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -273,6 +290,33 @@ class AdminService:
             '/klamm.v1.AdminService/ChangeVoters',
             klamm_dot_v1_dot_admin__pb2.ChangeVotersRequest.SerializeToString,
             klamm_dot_v1_dot_admin__pb2.ChangeVotersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.AdminService/UpdateFeatures',
+            klamm_dot_v1_dot_admin__pb2.UpdateFeaturesRequest.SerializeToString,
+            klamm_dot_v1_dot_admin__pb2.UpdateFeaturesResponse.FromString,
             options,
             channel_credentials,
             insecure,

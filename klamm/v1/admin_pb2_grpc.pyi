@@ -50,6 +50,8 @@ class AdminServiceStub:
     """
     ChangeVoters: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ChangeVotersRequest, _admin_pb2.ChangeVotersResponse]
     """Changes who votes in the quorum, by one voter; answered once it is committed."""
+    UpdateFeatures: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateFeaturesRequest, _admin_pb2.UpdateFeaturesResponse]
+    """Puts levels of features in force, all or none; answered once that is committed (KIP-584)."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -71,6 +73,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     ChangeVoters: _aio.UnaryUnaryMultiCallable[_admin_pb2.ChangeVotersRequest, _admin_pb2.ChangeVotersResponse]  # type: ignore[assignment]
     """Changes who votes in the quorum, by one voter; answered once it is committed."""
+    UpdateFeatures: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateFeaturesRequest, _admin_pb2.UpdateFeaturesResponse]  # type: ignore[assignment]
+    """Puts levels of features in force, all or none; answered once that is committed (KIP-584)."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes. Two levels of failure: what became of one item is a Kafka error code in the answer;
@@ -119,5 +123,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ChangeVotersResponse, _abc.Awaitable[_admin_pb2.ChangeVotersResponse]]:
         """Changes who votes in the quorum, by one voter; answered once it is committed."""
+
+    @_abc_1.abstractmethod
+    def UpdateFeatures(
+        self,
+        request: _admin_pb2.UpdateFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UpdateFeaturesResponse, _abc.Awaitable[_admin_pb2.UpdateFeaturesResponse]]:
+        """Puts levels of features in force, all or none; answered once that is committed (KIP-584)."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from klamm.v1 import records_pb2 as klamm_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19klamm/v1/controller.proto\x12\x08klamm.v1\x1a\x16klamm/v1/records.proto\"\xca\x01\n\x15RegisterBrokerRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tbroker_id\x18\x02 \x01(\x05\x12\x16\n\x0eincarnation_id\x18\x03 \x01(\x0c\x12%\n\tendpoints\x18\x04 \x03(\x0b\x32\x12.klamm.v1.Endpoint\x12\x11\n\x04rack\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08log_dirs\x18\x06 \x03(\x0c\x12\x1d\n\x15previous_broker_epoch\x18\x07 \x01(\x12\x42\x07\n\x05_rack\"H\n\x16RegisterBrokerResponse\x12\x14\n\x0c\x62roker_epoch\x18\x01 \x01(\x03\x12\x18\n\x10\x63ontroller_epoch\x18\x02 \x01(\x05\"}\n\x0eSessionRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x16\n\x0e\x61pplied_offset\x18\x03 \x01(\x03\x12\x12\n\nwant_fence\x18\x04 \x01(\x08\x12\x16\n\x0ewant_shut_down\x18\x05 \x01(\x08\"n\n\x0fSessionResponse\x12\x14\n\x0cis_caught_up\x18\x01 \x01(\x08\x12\x11\n\tis_fenced\x18\x02 \x01(\x08\x12\x18\n\x10should_shut_down\x18\x03 \x01(\x08\x12\x18\n\x10\x63ontroller_epoch\x18\x04 \x01(\x05\"t\n\x15\x41lterPartitionRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x32\n\npartitions\x18\x03 \x03(\x0b\x32\x1e.klamm.v1.AlterPartitionChange\"4\n\tIsrMember\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x12\"\x90\x01\n\x14\x41lterPartitionChange\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x04 \x01(\x05\x12$\n\x07new_isr\x18\x05 \x03(\x0b\x32\x13.klamm.v1.IsrMember\"c\n\x16\x41lterPartitionResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.klamm.v1.AlterPartitionResult\x12\x18\n\x10\x63ommitted_offset\x18\x02 \x01(\x03\"\xb5\x01\n\x14\x41lterPartitionResult\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x12\n\nerror_code\x18\x03 \x01(\x05\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x11\n\tleader_id\x18\x05 \x01(\x11\x12\x14\n\x0cleader_epoch\x18\x06 \x01(\x05\x12\x0b\n\x03isr\x18\x07 \x03(\x05\x12\x17\n\x0fpartition_epoch\x18\x08 \x01(\x05\"E\n\x1a\x41llocateProducerIdsRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"G\n\x1b\x41llocateProducerIdsResponse\x12\x19\n\x11\x66irst_producer_id\x18\x01 \x01(\x03\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x32\xe5\x02\n\x11\x43ontrollerService\x12S\n\x0eRegisterBroker\x12\x1f.klamm.v1.RegisterBrokerRequest\x1a .klamm.v1.RegisterBrokerResponse\x12\x42\n\x07Session\x12\x18.klamm.v1.SessionRequest\x1a\x19.klamm.v1.SessionResponse(\x01\x30\x01\x12S\n\x0e\x41lterPartition\x12\x1f.klamm.v1.AlterPartitionRequest\x1a .klamm.v1.AlterPartitionResponse\x12\x62\n\x13\x41llocateProducerIds\x12$.klamm.v1.AllocateProducerIdsRequest\x1a%.klamm.v1.AllocateProducerIdsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19klamm/v1/controller.proto\x12\x08klamm.v1\x1a\x16klamm/v1/records.proto\"\xf8\x01\n\x15RegisterBrokerRequest\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x11\n\tbroker_id\x18\x02 \x01(\x05\x12\x16\n\x0eincarnation_id\x18\x03 \x01(\x0c\x12%\n\tendpoints\x18\x04 \x03(\x0b\x32\x12.klamm.v1.Endpoint\x12\x11\n\x04rack\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x08log_dirs\x18\x06 \x03(\x0c\x12\x1d\n\x15previous_broker_epoch\x18\x07 \x01(\x12\x12,\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1a.klamm.v1.SupportedFeatureB\x07\n\x05_rack\"H\n\x16RegisterBrokerResponse\x12\x14\n\x0c\x62roker_epoch\x18\x01 \x01(\x03\x12\x18\n\x10\x63ontroller_epoch\x18\x02 \x01(\x05\"}\n\x0eSessionRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x16\n\x0e\x61pplied_offset\x18\x03 \x01(\x03\x12\x12\n\nwant_fence\x18\x04 \x01(\x08\x12\x16\n\x0ewant_shut_down\x18\x05 \x01(\x08\"n\n\x0fSessionResponse\x12\x14\n\x0cis_caught_up\x18\x01 \x01(\x08\x12\x11\n\tis_fenced\x18\x02 \x01(\x08\x12\x18\n\x10should_shut_down\x18\x03 \x01(\x08\x12\x18\n\x10\x63ontroller_epoch\x18\x04 \x01(\x05\"t\n\x15\x41lterPartitionRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x32\n\npartitions\x18\x03 \x03(\x0b\x32\x1e.klamm.v1.AlterPartitionChange\"4\n\tIsrMember\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x12\"\x90\x01\n\x14\x41lterPartitionChange\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x04 \x01(\x05\x12$\n\x07new_isr\x18\x05 \x03(\x0b\x32\x13.klamm.v1.IsrMember\"c\n\x16\x41lterPartitionResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.klamm.v1.AlterPartitionResult\x12\x18\n\x10\x63ommitted_offset\x18\x02 \x01(\x03\"\xb5\x01\n\x14\x41lterPartitionResult\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\r\x12\x12\n\nerror_code\x18\x03 \x01(\x05\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x11\n\tleader_id\x18\x05 \x01(\x11\x12\x14\n\x0cleader_epoch\x18\x06 \x01(\x05\x12\x0b\n\x03isr\x18\x07 \x03(\x05\x12\x17\n\x0fpartition_epoch\x18\x08 \x01(\x05\"E\n\x1a\x41llocateProducerIdsRequest\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"G\n\x1b\x41llocateProducerIdsResponse\x12\x19\n\x11\x66irst_producer_id\x18\x01 \x01(\x03\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x32\xe5\x02\n\x11\x43ontrollerService\x12S\n\x0eRegisterBroker\x12\x1f.klamm.v1.RegisterBrokerRequest\x1a .klamm.v1.RegisterBrokerResponse\x12\x42\n\x07Session\x12\x18.klamm.v1.SessionRequest\x1a\x19.klamm.v1.SessionResponse(\x01\x30\x01\x12S\n\x0e\x41lterPartition\x12\x1f.klamm.v1.AlterPartitionRequest\x1a .klamm.v1.AlterPartitionResponse\x12\x62\n\x13\x41llocateProducerIds\x12$.klamm.v1.AllocateProducerIdsRequest\x1a%.klamm.v1.AllocateProducerIdsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'klamm.v1.controller_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERBROKERREQUEST']._serialized_start=64
-  _globals['_REGISTERBROKERREQUEST']._serialized_end=266
-  _globals['_REGISTERBROKERRESPONSE']._serialized_start=268
-  _globals['_REGISTERBROKERRESPONSE']._serialized_end=340
-  _globals['_SESSIONREQUEST']._serialized_start=342
-  _globals['_SESSIONREQUEST']._serialized_end=467
-  _globals['_SESSIONRESPONSE']._serialized_start=469
-  _globals['_SESSIONRESPONSE']._serialized_end=579
-  _globals['_ALTERPARTITIONREQUEST']._serialized_start=581
-  _globals['_ALTERPARTITIONREQUEST']._serialized_end=697
-  _globals['_ISRMEMBER']._serialized_start=699
-  _globals['_ISRMEMBER']._serialized_end=751
-  _globals['_ALTERPARTITIONCHANGE']._serialized_start=754
-  _globals['_ALTERPARTITIONCHANGE']._serialized_end=898
-  _globals['_ALTERPARTITIONRESPONSE']._serialized_start=900
-  _globals['_ALTERPARTITIONRESPONSE']._serialized_end=999
-  _globals['_ALTERPARTITIONRESULT']._serialized_start=1002
-  _globals['_ALTERPARTITIONRESULT']._serialized_end=1183
-  _globals['_ALLOCATEPRODUCERIDSREQUEST']._serialized_start=1185
-  _globals['_ALLOCATEPRODUCERIDSREQUEST']._serialized_end=1254
-  _globals['_ALLOCATEPRODUCERIDSRESPONSE']._serialized_start=1256
-  _globals['_ALLOCATEPRODUCERIDSRESPONSE']._serialized_end=1327
-  _globals['_CONTROLLERSERVICE']._serialized_start=1330
-  _globals['_CONTROLLERSERVICE']._serialized_end=1687
+  _globals['_REGISTERBROKERREQUEST']._serialized_end=312
+  _globals['_REGISTERBROKERRESPONSE']._serialized_start=314
+  _globals['_REGISTERBROKERRESPONSE']._serialized_end=386
+  _globals['_SESSIONREQUEST']._serialized_start=388
+  _globals['_SESSIONREQUEST']._serialized_end=513
+  _globals['_SESSIONRESPONSE']._serialized_start=515
+  _globals['_SESSIONRESPONSE']._serialized_end=625
+  _globals['_ALTERPARTITIONREQUEST']._serialized_start=627
+  _globals['_ALTERPARTITIONREQUEST']._serialized_end=743
+  _globals['_ISRMEMBER']._serialized_start=745
+  _globals['_ISRMEMBER']._serialized_end=797
+  _globals['_ALTERPARTITIONCHANGE']._serialized_start=800
+  _globals['_ALTERPARTITIONCHANGE']._serialized_end=944
+  _globals['_ALTERPARTITIONRESPONSE']._serialized_start=946
+  _globals['_ALTERPARTITIONRESPONSE']._serialized_end=1045
+  _globals['_ALTERPARTITIONRESULT']._serialized_start=1048
+  _globals['_ALTERPARTITIONRESULT']._serialized_end=1229
+  _globals['_ALLOCATEPRODUCERIDSREQUEST']._serialized_start=1231
+  _globals['_ALLOCATEPRODUCERIDSREQUEST']._serialized_end=1300
+  _globals['_ALLOCATEPRODUCERIDSRESPONSE']._serialized_start=1302
+  _globals['_ALLOCATEPRODUCERIDSRESPONSE']._serialized_end=1373
+  _globals['_CONTROLLERSERVICE']._serialized_start=1376
+  _globals['_CONTROLLERSERVICE']._serialized_end=1733
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class RegisterBrokerRequest(_message.Message):
     RACK_FIELD_NUMBER: _builtins.int
     LOG_DIRS_FIELD_NUMBER: _builtins.int
     PREVIOUS_BROKER_EPOCH_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Must be the controller's own."""
     broker_id: _builtins.int
@@ -50,6 +51,12 @@ class RegisterBrokerRequest(_message.Message):
     def log_dirs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Directory ids; 16 bytes each."""
 
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.SupportedFeature]:
+        """What it can work with; without a level that is in force, it is refused (UNSUPPORTED_VERSION).
+        None: it is of a version that did not say so yet.
+        """
+
     def __init__(
         self,
         *,
@@ -60,10 +67,11 @@ class RegisterBrokerRequest(_message.Message):
         rack: _builtins.str | None = ...,
         log_dirs: _abc.Iterable[_builtins.bytes] | None = ...,
         previous_broker_epoch: _builtins.int = ...,
+        features: _abc.Iterable[_records_pb2.SupportedFeature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rack", b"_rack", "rack", b"rack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rack", b"_rack", "broker_id", b"broker_id", "cluster_id", b"cluster_id", "endpoints", b"endpoints", "incarnation_id", b"incarnation_id", "log_dirs", b"log_dirs", "previous_broker_epoch", b"previous_broker_epoch", "rack", b"rack"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rack", b"_rack", "broker_id", b"broker_id", "cluster_id", b"cluster_id", "endpoints", b"endpoints", "features", b"features", "incarnation_id", b"incarnation_id", "log_dirs", b"log_dirs", "previous_broker_epoch", b"previous_broker_epoch", "rack", b"rack"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rack: _TypeAlias = _typing.Literal["rack"]  # noqa: Y015
     _WhichOneofArgType__rack: _TypeAlias = _typing.Literal["_rack", b"_rack"]  # noqa: Y015

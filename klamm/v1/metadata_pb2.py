@@ -26,7 +26,7 @@ from klamm.v1 import quorum_pb2 as klamm_dot_v1_dot_quorum__pb2
 from klamm.v1 import records_pb2 as klamm_dot_v1_dot_records__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17klamm/v1/metadata.proto\x12\x08klamm.v1\x1a\x15klamm/v1/quorum.proto\x1a\x16klamm/v1/records.proto\"`\n\x0b\x43onsistency\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.klamm.v1.ConsistencyLevel\x12\x12\n\nmin_offset\x18\x02 \x01(\x03\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\"l\n\x0eResponseHeader\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x14\n\x0cresponder_id\x18\x04 \x01(\x05\x12\x12\n\ncluster_id\x18\x05 \x01(\t\"A\n\x15\x46indControllerRequest\x12\x13\n\x0b\x61\x66ter_epoch\x18\x01 \x01(\x11\x12\x13\n\x0bmax_wait_ms\x18\x02 \x01(\r\"m\n\x16\x46indControllerResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12)\n\x0b\x63ontrollers\x18\x02 \x03(\x0b\x32\x14.klamm.v1.Controller\"D\n\x16\x44\x65scribeClusterRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\";\n\nController\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x0c\n\x04grpc\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\"\x8a\x02\n\x17\x44\x65scribeClusterResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12)\n\x0b\x63ontrollers\x18\x02 \x03(\x0b\x32\x14.klamm.v1.Controller\x12!\n\x07\x62rokers\x18\x03 \x03(\x0b\x32\x10.klamm.v1.Broker\x12\x13\n\x0btopic_count\x18\x04 \x01(\x04\x12\x17\n\x0fpartition_count\x18\x05 \x01(\x04\x12\x1f\n\x17offline_partition_count\x18\x06 \x01(\x04\x12(\n under_replicated_partition_count\x18\x07 \x01(\x04\"&\n$MetadataServiceDescribeQuorumRequest\"\x83\x01\n%MetadataServiceDescribeQuorumResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12\x30\n\x06quorum\x18\x02 \x01(\x0b\x32 .klamm.v1.DescribeQuorumResponse\"\xc7\x01\n\x06\x42roker\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.klamm.v1.BrokerState\x12\x11\n\x04rack\x18\x04 \x01(\tH\x00\x88\x01\x01\x12%\n\tendpoints\x18\x05 \x03(\x0b\x32\x12.klamm.v1.Endpoint\x12\x14\n\x0cleader_count\x18\x06 \x01(\x04\x12\x15\n\rreplica_count\x18\x07 \x01(\x04\x42\x07\n\x05_rack\"g\n\x12ListBrokersRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"{\n\x13ListBrokersResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12!\n\x07\x62rokers\x18\x02 \x03(\x0b\x32\x10.klamm.v1.Broker\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"{\n\x11ListTopicsRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0bname_prefix\x18\x04 \x01(\t\"c\n\x0cTopicListing\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0fpartition_count\x18\x03 \x01(\r\x12\x1a\n\x12replication_factor\x18\x04 \x01(\r\"\x7f\n\x12ListTopicsResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12&\n\x06topics\x18\x02 \x03(\x0b\x32\x16.klamm.v1.TopicListing\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"y\n\x15\x44\x65scribeTopicsRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\x12\r\n\x05names\x18\x02 \x03(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x7f\n\tPartition\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x11\n\tleader_id\x18\x02 \x01(\x11\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x04 \x01(\x05\x12\x10\n\x08replicas\x18\x05 \x03(\x05\x12\x0b\n\x03isr\x18\x06 \x03(\x05\"\xaf\x01\n\x05Topic\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\npartitions\x18\x03 \x03(\x0b\x32\x13.klamm.v1.Partition\x12-\n\x07\x63onfigs\x18\x04 \x03(\x0b\x32\x1c.klamm.v1.Topic.ConfigsEntry\x1a.\n\x0c\x43onfigsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n\x16\x44\x65scribeTopicsResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12\x1f\n\x06topics\x18\x02 \x03(\x0b\x32\x0f.klamm.v1.Topic\x12\x15\n\runknown_names\x18\x03 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"A\n\x0cWatchRequest\x12\x13\n\x0b\x66rom_offset\x18\x01 \x01(\x12\x12\x1c\n\x14progress_interval_ms\x18\x02 \x01(\r\"_\n\rWatchResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12$\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x14.klamm.v1.WatchEvent\"\xd8\x01\n\nWatchEvent\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x14\n\x0ctimestamp_ms\x18\x03 \x01(\x03\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x0f\n\x07request\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12(\n\x06record\x18\x07 \x01(\x0b\x32\x18.klamm.v1.MetadataRecord\x12\x33\n\rleader_change\x18\x08 \x01(\x0b\x32\x1c.klamm.v1.LeaderChangeRecord\";\n\rBackupRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\"\x7f\n\x0e\x42\x61\x63kupResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x04 \x01(\x04\x12\x0c\n\x04last\x18\x05 \x01(\x08*\x95\x01\n\x10\x43onsistencyLevel\x12!\n\x1d\x43ONSISTENCY_LEVEL_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43ONSISTENCY_LEVEL_LINEARIZABLE\x10\x01\x12\x1d\n\x19\x43ONSISTENCY_LEVEL_BOUNDED\x10\x02\x12\x1b\n\x17\x43ONSISTENCY_LEVEL_LOCAL\x10\x03*\x83\x01\n\x0b\x42rokerState\x12\x1c\n\x18\x42ROKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42ROKER_STATE_FENCED\x10\x01\x12\x17\n\x13\x42ROKER_STATE_ACTIVE\x10\x02\x12$\n BROKER_STATE_CONTROLLED_SHUTDOWN\x10\x03\x32\x96\x05\n\x0fMetadataService\x12S\n\x0e\x46indController\x12\x1f.klamm.v1.FindControllerRequest\x1a .klamm.v1.FindControllerResponse\x12V\n\x0f\x44\x65scribeCluster\x12 .klamm.v1.DescribeClusterRequest\x1a!.klamm.v1.DescribeClusterResponse\x12q\n\x0e\x44\x65scribeQuorum\x12..klamm.v1.MetadataServiceDescribeQuorumRequest\x1a/.klamm.v1.MetadataServiceDescribeQuorumResponse\x12J\n\x0bListBrokers\x12\x1c.klamm.v1.ListBrokersRequest\x1a\x1d.klamm.v1.ListBrokersResponse\x12G\n\nListTopics\x12\x1b.klamm.v1.ListTopicsRequest\x1a\x1c.klamm.v1.ListTopicsResponse\x12S\n\x0e\x44\x65scribeTopics\x12\x1f.klamm.v1.DescribeTopicsRequest\x1a .klamm.v1.DescribeTopicsResponse\x12:\n\x05Watch\x12\x16.klamm.v1.WatchRequest\x1a\x17.klamm.v1.WatchResponse0\x01\x12=\n\x06\x42\x61\x63kup\x12\x17.klamm.v1.BackupRequest\x1a\x18.klamm.v1.BackupResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17klamm/v1/metadata.proto\x12\x08klamm.v1\x1a\x15klamm/v1/quorum.proto\x1a\x16klamm/v1/records.proto\"`\n\x0b\x43onsistency\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.klamm.v1.ConsistencyLevel\x12\x12\n\nmin_offset\x18\x02 \x01(\x03\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\"l\n\x0eResponseHeader\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x11\n\tleader_id\x18\x03 \x01(\x11\x12\x14\n\x0cresponder_id\x18\x04 \x01(\x05\x12\x12\n\ncluster_id\x18\x05 \x01(\t\"A\n\x15\x46indControllerRequest\x12\x13\n\x0b\x61\x66ter_epoch\x18\x01 \x01(\x11\x12\x13\n\x0bmax_wait_ms\x18\x02 \x01(\r\"m\n\x16\x46indControllerResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12)\n\x0b\x63ontrollers\x18\x02 \x03(\x0b\x32\x14.klamm.v1.Controller\"D\n\x16\x44\x65scribeClusterRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\";\n\nController\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x0c\n\x04grpc\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x03 \x01(\x08\"\x8a\x02\n\x17\x44\x65scribeClusterResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12)\n\x0b\x63ontrollers\x18\x02 \x03(\x0b\x32\x14.klamm.v1.Controller\x12!\n\x07\x62rokers\x18\x03 \x03(\x0b\x32\x10.klamm.v1.Broker\x12\x13\n\x0btopic_count\x18\x04 \x01(\x04\x12\x17\n\x0fpartition_count\x18\x05 \x01(\x04\x12\x1f\n\x17offline_partition_count\x18\x06 \x01(\x04\x12(\n under_replicated_partition_count\x18\x07 \x01(\x04\"&\n$MetadataServiceDescribeQuorumRequest\"\x83\x01\n%MetadataServiceDescribeQuorumResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12\x30\n\x06quorum\x18\x02 \x01(\x0b\x32 .klamm.v1.DescribeQuorumResponse\"\xf5\x01\n\x06\x42roker\x12\x11\n\tbroker_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.klamm.v1.BrokerState\x12\x11\n\x04rack\x18\x04 \x01(\tH\x00\x88\x01\x01\x12%\n\tendpoints\x18\x05 \x03(\x0b\x32\x12.klamm.v1.Endpoint\x12\x14\n\x0cleader_count\x18\x06 \x01(\x04\x12\x15\n\rreplica_count\x18\x07 \x01(\x04\x12,\n\x08\x66\x65\x61tures\x18\x08 \x03(\x0b\x32\x1a.klamm.v1.SupportedFeatureB\x07\n\x05_rack\"E\n\x17\x44\x65scribeFeaturesRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\"i\n\x18\x44\x65scribeFeaturesResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12#\n\x08\x66\x65\x61tures\x18\x02 \x03(\x0b\x32\x11.klamm.v1.Feature\"V\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0f\x66inalized_level\x18\x02 \x01(\r\x12\x11\n\tmin_level\x18\x03 \x01(\r\x12\x11\n\tmax_level\x18\x04 \x01(\r\"g\n\x12ListBrokersRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"{\n\x13ListBrokersResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12!\n\x07\x62rokers\x18\x02 \x03(\x0b\x32\x10.klamm.v1.Broker\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"{\n\x11ListTopicsRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x13\n\x0bname_prefix\x18\x04 \x01(\t\"c\n\x0cTopicListing\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x17\n\x0fpartition_count\x18\x03 \x01(\r\x12\x1a\n\x12replication_factor\x18\x04 \x01(\r\"\x7f\n\x12ListTopicsResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12&\n\x06topics\x18\x02 \x03(\x0b\x32\x16.klamm.v1.TopicListing\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"y\n\x15\x44\x65scribeTopicsRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\x12\r\n\x05names\x18\x02 \x03(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x7f\n\tPartition\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x11\n\tleader_id\x18\x02 \x01(\x11\x12\x14\n\x0cleader_epoch\x18\x03 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x04 \x01(\x05\x12\x10\n\x08replicas\x18\x05 \x03(\x05\x12\x0b\n\x03isr\x18\x06 \x03(\x05\"\xaf\x01\n\x05Topic\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\'\n\npartitions\x18\x03 \x03(\x0b\x32\x13.klamm.v1.Partition\x12-\n\x07\x63onfigs\x18\x04 \x03(\x0b\x32\x1c.klamm.v1.Topic.ConfigsEntry\x1a.\n\x0c\x43onfigsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x01\n\x16\x44\x65scribeTopicsResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12\x1f\n\x06topics\x18\x02 \x03(\x0b\x32\x0f.klamm.v1.Topic\x12\x15\n\runknown_names\x18\x03 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"A\n\x0cWatchRequest\x12\x13\n\x0b\x66rom_offset\x18\x01 \x01(\x12\x12\x1c\n\x14progress_interval_ms\x18\x02 \x01(\r\"_\n\rWatchResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12$\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x14.klamm.v1.WatchEvent\"\xd8\x01\n\nWatchEvent\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\x12\x14\n\x0ctimestamp_ms\x18\x03 \x01(\x03\x12\x11\n\tprincipal\x18\x04 \x01(\t\x12\x0f\n\x07request\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12(\n\x06record\x18\x07 \x01(\x0b\x32\x18.klamm.v1.MetadataRecord\x12\x33\n\rleader_change\x18\x08 \x01(\x0b\x32\x1c.klamm.v1.LeaderChangeRecord\";\n\rBackupRequest\x12*\n\x0b\x63onsistency\x18\x01 \x01(\x0b\x32\x15.klamm.v1.Consistency\"\x7f\n\x0e\x42\x61\x63kupResponse\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.klamm.v1.ResponseHeader\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\x12\x14\n\x0crecord_count\x18\x04 \x01(\x04\x12\x0c\n\x04last\x18\x05 \x01(\x08*\x95\x01\n\x10\x43onsistencyLevel\x12!\n\x1d\x43ONSISTENCY_LEVEL_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43ONSISTENCY_LEVEL_LINEARIZABLE\x10\x01\x12\x1d\n\x19\x43ONSISTENCY_LEVEL_BOUNDED\x10\x02\x12\x1b\n\x17\x43ONSISTENCY_LEVEL_LOCAL\x10\x03*\x83\x01\n\x0b\x42rokerState\x12\x1c\n\x18\x42ROKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42ROKER_STATE_FENCED\x10\x01\x12\x17\n\x13\x42ROKER_STATE_ACTIVE\x10\x02\x12$\n BROKER_STATE_CONTROLLED_SHUTDOWN\x10\x03\x32\xf1\x05\n\x0fMetadataService\x12S\n\x0e\x46indController\x12\x1f.klamm.v1.FindControllerRequest\x1a .klamm.v1.FindControllerResponse\x12V\n\x0f\x44\x65scribeCluster\x12 .klamm.v1.DescribeClusterRequest\x1a!.klamm.v1.DescribeClusterResponse\x12q\n\x0e\x44\x65scribeQuorum\x12..klamm.v1.MetadataServiceDescribeQuorumRequest\x1a/.klamm.v1.MetadataServiceDescribeQuorumResponse\x12J\n\x0bListBrokers\x12\x1c.klamm.v1.ListBrokersRequest\x1a\x1d.klamm.v1.ListBrokersResponse\x12G\n\nListTopics\x12\x1b.klamm.v1.ListTopicsRequest\x1a\x1c.klamm.v1.ListTopicsResponse\x12S\n\x0e\x44\x65scribeTopics\x12\x1f.klamm.v1.DescribeTopicsRequest\x1a .klamm.v1.DescribeTopicsResponse\x12Y\n\x10\x44\x65scribeFeatures\x12!.klamm.v1.DescribeFeaturesRequest\x1a\".klamm.v1.DescribeFeaturesResponse\x12:\n\x05Watch\x12\x16.klamm.v1.WatchRequest\x1a\x17.klamm.v1.WatchResponse0\x01\x12=\n\x06\x42\x61\x63kup\x12\x17.klamm.v1.BackupRequest\x1a\x18.klamm.v1.BackupResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOPIC_CONFIGSENTRY']._loaded_options = None
   _globals['_TOPIC_CONFIGSENTRY']._serialized_options = b'8\001'
-  _globals['_CONSISTENCYLEVEL']._serialized_start=2985
-  _globals['_CONSISTENCYLEVEL']._serialized_end=3134
-  _globals['_BROKERSTATE']._serialized_start=3137
-  _globals['_BROKERSTATE']._serialized_end=3268
+  _globals['_CONSISTENCYLEVEL']._serialized_start=3297
+  _globals['_CONSISTENCYLEVEL']._serialized_end=3446
+  _globals['_BROKERSTATE']._serialized_start=3449
+  _globals['_BROKERSTATE']._serialized_end=3580
   _globals['_CONSISTENCY']._serialized_start=84
   _globals['_CONSISTENCY']._serialized_end=180
   _globals['_RESPONSEHEADER']._serialized_start=182
@@ -58,37 +58,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_METADATASERVICEDESCRIBEQUORUMRESPONSE']._serialized_start=911
   _globals['_METADATASERVICEDESCRIBEQUORUMRESPONSE']._serialized_end=1042
   _globals['_BROKER']._serialized_start=1045
-  _globals['_BROKER']._serialized_end=1244
-  _globals['_LISTBROKERSREQUEST']._serialized_start=1246
-  _globals['_LISTBROKERSREQUEST']._serialized_end=1349
-  _globals['_LISTBROKERSRESPONSE']._serialized_start=1351
-  _globals['_LISTBROKERSRESPONSE']._serialized_end=1474
-  _globals['_LISTTOPICSREQUEST']._serialized_start=1476
-  _globals['_LISTTOPICSREQUEST']._serialized_end=1599
-  _globals['_TOPICLISTING']._serialized_start=1601
-  _globals['_TOPICLISTING']._serialized_end=1700
-  _globals['_LISTTOPICSRESPONSE']._serialized_start=1702
-  _globals['_LISTTOPICSRESPONSE']._serialized_end=1829
-  _globals['_DESCRIBETOPICSREQUEST']._serialized_start=1831
-  _globals['_DESCRIBETOPICSREQUEST']._serialized_end=1952
-  _globals['_PARTITION']._serialized_start=1954
-  _globals['_PARTITION']._serialized_end=2081
-  _globals['_TOPIC']._serialized_start=2084
-  _globals['_TOPIC']._serialized_end=2259
-  _globals['_TOPIC_CONFIGSENTRY']._serialized_start=2213
-  _globals['_TOPIC_CONFIGSENTRY']._serialized_end=2259
-  _globals['_DESCRIBETOPICSRESPONSE']._serialized_start=2262
-  _globals['_DESCRIBETOPICSRESPONSE']._serialized_end=2409
-  _globals['_WATCHREQUEST']._serialized_start=2411
-  _globals['_WATCHREQUEST']._serialized_end=2476
-  _globals['_WATCHRESPONSE']._serialized_start=2478
-  _globals['_WATCHRESPONSE']._serialized_end=2573
-  _globals['_WATCHEVENT']._serialized_start=2576
-  _globals['_WATCHEVENT']._serialized_end=2792
-  _globals['_BACKUPREQUEST']._serialized_start=2794
-  _globals['_BACKUPREQUEST']._serialized_end=2853
-  _globals['_BACKUPRESPONSE']._serialized_start=2855
-  _globals['_BACKUPRESPONSE']._serialized_end=2982
-  _globals['_METADATASERVICE']._serialized_start=3271
-  _globals['_METADATASERVICE']._serialized_end=3933
+  _globals['_BROKER']._serialized_end=1290
+  _globals['_DESCRIBEFEATURESREQUEST']._serialized_start=1292
+  _globals['_DESCRIBEFEATURESREQUEST']._serialized_end=1361
+  _globals['_DESCRIBEFEATURESRESPONSE']._serialized_start=1363
+  _globals['_DESCRIBEFEATURESRESPONSE']._serialized_end=1468
+  _globals['_FEATURE']._serialized_start=1470
+  _globals['_FEATURE']._serialized_end=1556
+  _globals['_LISTBROKERSREQUEST']._serialized_start=1558
+  _globals['_LISTBROKERSREQUEST']._serialized_end=1661
+  _globals['_LISTBROKERSRESPONSE']._serialized_start=1663
+  _globals['_LISTBROKERSRESPONSE']._serialized_end=1786
+  _globals['_LISTTOPICSREQUEST']._serialized_start=1788
+  _globals['_LISTTOPICSREQUEST']._serialized_end=1911
+  _globals['_TOPICLISTING']._serialized_start=1913
+  _globals['_TOPICLISTING']._serialized_end=2012
+  _globals['_LISTTOPICSRESPONSE']._serialized_start=2014
+  _globals['_LISTTOPICSRESPONSE']._serialized_end=2141
+  _globals['_DESCRIBETOPICSREQUEST']._serialized_start=2143
+  _globals['_DESCRIBETOPICSREQUEST']._serialized_end=2264
+  _globals['_PARTITION']._serialized_start=2266
+  _globals['_PARTITION']._serialized_end=2393
+  _globals['_TOPIC']._serialized_start=2396
+  _globals['_TOPIC']._serialized_end=2571
+  _globals['_TOPIC_CONFIGSENTRY']._serialized_start=2525
+  _globals['_TOPIC_CONFIGSENTRY']._serialized_end=2571
+  _globals['_DESCRIBETOPICSRESPONSE']._serialized_start=2574
+  _globals['_DESCRIBETOPICSRESPONSE']._serialized_end=2721
+  _globals['_WATCHREQUEST']._serialized_start=2723
+  _globals['_WATCHREQUEST']._serialized_end=2788
+  _globals['_WATCHRESPONSE']._serialized_start=2790
+  _globals['_WATCHRESPONSE']._serialized_end=2885
+  _globals['_WATCHEVENT']._serialized_start=2888
+  _globals['_WATCHEVENT']._serialized_end=3104
+  _globals['_BACKUPREQUEST']._serialized_start=3106
+  _globals['_BACKUPREQUEST']._serialized_end=3165
+  _globals['_BACKUPRESPONSE']._serialized_start=3167
+  _globals['_BACKUPRESPONSE']._serialized_end=3294
+  _globals['_METADATASERVICE']._serialized_start=3583
+  _globals['_METADATASERVICE']._serialized_end=4336
 # @@protoc_insertion_point(module_scope)

@@ -367,6 +367,7 @@ class Broker(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     LEADER_COUNT_FIELD_NUMBER: _builtins.int
     REPLICA_COUNT_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     broker_id: _builtins.int
     """node.id."""
     broker_epoch: _builtins.int
@@ -383,6 +384,10 @@ class Broker(_message.Message):
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Endpoint]:
         """Its listeners."""
 
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.SupportedFeature]:
+        """What it can work with; none if it is of a version that did not say so yet."""
+
     def __init__(
         self,
         *,
@@ -393,16 +398,105 @@ class Broker(_message.Message):
         endpoints: _abc.Iterable[_records_pb2.Endpoint] | None = ...,
         leader_count: _builtins.int = ...,
         replica_count: _builtins.int = ...,
+        features: _abc.Iterable[_records_pb2.SupportedFeature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rack", b"_rack", "rack", b"rack"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rack", b"_rack", "broker_epoch", b"broker_epoch", "broker_id", b"broker_id", "endpoints", b"endpoints", "leader_count", b"leader_count", "rack", b"rack", "replica_count", b"replica_count", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rack", b"_rack", "broker_epoch", b"broker_epoch", "broker_id", b"broker_id", "endpoints", b"endpoints", "features", b"features", "leader_count", b"leader_count", "rack", b"rack", "replica_count", b"replica_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rack: _TypeAlias = _typing.Literal["rack"]  # noqa: Y015
     _WhichOneofArgType__rack: _TypeAlias = _typing.Literal["_rack", b"_rack"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rack) -> _WhichOneofReturnType__rack | None: ...
 
 Global___Broker: _TypeAlias = Broker  # noqa: Y015
+
+@_typing.final
+class DescribeFeaturesRequest(_message.Message):
+    """Asks for the features."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSISTENCY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consistency(self) -> Global___Consistency:
+        """How fresh."""
+
+    def __init__(
+        self,
+        *,
+        consistency: Global___Consistency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeFeaturesRequest: _TypeAlias = DescribeFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class DescribeFeaturesResponse(_message.Message):
+    """The features."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___ResponseHeader:
+        """As of when; its offset is Kafka's epoch of the finalized features."""
+
+    @_builtins.property
+    def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feature]:
+        """By name: those that are in force, and those that the responder knows."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___ResponseHeader | None = ...,
+        features: _abc.Iterable[Global___Feature] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeFeaturesResponse: _TypeAlias = DescribeFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class Feature(_message.Message):
+    """A feature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    FINALIZED_LEVEL_FIELD_NUMBER: _builtins.int
+    MIN_LEVEL_FIELD_NUMBER: _builtins.int
+    MAX_LEVEL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    finalized_level: _builtins.int
+    """The level in force; 0: none is."""
+    min_level: _builtins.int
+    """The lowest that the responder can work with."""
+    max_level: _builtins.int
+    """The highest."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        finalized_level: _builtins.int = ...,
+        min_level: _builtins.int = ...,
+        max_level: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finalized_level", b"finalized_level", "max_level", b"max_level", "min_level", b"min_level", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Feature: _TypeAlias = Feature  # noqa: Y015
 
 @_typing.final
 class ListBrokersRequest(_message.Message):

@@ -65,6 +65,11 @@ class MetadataServiceStub:
                 request_serializer=klamm_dot_v1_dot_metadata__pb2.DescribeTopicsRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_metadata__pb2.DescribeTopicsResponse.FromString,
                 _registered_method=True)
+        self.DescribeFeatures = channel.unary_unary(
+                '/klamm.v1.MetadataService/DescribeFeatures',
+                request_serializer=klamm_dot_v1_dot_metadata__pb2.DescribeFeaturesRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_metadata__pb2.DescribeFeaturesResponse.FromString,
+                _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/klamm.v1.MetadataService/Watch',
                 request_serializer=klamm_dot_v1_dot_metadata__pb2.WatchRequest.SerializeToString,
@@ -124,6 +129,13 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeFeatures(self, request, context):
+        """Features: which levels are in force, and which are possible (KIP-584).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Watch(self, request, context):
         """Committed records as typed events, from an offset on, for as long as the caller listens.
         """
@@ -171,6 +183,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.DescribeTopics,
                     request_deserializer=klamm_dot_v1_dot_metadata__pb2.DescribeTopicsRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_metadata__pb2.DescribeTopicsResponse.SerializeToString,
+            ),
+            'DescribeFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeFeatures,
+                    request_deserializer=klamm_dot_v1_dot_metadata__pb2.DescribeFeaturesRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_metadata__pb2.DescribeFeaturesResponse.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -346,6 +363,33 @@ class MetadataService:
             '/klamm.v1.MetadataService/DescribeTopics',
             klamm_dot_v1_dot_metadata__pb2.DescribeTopicsRequest.SerializeToString,
             klamm_dot_v1_dot_metadata__pb2.DescribeTopicsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.MetadataService/DescribeFeatures',
+            klamm_dot_v1_dot_metadata__pb2.DescribeFeaturesRequest.SerializeToString,
+            klamm_dot_v1_dot_metadata__pb2.DescribeFeaturesResponse.FromString,
             options,
             channel_credentials,
             insecure,

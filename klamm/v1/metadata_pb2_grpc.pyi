@@ -47,6 +47,8 @@ class MetadataServiceStub:
     """Topics, by name."""
     DescribeTopics: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DescribeTopicsRequest, _metadata_pb2.DescribeTopicsResponse]
     """Topics with their partitions and configs."""
+    DescribeFeatures: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DescribeFeaturesRequest, _metadata_pb2.DescribeFeaturesResponse]
+    """Features: which levels are in force, and which are possible (KIP-584)."""
     Watch: _grpc.UnaryStreamMultiCallable[_metadata_pb2.WatchRequest, _metadata_pb2.WatchResponse]
     """Committed records as typed events, from an offset on, for as long as the caller listens."""
     Backup: _grpc.UnaryStreamMultiCallable[_metadata_pb2.BackupRequest, _metadata_pb2.BackupResponse]
@@ -73,6 +75,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Topics, by name."""
     DescribeTopics: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DescribeTopicsRequest, _metadata_pb2.DescribeTopicsResponse]  # type: ignore[assignment]
     """Topics with their partitions and configs."""
+    DescribeFeatures: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DescribeFeaturesRequest, _metadata_pb2.DescribeFeaturesResponse]  # type: ignore[assignment]
+    """Features: which levels are in force, and which are possible (KIP-584)."""
     Watch: _aio.UnaryStreamMultiCallable[_metadata_pb2.WatchRequest, _metadata_pb2.WatchResponse]  # type: ignore[assignment]
     """Committed records as typed events, from an offset on, for as long as the caller listens."""
     Backup: _aio.UnaryStreamMultiCallable[_metadata_pb2.BackupRequest, _metadata_pb2.BackupResponse]  # type: ignore[assignment]
@@ -132,6 +136,14 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.DescribeTopicsResponse, _abc.Awaitable[_metadata_pb2.DescribeTopicsResponse]]:
         """Topics with their partitions and configs."""
+
+    @_abc_1.abstractmethod
+    def DescribeFeatures(
+        self,
+        request: _metadata_pb2.DescribeFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.DescribeFeaturesResponse, _abc.Awaitable[_metadata_pb2.DescribeFeaturesResponse]]:
+        """Features: which levels are in force, and which are possible (KIP-584)."""
 
     @_abc_1.abstractmethod
     def Watch(

@@ -720,6 +720,7 @@ class DescribeQuorumResponse(_message.Message):
     RESPONDER_ROLE_FIELD_NUMBER: _builtins.int
     RESPONDER_LOG_END_OFFSET_FIELD_NUMBER: _builtins.int
     RESPONDER_RECOVERING_FIELD_NUMBER: _builtins.int
+    RESPONDER_FEATURES_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     """Cluster id."""
     leader_id: _builtins.int
@@ -748,6 +749,10 @@ class DescribeQuorumResponse(_message.Message):
     def voters(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.Voter]:
         """The voters' endpoints."""
 
+    @_builtins.property
+    def responder_features(self) -> _containers.RepeatedCompositeFieldContainer[_records_pb2.SupportedFeature]:
+        """What the responder can work with; none if it is of a version that did not say so yet."""
+
     def __init__(
         self,
         *,
@@ -762,10 +767,11 @@ class DescribeQuorumResponse(_message.Message):
         responder_role: _builtins.str = ...,
         responder_log_end_offset: _builtins.int = ...,
         responder_recovering: _builtins.str = ...,
+        responder_features: _abc.Iterable[_records_pb2.SupportedFeature] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_voters", b"current_voters", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "observers", b"observers", "responder_id", b"responder_id", "responder_log_end_offset", b"responder_log_end_offset", "responder_recovering", b"responder_recovering", "responder_role", b"responder_role", "voters", b"voters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "current_voters", b"current_voters", "high_watermark", b"high_watermark", "leader_epoch", b"leader_epoch", "leader_id", b"leader_id", "observers", b"observers", "responder_features", b"responder_features", "responder_id", b"responder_id", "responder_log_end_offset", b"responder_log_end_offset", "responder_recovering", b"responder_recovering", "responder_role", b"responder_role", "voters", b"voters"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,6 +3,8 @@
     later     every message that it sends, every record that it writes, every small file and every
               key of meta.properties has more in it than this version knows
     earlier   what may be missing from its messages is missing
+    former    begins a log with a lower metadata.version, which is the highest that it knows, and
+              says nobody what it supports
 
 There is only one version yet. This holds what the next ones rely on: what they add as an optional
 field is passed over, and costs nobody a byte of the state.
@@ -14,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-PRESENT, LATER, EARLIER = "present", "later", "earlier"
+PRESENT, LATER, EARLIER, FORMER = "present", "later", "earlier", "former"
 VERSIONS = (PRESENT, LATER, EARLIER)
+"""That may be mixed at any time."""
 
 UNKNOWN_FIELDS = b"\x98\x7d\x01" + b"\xa2\x7d\x05later"
 """Numbers 2,003 and 2,004, which no message has: a varint, and a string."""
@@ -80,6 +83,20 @@ def be_earlier() -> None:
     _replace(controller.quorum.service, "response_to_wire", without)
 
 
+def be_former() -> None:
+    """Metadata.version is what the first version of all wrote."""
+    import broker.control.session
+    import controller.quorum.describe
+    import controller.upkeep
+    from klamm.metadata import features
+
+    level = features.METADATA_VERSION_MIN
+    features.KNOWN[features.METADATA_VERSION] = level
+    _replace(controller.upkeep, "METADATA_VERSION_LEVEL", lambda _: level)
+    for module in (broker.control.session, controller.quorum.describe):
+        _replace(module, "supported", lambda _: tuple)
+
+
 def _replace(where: Any, name: str, make: Callable[[Any], Any]) -> None:
     mock.patch.object(where, name, make(getattr(where, name))).start()
 
@@ -87,6 +104,6 @@ def _replace(where: Any, name: str, make: Callable[[Any], Any]) -> None:
 if __name__ == "__main__":
     version, module = sys.argv[1:3]
     del sys.argv[1:3]
-    {LATER: be_later, EARLIER: be_earlier}[version]()
+    {LATER: be_later, EARLIER: be_earlier, FORMER: be_former}[version]()
     sys.path[0] = ""  # Not this file's directory, as with -m.
     runpy.run_module(module, run_name="__main__", alter_sys=True)

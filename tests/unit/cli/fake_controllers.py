@@ -26,11 +26,12 @@ class FakeControllers:
     brokers: list[metadata.Broker] = field(default_factory=list)
     events: list[metadata.WatchEvent] = field(default_factory=list)
     quorum: DescribeQuorumResponse = field(default_factory=DescribeQuorumResponse)
+    features: list[metadata.Feature] = field(default_factory=list)
     page: int = 1_000
     backups: list[bytes] = field(default_factory=list)
     """What is sent, one after the other; a later one begins anew."""
     refusal: KlammError | None = None
-    """What a transfer is answered."""
+    """What a transfer is answered, or a change of features."""
 
     def world(self) -> Outside:
         def connect(addresses: Sequence[str]) -> "FakeControllers":
@@ -78,6 +79,31 @@ class FakeControllers:
             raise self.refusal
         return admin.TransferLeadershipResponse(
             former_leader_id=2, leader_id=request.voter_id, leader_epoch=4, took_ms=7
+        )
+
+    async def describe_features(
+        self, request: metadata.DescribeFeaturesRequest, timeout_ms: int
+    ) -> metadata.DescribeFeaturesResponse:
+        self._hear(request)
+        return metadata.DescribeFeaturesResponse(header=HEADER, features=self.features)
+
+    async def update_features(
+        self, request: admin.UpdateFeaturesRequest, timeout_ms: int
+    ) -> admin.UpdateFeaturesResponse:
+        self._hear(request)
+        if self.refusal is not None:
+            raise self.refusal
+        before = {each.name: each.finalized_level for each in self.features}
+        return admin.UpdateFeaturesResponse(
+            features=[
+                admin.UpdatedFeature(
+                    feature=each.feature,
+                    level_before=before.get(each.feature, 0),
+                    level=each.level,
+                )
+                for each in request.updates
+            ],
+            committed_offset=HEADER.offset,
         )
 
     async def describe_cluster(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from klamm.ids import NO_NODE, DirectoryId, Epoch, NodeId, Offset, OffsetAndEpoch, TopicId
 from klamm.metadata.delta import replay
-from klamm.metadata.features import METADATA_VERSION
+from klamm.metadata.features import METADATA_VERSION, SupportedFeature
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
@@ -95,12 +95,14 @@ def _configs(rng: random.Random, image: MetadataImage) -> MetadataRecord:
 
 def _register(rng: random.Random) -> RegisterBrokerRecord:
     at = Endpoint(name="PLAINTEXT", host=f"host-{rng.randrange(9)}", port=rng.randrange(65_536))
+    broker_id, incarnation = NodeId(rng.randrange(4)), rng.getrandbits(128)
     return RegisterBrokerRecord(
-        broker_id=NodeId(rng.randrange(4)),
-        incarnation_id=UUID(int=rng.getrandbits(128)),
+        broker_id=broker_id,
+        incarnation_id=UUID(int=incarnation),
         endpoints=(at,) * rng.randrange(3),
         rack=rng.choice([None, "", "a"]),
         log_dirs=tuple(DirectoryId(UUID(int=each + 1)) for each in range(rng.randrange(3))),
+        features=(SupportedFeature("f", 0, 3), SupportedFeature("g", 2, 2))[incarnation % 3 :],
     )
 
 

@@ -101,6 +101,12 @@ def test_what_is_packed_is_of_one_key_and_either_set_or_removed() -> None:
     assert replayed(EMPTY, *packed(rows)) == replayed(EMPTY, *mixed)
 
 
+def test_values_are_said_once_only_if_all_are_the_same() -> None:
+    names = ["a", "b", "c"]
+    assert column(TOPIC, "k", names, ["1", "1", "1"]).values == ("1",)
+    assert column(TOPIC, "k", names, ["1", "2", "1"]).values == ("1", "2", "1")
+
+
 def test_resources_that_are_configured_alike_share_one_map() -> None:
     """So that the next change of all of them is made once."""
     names = [f"t{each}" for each in range(9)]

@@ -113,6 +113,19 @@ def test_a_log_of_an_earlier_version_gets_no_record_that_it_does_not_know() -> N
     (packed,) = configs.alter(view_of(), asked).records
     assert isinstance(packed, ConfigsRecord)
     assert records == tuple(unpacked(packed))
+    # Row by row too, which every other shape of request is.
+    records = configs.alter(view_of(CONFIGS_RECORD_LEVEL - 1), asked.resources).records
+    assert records == tuple(unpacked(packed))
+
+
+def test_a_value_that_another_key_excludes_is_refused_in_a_column_too() -> None:
+    tiered = ConfigRecord(TOPIC, KNOWN[3], "remote.storage.enable", "true")
+    asked = SetOnTopics("cleanup.policy", KNOWN, ("compact",) * len(KNOWN))
+    decision = configs.alter(view_of(CONFIGS_RECORD_LEVEL, tiered), asked)
+    assert [each.resource_name for each in decision.results if each.error] == [KNOWN[3]]
+    (record,) = decision.records
+    assert isinstance(record, ConfigsRecord)
+    assert set(record.resource_names) == set(KNOWN) - {KNOWN[3]}
 
 
 def test_rows_of_other_shapes_are_packed_too() -> None:

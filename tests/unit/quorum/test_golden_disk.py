@@ -34,6 +34,7 @@ from klamm.metadata.agreement import Agreement
 from klamm.metadata.checksum import CHECKSUM_FORMAT
 from klamm.metadata.codec import encode
 from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.features import Supported, SupportedFeature
 from klamm.metadata.image import EMPTY, MetadataImage
 from klamm.metadata.loader import MetadataLoader
 from klamm.metadata.records import (
@@ -59,7 +60,7 @@ from klamm.metadata.records import (
 )
 
 DISKS = Path(__file__).resolve().parents[2] / "golden" / "disk"
-LATEST = "3"
+LATEST = "4"
 SEGMENT = f"{0:020}.log"
 
 EPOCH = Epoch(3)
@@ -84,13 +85,14 @@ SAVED = SavedState(epoch=EPOCH, voted_for=ReplicaKey(node_id=NODE, directory_id=
 BOUNDS = Bounds(end_offset=Offset(2), epoch=EPOCH, epoch_ceiling=Epoch(1_000))
 
 
-def register(broker: int) -> RegisterBrokerRecord:
+def register(broker: int, features: Supported = ()) -> RegisterBrokerRecord:
     return RegisterBrokerRecord(
         broker_id=NodeId(broker),
         incarnation_id=UUID(int=broker),
         endpoints=(Endpoint(name="PLAINTEXT", host="h", port=9_092),),
         rack="r" if broker == 101 else None,
         log_dirs=(DISK,),
+        features=features,
     )
 
 
@@ -100,12 +102,10 @@ def partitions(topic: TopicId) -> PartitionRecord:
     return PartitionRecord(topic_id=topic, partitions=(new,))
 
 
-FEATURES = {"1": 22, "2": 23, LATEST: 23}
+FEATURES = {"1": 22, "2": 23, "3": 23, LATEST: 23}
 """Version → metadata.version, which says what is in its log."""
 
 FIRST: tuple[MetadataRecord, ...] = (
-    register(101),
-    register(102),
     BrokerRegistrationChangeRecord(
         broker_id=NodeId(101), broker_epoch=Offset(3), fenced=False, in_controlled_shutdown=None
     ),
@@ -133,11 +133,13 @@ OF_CONFIGS: tuple[MetadataRecord, ...] = (
     ConfigsRecord(ResourceType.BROKER, "k", ("", "101"), ("3",)),
     ConfigsRecord(ResourceType.BROKER, "l", ("101",), ()),
 )
-ADDED = {"1": (), "2": OF_CONFIGS, LATEST: OF_CONFIGS}
+ADDED = {"1": (), "2": OF_CONFIGS, "3": OF_CONFIGS, LATEST: OF_CONFIGS}
 """Version → what is behind those, of the records that were not there from the first one on.
 
 Between 2 and 3 the state's checksum has become another one, and nothing else.
 """
+SAID: dict[str, Supported] = {LATEST: (SupportedFeature("metadata.version", 22, 23),)}
+"""Version → what a broker says with its registration that it can work with."""
 
 
 def replayed(image: MetadataImage, records: tuple[MetadataRecord, ...]) -> MetadataImage:
@@ -162,7 +164,7 @@ class History:
 def history(version: str) -> History:
     begun = MetadataDelta(EMPTY).apply(OffsetAndEpoch(EPOCH, Offset(2)))
     level = FeatureLevelRecord(name="metadata.version", level=FEATURES[version])
-    first = (level, *FIRST)
+    first = (level, register(101, SAID.get(version, ())), register(102), *FIRST)
     middle = replayed(begun, first)
     stated = StateChecksumRecord(
         offset=middle.provenance.offset, checksum=middle.checksum, format=CHECKSUM_FORMAT

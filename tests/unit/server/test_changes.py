@@ -76,7 +76,7 @@ class World:
 async def world() -> AsyncIterator[World]:
     active, quorum = FakeActive(), FakeQuorum()
     refusals = Refusals(quorum)
-    admin = AdminService(active, quorum, None, refusals)  # type: ignore[arg-type]
+    admin = AdminService(active, quorum, None, None, refusals)  # type: ignore[arg-type]
     control = ControllerService(active, quorum, refusals)  # type: ignore[arg-type]
 
     def register(server: grpc.aio.Server) -> None:
