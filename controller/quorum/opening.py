@@ -2,13 +2,15 @@
 
     quorum-bounds ─▶ log, snapshots ─▶ vote ─▶ what is believed is made durable again ─▶ Opened
 
-A torn end is cut, and said. Damage with whole batches behind it, or a log that ends before it was
-known to be durable, has lost what this voter acknowledged: it is cut off after that was written
-down, and everything from there on is fetched anew by a voter that has no say until it is whole
-(controller/raft/trust.py). A vote that is lost, damaged or an old copy is replaced by the first
-epoch that this voter has certainly never voted in; who is no voter becomes another replica instead
-(controller/quorum/identity.py). Where neither can be known, or nobody has a
-copy, the node does not start.
+A torn end is cut, and said. Unsynced pages are written in any order, so it may have whole batches
+behind it: above the bounds, zeros in place of whole sectors are a torn end too, and cost no vote,
+or a power cut of all voters at once could leave none with a say. Other damage with whole batches
+behind it, or a log that ends before it was known to be durable, has lost what this voter
+acknowledged: it is cut off after that was written down, and everything from there on is fetched
+anew by a voter that has no say until it is whole (controller/raft/trust.py). A vote that is lost,
+damaged or an old copy is replaced by the first epoch that this voter has certainly never voted in;
+who is no voter becomes another replica instead (controller/quorum/identity.py). Where neither can
+be known, or nobody has a copy, the node does not start.
 
 What the process before this one wrote may stand in the page cache only, after an fsync that failed:
 then the next fsync succeeds, and means nothing. So the log's end, from where it is known to be
@@ -178,8 +180,9 @@ class _Opening:
         return self._ask_peers(latest_voters(self._files, self._directory))
 
     def _open_log(self) -> Log:
+        known = None if self._known is None else self._known.end_offset
         try:
-            log = Log.open(self._files, self._directory, self._config)
+            log = Log.open(self._files, self._directory, self._config, known_durable=known)
         except CorruptLogError as error:
             log = self._open_damaged(error)
             self._found = reconcile(self._snapshots, log, self._lose)
@@ -189,8 +192,7 @@ class _Opening:
         # A snapshot may stand for what the log has not, or no more: that is not lost.
         self._found = reconcile(self._snapshots, log, self._lose)
         self._notices += self._found.notices
-        known = self._file.bounds.end_offset
-        if log.end_offset < known:
+        if known is not None and log.end_offset < known:
             self._lose(
                 f"the metadata log ends at offset {log.end_offset}, and was durable up to {known}"
             )

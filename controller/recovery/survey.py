@@ -12,7 +12,7 @@ from uuid import UUID
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from controller.quorum.bounds import read_bounds
+from controller.quorum.bounds import Bounds, read_bounds
 from controller.quorum.control import describe_batches
 from controller.quorum.installs import voters_of
 from controller.quorum.opening import METADATA_LOG
@@ -27,6 +27,7 @@ from klamm.log.record_batch import iter_batches, read_records
 from klamm.log.records import ControlType, CorruptBatchError, control_type
 from klamm.log.recovery import whole_batch_in
 from klamm.log.snapshot import CorruptSnapshotError, SnapshotFiles
+from klamm.log.unwritten import was_not_written
 from klamm.log.verify import find_damage
 from klamm.v1 import records_pb2 as pb
 
@@ -117,11 +118,13 @@ class _Survey:
         self._voters: VoterSet | None = None
         self._trusted = True
         self._whole = True
+        self._bounds: Bounds | None = None
 
     def run(self) -> Survivor:
         meta = read_meta(self._files, self._path)
         if not self._files.exists(self._log):
             raise StartError(f"{self._path} has no {METADATA_LOG}: no controller ran there.")
+        self._bounds = self._read_bounds()
         start, start_epoch = self._snapshot()
         batches = self._batches(start)
         if batches and batches[-1].next_offset < start:
@@ -157,21 +160,22 @@ class _Survey:
                 epoch = parse_state(data).epoch
         except (CorruptCheckpointError, ValueError) as error:
             self._notices.append(f"{self._log / QUORUM_STATE} is of no use: {error}")
-        try:
-            bounds = read_bounds(self._files, self._path)
-            if bounds is not None:
-                epoch = max(epoch, bounds.epoch)
-                if bounds.distrust:
-                    self._doubt(f"the node had no vote: {bounds.distrust}")
-        except (CorruptCheckpointError, ValueError) as error:
-            self._doubt(f"quorum-bounds is of no use: {error}")
+        bounds = self._bounds
+        if bounds is not None:
+            epoch = max(epoch, bounds.epoch)
+            if bounds.distrust:
+                self._doubt(f"the node had no vote: {bounds.distrust}")
         return epoch
 
-    def _compare_bounds(self, end: Offset) -> None:
+    def _read_bounds(self) -> Bounds | None:
         try:
-            bounds = read_bounds(self._files, self._path)
-        except (CorruptCheckpointError, ValueError):
-            return  # Said where its epoch is looked for.
+            return read_bounds(self._files, self._path)
+        except (CorruptCheckpointError, ValueError) as error:
+            self._doubt(f"quorum-bounds is of no use: {error}")
+            return None
+
+    def _compare_bounds(self, end: Offset) -> None:
+        bounds = self._bounds
         if bounds is not None and end < bounds.end_offset:
             self._damage(f"the log ends at {end}, and was durable up to {bounds.end_offset}")
 
@@ -213,13 +217,22 @@ class _Survey:
             if damage is not None:
                 where = f"{self._log / name}, byte {damage[0]}"
                 expected = found[-1].next_offset if found else begin
-                torn = name == names[-1] and whole_batch_in(data[damage[0] :], expected) is None
-                if torn:
+                if name == names[-1] and self._is_torn(data, damage[0], expected):
                     self._notices.append(f"a torn end, not counted: {where}")
                 else:
                     self._damage(f"damaged, and not counted from there on: {where}: {damage[1]}")
                 break
         return tuple(found)
+
+    def _is_torn(self, data: bytes, position: int, expected: Offset) -> bool:
+        """As recovery judges it (klamm/log/recovery.py)."""
+        behind = whole_batch_in(data[position:], expected)
+        if behind is None:
+            return True
+        damaged = data[position : position + behind[0]]
+        if self._bounds is None or expected < self._bounds.end_offset:
+            return False
+        return was_not_written(damaged, position, expected)
 
     def _read(self, name: str) -> bytes:
         file = self._files.open(self._log / name)

@@ -72,6 +72,7 @@ class Log:
         *,
         recovery_point: Offset = LOG_START,
         clean_shutdown: bool = False,
+        known_durable: Offset | None = None,
     ) -> "Log":
         """Open the log in `directory`, which is made if it is not there, and recover it.
 
@@ -85,6 +86,7 @@ class Log:
                 segments below it are not all checked again. 0 checks every batch.
             clean_shutdown: The log was closed by `close`, and not opened since: only the ends of
                 segments are checked.
+            known_durable: What is below it was. Above, a power cut may have taken any pages.
 
         Raises:
             CorruptLogError: Damage that is no torn tail, with OnCorruption.REFUSE.
@@ -98,6 +100,7 @@ class Log:
             index_interval_bytes=config.index_interval_bytes,
             on_corruption=config.on_corruption,
             epochs_sealed=config.epochs_sealed,
+            known_durable=known_durable,
         )
         try:
             files.make_directory(directory)
@@ -274,9 +277,7 @@ class Log:
             return end
 
     def begin_flush(self) -> tuple[File, Offset] | None:
-        """For one who has the one file synced elsewhere: what is durable then. None: `flush` it.
-
-        Nothing is cut off before `end_flush`."""
+        """For who syncs the one file elsewhere, up to where; `end_flush` ends it. None: `flush`."""
         self._check()
         more = self._names_unsynced or any(each.indexes_unsynced for each in self._segments)
         if more or self._durable_end < self._active.base_offset:
@@ -378,8 +379,7 @@ class Log:
     def close(self) -> None:
         """Flush, write indexes and checkpoint, and close the files.
 
-        A log that has failed, or is empty, only closes its files: recovery finds what it holds.
-        Raises StorageError if the disk fails on the way; this was no clean close then.
+        One that has failed, or is empty, only closes its files. StorageError: no clean close.
         """
         if self._closed:
             return
@@ -417,7 +417,7 @@ class Log:
                 active.truncate(size_bytes, self._end_offset)
 
     def _append_with_rolls(self, batches: memoryview, headers: list[BatchHeader]) -> None:
-        """Batch by batch, with a new segment whenever one is full. Rare, so not clever."""
+        """Batch by batch, with a new segment whenever one is full."""
         position = 0
         for header in headers:
             batch = batches[position : position + header.size_bytes]

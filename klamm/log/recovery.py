@@ -5,13 +5,15 @@
     tail only: from the last index entry on        every batch: length, magic, CRC-32C,
                                                    offsets without a gap, epochs that never fall
 
-A crash tears only what was written last, so a damaged batch with whole ones behind it is not a
-torn tail: it is damage to what was durable, and to cut there would lose it silently. The
-metadata log refuses such a start (OnCorruption.REFUSE); a partition, which has other replicas,
-cuts and says so. Zeros from the last whole batch to the end of the file are what was reserved
-there (preallocation.py), and no batch: they go without a word. Should batches have been lost as
-such zeros that were durable, the next segment begins behind them, or quorum-bounds does. Recovery
-may itself be cut off anywhere: it is the same the next time.
+A crash tears only what was written last, so a damaged batch with whole ones behind it is not a torn
+tail: it is damage to what was durable, and to cut there would lose it silently. The metadata log
+refuses such a start (OnCorruption.REFUSE); a partition, which has other replicas, cuts and says so.
+But what was not synced gets to the disk in any order: in the last segment, and from the offset on
+from which nobody knows it to be durable, sectors of zeros with whole batches behind them are a torn
+tail too (unwritten.py). Zeros from the last whole batch to the end of the file are what was
+reserved there (preallocation.py), and no batch: they go without a word. Should batches have been
+lost as such zeros that were durable, the next segment begins behind them, or quorum-bounds does.
+Recovery may itself be cut off anywhere: it is the same the next time.
 """
 
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ from klamm.log.record_batch import (
 )
 from klamm.log.records import CorruptBatchError
 from klamm.log.segment import Segment
+from klamm.log.unwritten import was_not_written
 
 SCAN_BYTES = 1024 * 1024
 SEARCH_PASSES_MAX = 16
@@ -46,6 +49,7 @@ SEARCH_OFFSETS_MAX = 2**31
 """How much further than expected a batch's offset may be to be taken for one of this log."""
 
 _SEGMENT_NAME_DIGITS = 20
+_NOT_SYNCED = "sectors of it were never written, and nobody knew it to be durable"
 
 
 class OnCorruption(Enum):
@@ -99,6 +103,7 @@ class Recoverer:
         index_interval_bytes: int,
         on_corruption: OnCorruption,
         epochs_sealed: bool = False,
+        known_durable: Offset | None = None,
     ) -> None:
         self.segments: list[Segment] = []
         self._files = files
@@ -106,6 +111,7 @@ class Recoverer:
         self._interval_bytes = index_interval_bytes
         self._on_corruption = on_corruption
         self._epochs_sealed = epochs_sealed
+        self._known_durable = known_durable
         self._epochs: list[Epoch] = []
         self._starts: list[Offset] = []
         self._end = Offset(0)
@@ -271,11 +277,14 @@ class Recoverer:
     def _cut(self, at: int, damage: Damage) -> None:
         segment = self.segments[at]
         rest = segment.read(damage.position, segment.size_bytes)
-        followed_by = whole_batch_in(rest, self._end)
+        found = whole_batch_in(rest, self._end)
+        followed_by = None if found is None else found[1]
         if followed_by is None:
             later = (each.base_offset for each in self.segments[at + 1 :] if each.size_bytes)
             followed_by = next(later, None)
-        if followed_by is not None and self._on_corruption is OnCorruption.REFUSE:
+        if found is not None and self._was_not_synced(at, damage.position, rest[: found[0]]):
+            damage = Damage(damage.position, f"{damage.reason}; {_NOT_SYNCED}")
+        elif followed_by is not None and self._on_corruption is OnCorruption.REFUSE:
             raise CorruptLogError(
                 str(segment.path),
                 damage.position,
@@ -296,6 +305,13 @@ class Recoverer:
             )
         )
         segment.cut_tail(damage.position)
+
+    def _was_not_synced(self, at: int, position: int, damaged: bytes) -> bool:
+        """Did a power cut take it, and not what was written behind it?"""
+        known = self._known_durable
+        if known is None or self._end < known or at < len(self.segments) - 1:
+            return False
+        return was_not_written(damaged, position, self._end)
 
     def _remove_from(self, first: int) -> None:
         """Remove segments from `first` on, the last one first: what is left is a prefix."""
@@ -400,8 +416,8 @@ class _Scan:
         return self._window[at:]
 
 
-def whole_batch_in(raw: bytes, expected: Offset) -> Offset | None:
-    """The base offset of some sound batch in what is damaged; None if there is none: a torn end.
+def whole_batch_in(raw: bytes, expected: Offset) -> tuple[int, Offset] | None:
+    """Position and base offset of the first sound batch in what is damaged; None: a torn end.
 
     One at the very beginning is sound but for its place, which no torn write explains: an epoch
     before it is wrong, or batches are missing. A damaged length cannot be believed, so every
@@ -426,5 +442,5 @@ def whole_batch_in(raw: bytes, expected: Offset) -> Offset | None:
             continue
         budget_bytes -= header.size_bytes
         if budget_bytes < 0 or verify_checksum(data[start : start + header.size_bytes]):
-            return Offset(header.base_offset)
+            return start, Offset(header.base_offset)
     return None

@@ -5,8 +5,10 @@
 
 `crash(rng)` is a power cut. Of each directory's unsynced changes (files made, renamed, removed) a
 random first part survives; of each file's unsynced appends and truncations too, and the first
-append that does not may be torn: cut at any byte, and the rest of its last sector garbage. Files
-that were open are dead. With `kill()` only the process dies, and nothing is lost.
+append that does not may be torn: cut at any byte, and the rest of its last sector garbage. On a
+disk that `scatters`, each sector has what it had at a time of its own since the last sync or
+truncation, so that later ones are there and earlier ones are not. Files that were open are dead.
+With `kill()` only the process dies, and nothing is lost.
 
 Faults come from a schedule: `fail("sync", errno.EIO, path=".log", after=2)`, or at random rates.
 What was reserved behind a file's end is zeros, which the process that reserved them does not see,
@@ -113,6 +115,29 @@ class Inode:
             kept += [(low, min(high, start)), (max(low, end), high)]
         self.dropped = [(low, high) for low, high in kept if low < high]
 
+    def scatter(self, rng: Random) -> None:
+        """Lose power: each sector was written when it liked, and the file's size too."""
+        truncations = [at for at, each in enumerate(self.changes) if isinstance(each, int)]
+        if truncations and rng.random() < 0.5:
+            self.crash(rng)  # Not all of them are on the disk.
+            return
+        first = truncations[-1] + 1 if truncations else 0
+        content = bytearray(self.durable)
+        for change in self.changes[:first]:
+            _apply(content, change)
+        times = [bytes(content)]
+        for change in self.changes[first:]:
+            _apply(content, change)
+            times.append(bytes(content))
+        size = len(rng.choice((*[times[-1]] * 4, rng.choice(times))))
+        pieces: list[bytes] = []
+        found = times[-1]
+        for at in range(0, size, SECTOR_BYTES):
+            if rng.random() < 0.4:  # Neighbours are often written together.
+                found = rng.choice((times[0], times[-1], rng.choice(times)))
+            pieces.append(found[at : at + SECTOR_BYTES].ljust(SECTOR_BYTES, b"\0"))
+        self._stands(b"".join(pieces)[:size])
+
     def crash(self, rng: Random) -> None:
         content = bytearray(self.durable)
         survive = rng.randint(0, len(self.changes))
@@ -132,7 +157,10 @@ class Inode:
             _apply(content, (position, data[: rng.randint(0, len(data))]))
             if at_end and rng.random() < 0.3:
                 content += rng.randbytes(-len(content) % SECTOR_BYTES)
-        self.content, self.durable = content, bytes(content)
+        self._stands(bytes(content))
+
+    def _stands(self, content: bytes) -> None:
+        self.content, self.durable = bytearray(content), content
         self.changes.clear()
         self.dropped.clear()
 
@@ -156,6 +184,8 @@ class SimFiles:
         self.syncs = 0
         """File and directory syncs that were asked for; a measure, and a clock for tests."""
         self.operations = 0
+        self.scatters = False
+        """A power cut takes unsynced sectors in any order."""
         self.crash_at_operation: int | None = None
         """Raise PowerCut instead of doing this operation."""
         self._rng = rng or Random(0)
@@ -192,7 +222,7 @@ class SimFiles:
         for each in (*self._names.values(), *self._durable_names.values()):
             inodes.setdefault(id(each), each)
         for inode in inodes.values():
-            inode.crash(rng)
+            inode.scatter(rng) if self.scatters else inode.crash(rng)
         for changes in self._name_changes.values():
             for step in changes[: rng.randint(0, len(changes))]:
                 self._rename_durably(step)
@@ -213,6 +243,14 @@ class SimFiles:
         if position < len(durable):
             durable[position] ^= mask
         inode.durable = bytes(durable)
+
+    def lose_sector(self, path: Path, position: int) -> None:
+        """It reads as zeros, in memory and on the disk."""
+        start = position // SECTOR_BYTES * SECTOR_BYTES
+        inode = self._names[path]
+        end = min(start + SECTOR_BYTES, len(inode.durable), len(inode.content))
+        inode.content[start:end] = bytes(end - start)
+        inode.durable = inode.durable[:start] + bytes(end - start) + inode.durable[end:]
 
     def content(self, path: Path) -> bytes:
         return bytes(self._names[path].content)

@@ -41,11 +41,14 @@ CLOCK_STEPS_MS = (-HOUR_MS, HOUR_MS, -87_600 * HOUR_MS, 87_600 * HOUR_MS, -50, 5
 PROFILES: dict[str, dict[str, int]] = {
     "rot": {"rot": 8, "power": 3, "kill": 2, "cut_off": 2, "slow_disk": 1},
     "pages": {"broken_disk": 8, "power": 2, "blackout": 2},
+    "scatter": {"slow_disk": 8, "power": 6, "blackout": 3},
     "full": {"full_disk": 8, "kill": 1, "cut_off": 1, "resign": 1},
     "votes": {"forget": 8, "resign": 4, "cut_link": 4, "resets": 1},
 }
 """Weights that dwell on one kind of trouble, which then comes more often."""
 PROFILE_EVERY_S = 0.2
+SCATTERING = ("pages", "scatter")
+"""Profiles whose disks write unsynced sectors in any order."""
 
 
 async def hand_over(quorum: Quorum, to: int) -> None:
@@ -70,6 +73,8 @@ class Troubles:
         if profile:
             self._weights = [PROFILES[profile].get(each, 0) for each in KINDS]
             self._every_s = PROFILE_EVERY_S
+        for node in world.nodes:
+            node.files.scatters = profile in SCATTERING
         for each in without:
             self._weights[KINDS.index(each)] = 0
         network = world.network

@@ -76,6 +76,8 @@ class Node:
         """Bits of its log have flipped, and it is not whole again yet."""
         self.healed = False
         """A process has found the damage, and cut it off."""
+        self.emptied = False
+        """Its log was removed, and it is not whole again yet."""
         self.alive = False
         """Started, and not ended; `running` once its disk is recovered."""
         self.wall_ahead_ms = 0
@@ -121,6 +123,9 @@ class Node:
             self.quorum = quorum = self._open(incarnation)
             world.judge.started(quorum)
             self.healed = self.healed or bool(quorum.recovering)
+            assert self.rotten or self.emptied or not quorum.recovering, (
+                f"a crash alone has cost {incarnation} its vote: {quorum.recovering}"
+            )
             server = Server(world.network, self.id, incarnation)
             quorum.register(cast("grpc.aio.Server", server))
             world.network.servers[self.id] = server
@@ -185,6 +190,7 @@ class Node:
         if self.quorum is None or self.quorum.recovering:
             return False
         self.rotten = self.rotten and not self.healed
+        self.emptied = False
         return not self.rotten
 
     @property
@@ -194,9 +200,9 @@ class Node:
         return all(each.directory_id is not None for each in self.quorum.voters.voters)
 
     def rot(self) -> bool:
-        """Flip a bit of the log, below what is known to be durable. False if there is none.
+        """Flip a bit of the log, or lose a sector, below what is known to be durable.
 
-        Above it, damage cannot be told from a torn write.
+        Above it, damage cannot be told from a torn write. False if there is nothing below.
         """
         bounds = self.files.durable().get(DIRECTORY / QUORUM_BOUNDS)
         known = 0 if bounds is None else Bounds.decode(bounds).end_offset
@@ -210,7 +216,10 @@ class Node:
         ]
         if places:
             path, position = self._world.rng.choice(places)
-            self.files.damage(path, position, 1 << self._world.rng.randrange(8))
+            if self._world.rng.random() < 0.3:
+                self.files.lose_sector(path, position)
+            else:
+                self.files.damage(path, position, 1 << self._world.rng.randrange(8))
             self.rotten, self.healed = True, False
         return bool(places)
 
@@ -228,6 +237,7 @@ class Node:
         """An administrator removes log and snapshots of a process that ends. Its vote stays, and
         what it knows of the log's end: it follows without a say until it has all again."""
         self.kill()
+        self.emptied = True
         directory = DIRECTORY / METADATA_LOG
         for path in self.files.snapshot():
             if path.parent == directory and path.name != QUORUM_STATE:
