@@ -1,10 +1,10 @@
 """ApiVersions (key 18): what this broker serves, as the registry has it.
 
-The first request of most connections, so the response is made once. Features are only told where
-finalized ones exist: versions before 4 must not list those whose minimum is 0, and none here has
-another (KIP-584).
+The first request of most connections, so the rows are made once. From version 3 on it tells which
+levels of features this broker supports, and which are in force as of which offset. Versions before
+4 must not list features whose minimum is 0, and there is none.
 
-Source: KIP-511.
+Source: KIP-511, KIP-584.
 """
 
 import re
@@ -16,8 +16,12 @@ from broker.kafka.messages.api_versions import (
     ApiVersion,
     ApiVersionsRequest,
     ApiVersionsResponse,
+    FinalizedFeatureKey,
+    SupportedFeatureKey,
 )
 from klamm.errors import ErrorCode
+from klamm.metadata.features import supported
+from klamm.metadata.image import MetadataImage
 
 SOFTWARE_VERSION = 3
 """The first version in which the client says what it is."""
@@ -27,7 +31,7 @@ _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 def handler(advertised: Iterable[Api]) -> Handler:
     """A handler that answers with these APIs."""
-    response = ApiVersionsResponse(api_keys=_rows(advertised))
+    rows = _rows(advertised)
     refusal = ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
 
     def handle(
@@ -36,9 +40,26 @@ def handler(advertised: Iterable[Api]) -> Handler:
         """Answer, unless the client's name for itself is none (KIP-511)."""
         if context.api_version >= SOFTWARE_VERSION and not _is_named(request):
             return refusal
-        return response
+        return _response(rows, services.image)
 
     return handle
+
+
+def _response(rows: list[ApiVersion], image: MetadataImage) -> ApiVersionsResponse:
+    response = ApiVersionsResponse(
+        api_keys=rows,
+        supported_features=[
+            SupportedFeatureKey(name=name, min_version=low, max_version=high)
+            for name, low, high in supported()
+        ],
+    )
+    if image.features:
+        response.finalized_features_epoch = image.provenance.offset
+        response.finalized_features = [
+            FinalizedFeatureKey(name=name, max_version_level=level, min_version_level=level)
+            for name, level in sorted(image.features.items())
+        ]
+    return response
 
 
 def unsupported_version_response(advertised: Iterable[Api]) -> ApiVersionsResponse:

@@ -31,6 +31,7 @@ from broker.kafka.messages import (
     offset_for_leader_epoch,
     produce,
     sync_group,
+    update_features,
 )
 from klamm.errors import (
     ApiError,
@@ -279,6 +280,16 @@ def _delete_groups(_: int, request: delete_groups.DeleteGroupsRequest, code: int
     )
 
 
+def _update_features(_: int, request: update_features.UpdateFeaturesRequest, code: int) -> object:
+    return update_features.UpdateFeaturesResponse(
+        error_code=code,
+        results=[
+            update_features.UpdatableFeatureResult(feature=each.feature, error_code=code)
+            for each in request.feature_updates
+        ],
+    )
+
+
 Make = Callable[[int, Any, int], object | None]
 
 
@@ -309,5 +320,6 @@ _BY_KEY: Mapping[int, Make] = {
     ApiKey.DESCRIBE_CONFIGS: _describe_configs,
     ApiKey.DELETE_GROUPS: _delete_groups,
     ApiKey.INCREMENTAL_ALTER_CONFIGS: _incremental_alter_configs,
+    ApiKey.UPDATE_FEATURES: _update_features,
     ApiKey.DESCRIBE_CLUSTER: _top_level(describe_cluster.DescribeClusterResponse),
 }

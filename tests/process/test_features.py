@@ -8,6 +8,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from klamm.cli.app import run
 from klamm.client.client import ControllerClient
@@ -15,11 +17,12 @@ from klamm.cluster.cluster import LocalCluster
 from klamm.cluster.layout import NodeKind
 from klamm.errors import StartError
 from klamm.ids import Offset
+from klamm.metadata.features import METADATA_VERSION
 from klamm.v1 import admin_pb2 as admin
 from klamm.v1 import metadata_pb2 as metadata
 from klamm.v1 import records_pb2
 from tests.process import other_version
-from tests.process.test_versions import Versions
+from tests.process.test_versions import DEADLINE_S, Versions
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
@@ -80,6 +83,24 @@ class Cluster:
             await client.close()
 
 
+def by_kafka(bootstrap_servers: str) -> int:
+    """A client that knows nothing of Klamm is told which level is in force, and may ask for one."""
+    client = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    try:
+        told = client.describe_features()[METADATA_VERSION]
+        assert told["supported"] == (22, 23)
+        assert told["finalized_epoch"] > 0
+        done = client.update_features({METADATA_VERSION: 23}, validate_only=True)
+        assert done == {METADATA_VERSION: "OK"}
+        with pytest.raises(KafkaError, match=r"only supports metadata\.version from 22 to 23"):
+            client.update_features({METADATA_VERSION: 24})
+        lowest, highest = told["finalized"]
+        assert lowest == highest
+        return int(highest)
+    finally:
+        client.close()
+
+
 async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,12 +132,18 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
         assert "controller 2 votes, and does not say" in capfd.readouterr().err
         await nodes.start_node("controller-2")
 
+        assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 22
         await cluster.features("upgrade", "--dry-run")
         assert capfd.readouterr().out == "metadata.version can be upgraded to 23 (4.0-IV1).\n"
         assert await cluster.configure("3000") == {"config"}
         await cluster.features("upgrade")
         assert capfd.readouterr().out == "metadata.version was upgraded to 23 (4.0-IV1).\n"
         assert await cluster.configure("4000") == {"configs"}
+
+        async def known() -> bool:
+            return await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 23
+
+        await nodes.until(known, "the broker to know of it", DEADLINE_S)
         await cluster.features("downgrade", "--metadata", "22", status=1)
         assert "ConfigsRecord" in capfd.readouterr().err
 

@@ -32,6 +32,7 @@ from klamm.metadata.records import (
     BrokerRegistrationChangeRecord,
     ConfigRecord,
     Endpoint,
+    FeatureLevelRecord,
     MetadataRecord,
     NewPartition,
     PartitionRecord,
@@ -123,6 +124,16 @@ class FakeControllers:
             )
         end = self.metadata.image.provenance.offset
         return pb.IncrementalAlterConfigsResponse(results=results, committed_offset=end)
+
+    async def update_features(
+        self, request: pb.UpdateFeaturesRequest, timeout_ms: int = 0
+    ) -> pb.UpdateFeaturesResponse:
+        await self._begin(request)
+        if not request.validate_only:
+            for each in request.updates:
+                self.metadata.write(FeatureLevelRecord(name=each.feature, level=each.level))
+        end = self.metadata.image.provenance.offset
+        return pb.UpdateFeaturesResponse(committed_offset=end)
 
     async def next_id(self, timeout_ms: int) -> int:
         if self.failure is not None:

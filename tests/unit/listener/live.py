@@ -17,6 +17,7 @@ from broker.kafka.messages.find_coordinator import (
 from broker.listener.dispatch import Dispatcher
 from broker.listener.listeners import Listeners
 from klamm.config.broker import BrokerConfig
+from klamm.metadata.image import EMPTY
 from tests.unit.api_admin.one_broker import RawClient
 
 COORDINATOR = ApiKey.FIND_COORDINATOR
@@ -61,7 +62,7 @@ async def listening(
     registry = Registry.of({**handlers, ApiKey.API_VERSIONS: api_versions.handler(table)})
     listeners = Listeners(config)
     await listeners.bind()
-    services: Any = SimpleNamespace(config=config)
+    services: Any = SimpleNamespace(config=config, image=EMPTY)
     await listeners.serve(Dispatcher(registry, services))
     try:
         yield listeners
