@@ -33,6 +33,7 @@ from klamm.ids import Offset
 from klamm.log.files import SystemFiles
 from klamm.metadata.agreement import Agreement
 from klamm.metadata.delta import MetadataDelta
+from klamm.metadata.features import METADATA_VERSION
 from klamm.metadata.image import MetadataImage
 from klamm.metadata.loader import MetadataLoader
 from klamm.metadata.records import Endpoint
@@ -240,8 +241,9 @@ class Broker:
         return reasons
 
     def _metrics(self) -> bytes:
-        offset = self._loader.image.provenance.offset
-        metrics.BROKER_METADATA_LAST_APPLIED_OFFSET.set(offset - 1)
+        image = self._loader.image
+        metrics.BROKER_METADATA_LAST_APPLIED_OFFSET.set(image.provenance.offset - 1)
+        metrics.METADATA_VERSION.set(image.features.get(METADATA_VERSION, 0))
         return metrics.exposition(metrics.BROKER)
 
 

@@ -15,6 +15,7 @@ from controller.plan.ledger import View
 from klamm.errors import ApiError, ErrorCode
 from klamm.ids import NodeId
 from klamm.metadata.features import (
+    AT_MOST_IF_UNSAID,
     METADATA_VERSION,
     RECORDS_SINCE,
     Supported,
@@ -77,15 +78,16 @@ def update(
 
 
 def refuse_unsupported(view: View, broker_id: NodeId, features: Supported) -> None:
-    """May a broker that supports these register? One that says nothing stops by itself if not.
+    """May a broker that supports these register?
+
+    One that says nothing may support what is in force, if versions that did not say so could; if it
+    does not, it stops by itself when it has read the log.
 
     Raises:
         ApiError: UNSUPPORTED_VERSION.
     """
-    if not features:
-        return
     for name, level in sorted(view.image.features.items()):
-        if why := lacking(features, name, level):
+        if why := lacking(features or AT_MOST_IF_UNSAID, name, level):
             raise ApiError(
                 ErrorCode.UNSUPPORTED_VERSION,
                 f"{name} {level} is in force, and broker {broker_id} {why}; start a version that "

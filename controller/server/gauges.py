@@ -4,6 +4,7 @@ from controller.quorum.port import Quorum
 from controller.server.answers import Counts
 from controller.server.port import Metadata, SnapshotsView
 from klamm.ids import NO_NODE
+from klamm.metadata.features import METADATA_VERSION
 from klamm.telemetry import metrics
 
 
@@ -40,6 +41,7 @@ class Gauges:
         counts = self._counts.of(image.topics)
         active = sum(each.active for each in image.brokers.values())
         metrics.CONTROLLER_LAST_APPLIED_OFFSET.set(image.provenance.offset - 1)
+        metrics.METADATA_VERSION.set(image.features.get(METADATA_VERSION, 0))
         metrics.CONTROLLER_BROKERS.labels("active").set(active)
         metrics.CONTROLLER_BROKERS.labels("fenced").set(len(image.brokers) - active)
         metrics.CONTROLLER_TOPICS.set(len(counts.names))

@@ -27,6 +27,9 @@ class Kind(Enum):
     LIST = "list"
 
 
+_NUMBERS = (Kind.INT, Kind.LONG, Kind.DOUBLE)
+
+
 class Scope(Enum):
     """Which nodes read a key. A file may serve both kinds: keys of the other are accepted."""
 
@@ -58,6 +61,8 @@ class ConfigKey:
             ValueError: The value is not allowed; `allows` says what is.
         """
         text = text.strip()
+        if self.kind in _NUMBERS and "_" in text:
+            raise ValueError(f"{text!r} is no number")  # Python reads it; nobody else does.
         match self.kind:
             case Kind.BOOLEAN:
                 return _parse_boolean(text)
@@ -84,7 +89,7 @@ class ConfigKey:
 
         What int reads as it is, it reads when spaces at its ends are gone, and as the same.
         """
-        if not texts or self.kind not in (Kind.INT, Kind.LONG):
+        if not texts or self.kind not in (Kind.INT, Kind.LONG) or "_" in "".join(texts):
             return False
         try:
             numbers = list(map(int, texts))

@@ -42,6 +42,9 @@ class SupportedFeature(NamedTuple):
 Supported = tuple[SupportedFeature, ...]
 """What a node can work with. Empty: it is of a version that did not say so yet."""
 
+AT_MOST_IF_UNSAID: Supported = (SupportedFeature(METADATA_VERSION, METADATA_VERSION_MIN, 23),)
+"""The most that any of those versions could."""
+
 
 def supported() -> Supported:
     """What this version can work with, by name."""

@@ -255,6 +255,12 @@ STATE_CHECKSUM_DISAGREES = _gauge(
     "",
     "1 if the last record that stated a checksum stated another than the state had here.",
 )
+METADATA_VERSION = _gauge(
+    _BOTH,
+    "klamm_metadata_version",
+    "CurrentMetadataVersion",
+    "Level of metadata.version that is in force here; 0 if none is.",
+)
 BROKER_METADATA_LAST_APPLIED_OFFSET = _gauge(
     _B,
     "broker_metadata_last_applied_offset",

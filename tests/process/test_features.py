@@ -5,6 +5,8 @@ upgraded in one command; from then on the earlier version stops.
 """
 
 import asyncio
+import re
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,14 @@ class Cluster:
             await client.close()
 
 
+def shown(address: str) -> float:
+    """A node's own figure."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=CALL_S) as answer:
+        found = re.search(r"^klamm_metadata_version (\S+)$", answer.read().decode(), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
 def by_kafka(bootstrap_servers: str) -> int:
     """A client that knows nothing of Klamm is told which level is in force, and may ask for one."""
     client = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
@@ -141,9 +151,12 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
         assert await cluster.configure("4000") == {"configs"}
 
         async def known() -> bool:
-            return await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 23
+            addresses = [each.layout.http_address for each in nodes.nodes.values()]
+            levels = [await asyncio.to_thread(shown, each) for each in addresses]
+            return set(levels) == {23}
 
-        await nodes.until(known, "the broker to know of it", DEADLINE_S)
+        await nodes.until(known, "all to know of it", DEADLINE_S)
+        assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 23
         await cluster.features("downgrade", "--metadata", "22", status=1)
         assert "ConfigsRecord" in capfd.readouterr().err
 

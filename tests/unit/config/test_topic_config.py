@@ -38,6 +38,8 @@ def test_what_a_newer_node_set_is_passed_over() -> None:
         ("cleanup.policy", ""),
         ("message.timestamp.type", "createtime"),
         ("min.cleanable.dirty.ratio", "1.1"),
+        ("min.cleanable.dirty.ratio", "0.2_5"),
+        ("segment.bytes", "1_600"),
         ("preallocate", "maybe"),
         ("max.message.bytes", "9999999999"),
         ("leader.replication.throttled.replicas", "1-2"),
@@ -65,6 +67,11 @@ def test_refused_with_the_key_in_the_sentence(key: str, value: str | None) -> No
 )
 def test_taken(key: str, value: str) -> None:
     assert violations({key: value}) == {}
+
+
+def test_many_values_are_right_if_each_is() -> None:
+    assert are_right("segment.bytes", ["1600", " 15 "])
+    assert not are_right("segment.bytes", ["1600", "1_600"])
 
 
 def test_tiered_and_compacted_exclude_each_other() -> None:

@@ -187,7 +187,7 @@ def asks(said: Supported, broker: int = 9) -> Registration:
     )
 
 
-@pytest.mark.parametrize("said", [FORMER, BOTH[:1]])
+@pytest.mark.parametrize("said", [FORMER, BOTH[:1], UNSAID])
 def test_a_broker_that_does_not_support_what_is_in_force_is_not_registered(said: Supported) -> None:
     """CCM#testRegistrationWithUnsupportedFeature, …MetadataVersion (144)."""
     with pytest.raises(ApiError, match="is in force, and broker 9") as raised:
@@ -196,8 +196,10 @@ def test_a_broker_that_does_not_support_what_is_in_force_is_not_registered(said:
 
 
 @pytest.mark.parametrize("said", [BOTH, UNSAID])
-def test_what_a_broker_supports_is_in_its_registration(said: Supported) -> None:
-    """One of an earlier version says nothing; it stops by itself if it has to."""
-    (record,) = brokers.register(AT_23, asks(said), Offset(50), session_alive=False).records
-    image = replayed(AT_23, [record]).image
+@pytest.mark.parametrize("level", [22, 23])
+def test_what_a_broker_supports_is_in_its_registration(said: Supported, level: int) -> None:
+    """Versions that did not say it yet knew metadata.version up to 23, and no other feature."""
+    view = view_at((METADATA_VERSION, level))
+    (record,) = brokers.register(view, asks(said), Offset(50), session_alive=False).records
+    image = replayed(view, [record]).image
     assert image.brokers[NodeId(9)].features == said
