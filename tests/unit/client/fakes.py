@@ -61,6 +61,7 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
         self.address = f"127.0.0.1:{self.server.port}"
         self.calls: list[str] = []
         self.heartbeats: list[controller_pb2.SessionRequest] = []
+        self.registrations: list[controller_pb2.RegisterBrokerRequest] = []
         self.failures: list[KlammError] = []
         """The next calls of the active controller fail with these, in order."""
         self.cut_short = False
@@ -100,6 +101,7 @@ class FakeController(MetadataServiceServicer, AdminServiceServicer, ControllerSe
         await self._lead("RegisterBroker", context)
         epoch = 10 * (1 + len(self.calls))
         self.quorum.broker_epochs[request.broker_id] = epoch
+        self.registrations.append(request)
         return controller_pb2.RegisterBrokerResponse(broker_epoch=epoch)
 
     async def DescribeCluster(self, request: Any, context: Any) -> Any:

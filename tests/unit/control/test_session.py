@@ -12,6 +12,8 @@ from klamm.client.client import ControllerClient
 from klamm.clock import SystemClock
 from klamm.errors import ApiError, ErrorCode, KlammError, StartError
 from klamm.ids import DirectoryId, NodeId, Offset
+from klamm.metadata.codec import features_from_proto
+from klamm.metadata.features import supported
 from tests.unit.client.fakes import FakeController, FakeQuorum, three_controllers
 
 ME = NodeId(7)
@@ -83,6 +85,13 @@ async def test_unfenced_as_soon_as_its_own_registration_is_applied() -> None:
         async with asyncio.timeout(1):
             await world.session.wait_unfenced()
         assert world.standings == [False]
+
+
+async def test_a_registration_says_what_the_broker_supports() -> None:
+    async with started() as world:
+        await world.session.register()
+        (request,) = world.controllers[1].registrations
+        assert features_from_proto(request.features) == supported()
 
 
 async def test_a_broken_stream_is_opened_again_with_the_same_epoch() -> None:
