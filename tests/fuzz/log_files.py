@@ -17,6 +17,7 @@ from klamm.log.log import Log, LogConfig
 from klamm.log.record_batch import build_batch, iter_batches
 from klamm.log.records import CorruptBatchError, NewRecord
 from klamm.log.recovery import OnCorruption
+from klamm.log.unwritten import SECTOR_BYTES
 from tests.fuzz.growth import random_batch, sealed
 from tests.fuzz.target import Choice, Target
 from tests.sim.disk import SimFiles
@@ -50,22 +51,38 @@ def grow(random: Random) -> bytes:
     log.close()
     parts = [bytes((random.randrange(256),))]
     for path, content in files.snapshot().items():
+        if path.suffix == ".log":
+            content = _as_a_crash_leaves_it(random, content)
         if path.name in NAMES and len(content) <= FILE_BYTES_MAX:
             parts += (bytes((NAMES.index(path.name),)), len(content).to_bytes(2), content)
     return b"".join(parts)
 
 
+def _as_a_crash_leaves_it(random: Random, content: bytes) -> bytes:
+    """At times with zeros behind, and with a sector that was not written."""
+    data = bytearray(content + bytes(random.choice((0, 0, 0, 1, 400))))
+    if random.random() < 0.2:
+        start = random.choice((0, SECTOR_BYTES))
+        data[start : start + SECTOR_BYTES] = bytes(len(data[start : start + SECTOR_BYTES]))
+    return bytes(data)
+
+
 def check(data: bytes) -> bool:
     choice = Choice(data)
-    how = choice.one_of(32)
+    how = choice.one_of(128)
     files = _files(choice.rest, seal=bool(how & 1))
     config = replace(
         SMALL,
         on_corruption=OnCorruption.REFUSE if how & 2 else OnCorruption.TRUNCATE,
         epochs_sealed=bool(how & 4),
+        preallocate_bytes=100 if how & 32 else 0,
     )
     latest_voters(files, DIRECTORY)  # Asked before a damaged log is cut; has no error of its own.
-    options = {"recovery_point": Offset(how & 8), "clean_shutdown": bool(how & 16)}
+    options = {
+        "recovery_point": Offset(how & 8),
+        "clean_shutdown": bool(how & 16),
+        "known_durable": Offset(how & 8) if how & 64 else None,
+    }
     try:
         log = Log.open(files, DIRECTORY, config, **options)  # type: ignore[arg-type]
     except StorageError:

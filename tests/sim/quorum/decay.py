@@ -1,7 +1,8 @@
 """What a disk loses of what it had: flipped bits, torn ends, what an fsync lied about, a lost vote.
 
 The core sees no bytes. Modelled is what a start makes of it (controller/quorum/opening.py):
-a torn end is cut; damage with whole batches behind it, or an end below the bounds, has lost what
+a torn end is cut, also one of which later pages were written and an earlier one was not; other
+damage with whole batches behind it, or an end below the bounds, has lost what
 this voter acknowledged, and it comes back with distrust; a vote that is of no use gives way to the
 first epoch in which it has certainly not voted. What stands above the bounds nobody vouches for:
 there no disk may lose what it said was durable, or no quorum could be safe.
@@ -45,6 +46,8 @@ class Decay:
     """The next power cut takes what was synced, too."""
     scatters: bool = False
     """The next power cut finds later pages written, and an earlier one not."""
+    hole: int | None = None
+    """Base offset of a batch that was not written, and was not durable."""
     vote_is_lost: bool = False
     is_anothers: bool = False
     """It was a replica without a vote, and is another one from this start on."""
@@ -117,10 +120,9 @@ def scatter(disk: "Disk", rng: random.Random) -> None:
     """Of the unsynced batches that stayed, one before others did not."""
     decay = disk.decay
     decay.scatters = False
-    places = [each for each in disk.batches[:-1] if each.base_offset >= disk.durable_end]
-    if places:
-        decay.flipped.add(rng.choice(places).base_offset)
-        decay.ails = True
+    places = [each.base_offset for each in disk.batches[:-1]]
+    places = [each for each in places if each >= disk.durable_end]
+    decay.hole = rng.choice(places) if places else None
 
 
 def lie(disk: "Disk", rng: random.Random) -> int:
@@ -143,6 +145,7 @@ def open_disk(disk: "Disk", config: RaftConfig) -> SavedState:
     """Cut, fit to each other, and said: afterwards `disk.decay.distrust` knows."""
     decay = disk.decay
     cut_torn_end(disk)
+    cut_at_hole(disk)
     set_snapshots_aside(disk)
     damage = cut_damage(disk)
     base = disk.start.offset
@@ -162,6 +165,13 @@ def open_disk(disk: "Disk", config: RaftConfig) -> SavedState:
 
 def cut_torn_end(disk: "Disk") -> None:
     disk.decay.torn = None
+
+
+def cut_at_hole(disk: "Disk") -> None:
+    """It costs no vote: nobody was told that what follows was there."""
+    hole, disk.decay.hole = disk.decay.hole, None
+    if hole is not None:
+        disk.truncate(hole)
 
 
 def set_snapshots_aside(disk: "Disk") -> None:

@@ -164,7 +164,10 @@ class Disk:
         if self.decay.scatters:
             decay.scatter(self, rng)
         self.fit()
-        self.durable_end = self.end_offset
+        hole = self.decay.hole
+        if hole not in self.starts:
+            self.decay.hole = hole = None
+        self.durable_end = self.end_offset if hole is None else hole
 
     def begin_anew(self) -> None:
         """Nobody knows the state that the records change."""

@@ -275,9 +275,11 @@ class Troubles:
             self.crash(victim)
 
     def _scatter(self, victim: "Node") -> None:
-        if self._may_rot(victim) and victim.state is not None:
-            victim.disk.decay.scatters = True
-            self.crash(victim)
+        """Of one voter, or of all at once: it is no loss."""
+        for each in self.world.nodes if self.rng.random() < 0.3 else (victim,):
+            if each.state is not None:
+                each.disk.decay.scatters = True
+                self.crash(each)
 
     def _lose_vote(self, victim: "Node") -> None:
         """A voter's, or one that nobody needs; not of who is a voter and does not know it."""
