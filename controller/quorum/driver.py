@@ -432,16 +432,16 @@ class QuorumDriver:
             case SaveQuorumState():
                 await self._store.save(effect)
             case Truncate(to):
-                await self._flusher.idle()
-                await self._store.truncate(to)
-                self._flusher.truncations += 1
+                async with self._flusher.still():
+                    await self._store.truncate(to)
+                    self._flusher.truncations += 1
             case InstallSnapshot(snapshot_id):
-                await self._flusher.idle()
-                await self._store.install(snapshot_id)
-                self._flusher.truncations += 1
+                async with self._flusher.still():
+                    await self._store.install(snapshot_id)
+                    self._flusher.truncations += 1
             case TrimLog(to):
-                await self._flusher.idle()
-                self._store.trim(to)
+                async with self._flusher.still():
+                    self._store.trim(to)
             case _:
                 assert_never(effect)
 

@@ -7,7 +7,8 @@ the disk's latency once, and not that of the loop on top.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 from controller.quorum.outside import Store
@@ -44,12 +45,13 @@ class Flusher:
         self._idle: asyncio.Future[None] | None = None
         """Somebody waits until nothing is under way."""
         self._stopped = False
+        self._held = False
         self._short = False
         """Of open files, at the last attempt."""
 
     def appended(self) -> None:
         """There is something to be made durable."""
-        if self._flushing or self._stopped:
+        if self._flushing or self._stopped or self._held:
             self._unflushed = True
             return
         self._unflushed, self._flushing = False, True
@@ -66,11 +68,19 @@ class Flusher:
         if not self._flushing and self._unflushed:
             self.appended()
 
-    async def idle(self) -> None:
-        """Returns once no fsync is under way."""
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """Within, no fsync is under way, and none begins: of what is cut, none may say anything."""
         while self._flushing:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._unflushed:
+            self.appended()
 
     def stop(self) -> None:
         """Begin no more."""

@@ -14,6 +14,7 @@ never be repeated as if it could still succeed, for the kernel may have dropped 
 import errno
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,10 @@ NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 NO_ROOM = NO_DESCRIPTOR | {errno.ENOSPC, errno.EDQUOT}
 """Of anything but a sync they say that there may be room later."""
+
+RESERVE_S_MAX = 0.05
+"""A file whose file system takes longer to reserve is not asked again: the loop waits for it. Where
+there is no such thing, as over NFS 3, the C library writes into each block instead."""
 
 REWRITE_BYTES = 1024 * 1024
 """Held in memory at once while a file is written again."""
@@ -116,7 +121,7 @@ class Files(Protocol):
 class SystemFile:
     """A file of the operating system."""
 
-    __slots__ = ("_fd", "_reserved", "_size")
+    __slots__ = ("_fd", "_is_slow", "_reserved", "_size")
 
     def __init__(self, path: Path) -> None:
         # Without O_APPEND: the end of the file may be behind that of what was appended.
@@ -124,6 +129,8 @@ class SystemFile:
         self._size = os.fstat(self._fd).st_size
         self._reserved = 0
         """Size of the file; 0 if nothing is reserved."""
+        self._is_slow = False
+        """To reserve."""
 
     @property
     def size(self) -> int:
@@ -163,14 +170,16 @@ class SystemFile:
         self._reserved = 0
 
     def reserve(self, size: int) -> None:
-        if sys.platform != "linux" or size <= max(self._size, self._reserved):
+        if sys.platform != "linux" or self._is_slow or size <= max(self._size, self._reserved):
             return
         self._reserved = size
+        began_s = time.monotonic()
         try:
             os.posix_fallocate(self._fd, self._size, size - self._size)
         except OSError:
             self.give_back()  # A part of it may be there.
             raise
+        self._is_slow = time.monotonic() - began_s > RESERVE_S_MAX
 
     def give_back(self) -> bool:
         if not self._reserved:

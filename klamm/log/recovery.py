@@ -242,11 +242,11 @@ class Recoverer:
         """Check every batch from segment `first` on, and cut at the first damage."""
         for at, segment in enumerate(self.segments[first:], first):
             if at > 0 and segment.base_offset != self._end:
-                if segment.size_bytes:
+                if self._proves_what_was_before(segment):
                     before = self.segments[at - 1]
                     reason = f"offsets {self._end} to {segment.base_offset} are missing after it"
                     self._cut(at - 1, Damage(before.size_bytes, reason))
-                else:  # A roll whose older segment did not get to the disk whole.
+                else:
                     self._remove_from(at)
                 return
             if at == 0:
@@ -280,8 +280,8 @@ class Recoverer:
         found = whole_batch_in(rest, self._end)
         followed_by = None if found is None else found[1]
         if followed_by is None:
-            later = (each.base_offset for each in self.segments[at + 1 :] if each.size_bytes)
-            followed_by = next(later, None)
+            later = filter(self._proves_what_was_before, self.segments[at + 1 :])
+            followed_by = next((each.base_offset for each in later), None)
         if found is not None and self._was_not_synced(at, damage.position, rest[: found[0]]):
             damage = Damage(damage.position, f"{damage.reason}; {_NOT_SYNCED}")
         elif followed_by is not None and self._on_corruption is OnCorruption.REFUSE:
@@ -305,6 +305,10 @@ class Recoverer:
             )
         )
         segment.cut_tail(damage.position)
+
+    def _proves_what_was_before(self, segment: Segment) -> bool:
+        """Were the segments before it written? Synced, if the log syncs one before the next is."""
+        return segment.size_bytes > 0 or self._on_corruption is OnCorruption.REFUSE
 
     def _was_not_synced(self, at: int, position: int, damaged: bytes) -> bool:
         """Did a power cut take it, and not what was written behind it?"""

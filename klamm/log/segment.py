@@ -57,7 +57,7 @@ class Segment:
         self.indexes_unsynced = False
         """The index files were written and not yet synced."""
         self.end_unsynced = False
-        """What was reserved behind the end was cut off, and that is not yet synced."""
+        """What stood or was reserved behind the end was cut off, and that is not yet synced."""
         self._files = files
         self._file = files.open(self.path)
         self._interval_bytes = index_interval_bytes
@@ -276,8 +276,9 @@ class Segment:
         return True
 
     def take_back(self, size_bytes: int) -> None:
-        """Cut off what a failed `append` has left behind `size_bytes`."""
+        """Cut off what a failed `append` left behind `size_bytes`. Not durable before `sync`."""
         self._file.truncate(size_bytes)
+        self.end_unsynced = True
 
     def write_indexes(self) -> None:
         """Write both index files whole. Not durable before `sync_indexes`."""

@@ -5,6 +5,8 @@ Scenarios 27, 29, 34, 38: zeros behind the last whole batch are no torn tail and
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from klamm.errors import CorruptLogError, NoSpaceError, StorageError
 from klamm.ids import LOG_START, Epoch, Offset
-from klamm.log.files import SystemFiles
+from klamm.log.files import RESERVE_S_MAX, SystemFiles
 from klamm.log.log import Log, LogConfig
 from klamm.log.preallocation import NOT_HERE, ROOM_SHARE
 from klamm.log.record_batch import build_batch
@@ -362,3 +364,48 @@ def test_a_real_disk_that_is_full_while_it_reserves(
     assert log_path(tmp_path, LOG_START).read_bytes() == b"".join(batches)
     assert everything(log) == batches
     log.close()
+
+
+@pytest.mark.parametrize("took_s", [0.9 * RESERVE_S_MAX, 1.1 * RESERVE_S_MAX])
+def test_a_real_disk_that_is_slow_to_reserve_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took_s: float
+) -> None:
+    """Scenario 40: an append waits for it, and the event loop does too."""
+    asked: list[int] = []
+    now_s = [0.0]
+
+    def slow(fd: int, offset: int, size: int) -> None:
+        asked.append(size)
+        now_s[0] += took_s
+
+    monkeypatch.setattr(os, "posix_fallocate", slow)
+    monkeypatch.setattr("klamm.log.files.time.monotonic", lambda: now_s[0])
+    log = Log.open(SystemFiles(), tmp_path, replace(AHEAD, segment_bytes=1_000_000))
+    batches = fill(log, [1] * 40)
+    assert (len(asked) == 1) == (took_s > RESERVE_S_MAX)
+    assert everything(log) == batches
+    log.close()
+    assert log_path(tmp_path, LOG_START).read_bytes() == b"".join(batches)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from klamm.log.files import RESERVE_S_MAX, SystemFiles
+from klamm.log.log import Log, LogConfig
+from tests.unit.log.logs import everything, fill
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+log = Log.open(SystemFiles(), Path(sys.argv[1]), LogConfig(preallocate_bytes=1 << 20))
+batches = fill(log, [1] * 50)
+assert everything(log) == batches
+log.flush()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is reserved elsewhere")
+def test_a_limit_on_the_size_of_files_is_none_on_what_fits(tmp_path: Path) -> None:
+    """EFBIG, where the signal for it is not taken."""
+    subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True)
+    (path,) = tmp_path.glob("*.log")
+    assert_quiet(Log.open(SystemFiles(), tmp_path), [batch(at) for at in range(50)])
+    assert path.stat().st_size < 20_000
