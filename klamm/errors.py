@@ -155,10 +155,17 @@ class IndefiniteError(KlammError):
     """It may have happened, or may yet."""
 
 
+API_MESSAGE_CHARACTERS_MAX = 1_000
+"""Of an ApiError's sentence, which may quote what it refuses. A string of Kafka's has 32,767 bytes
+at most, and an answer may have a sentence for each of a thousand rows."""
+
+
 class ApiError(DefiniteError):
     """A request refused, with Kafka's code for clients and a sentence for people."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
+        if len(message) > API_MESSAGE_CHARACTERS_MAX:
+            message = f"{message[: API_MESSAGE_CHARACTERS_MAX - 1]}…"
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
 
+from broker.api import topic_names
 from broker.api.changes import change, request_id
 from broker.api.context import BrokerServices, RequestContext
 from broker.kafka.messages.describe_configs import (
@@ -258,6 +259,13 @@ def _alter_refusal(resource: AlterConfigsResource) -> ApiError | None:
             ErrorCode.INVALID_REQUEST,
             f"resource type {resource.resource_type} cannot be altered here; topics (2) and "
             "brokers (4) can",
+        )
+    if len(resource.resource_name) > topic_names.NAME_CHARACTERS_MAX:
+        topic = resource.resource_type == ResourceType.TOPIC
+        return ApiError(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if topic else ErrorCode.INVALID_REQUEST,
+            f"nothing has a name of {len(resource.resource_name)} characters; "
+            f"{topic_names.NAME_CHARACTERS_MAX} are allowed",
         )
     names = [each.name for each in resource.configs]
     if len(set(names)) < len(names):

@@ -168,6 +168,8 @@ async def delete(
 def _delete_refusal(topic: DeleteTopicState) -> ApiError | None:
     if (topic.name is None) == (topic.topic_id == ZERO_UUID):
         return ApiError(ErrorCode.INVALID_REQUEST, "a topic is named by its name or by its id")
+    if len(topic.name or "") > topic_names.NAME_CHARACTERS_MAX:
+        return ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "no topic has so long a name")
     return None
 
 

@@ -27,6 +27,10 @@ REPLICAS_MAX = 100
 ENDPOINTS_MAX = 16
 LOG_DIRS_MAX = 16
 NAME_CHARACTERS_MAX = 249
+NAME_ASKED_CHARACTERS_MAX = 1_024
+"""Of a topic that is asked for. One that is too long for any is answered in its row, unless a
+thousand of them would be too much for an answer."""
+
 HOST_CHARACTERS_MAX = 255
 CALLER_CHARACTERS_MAX = 1_024
 """Of a principal and of a request id; both are stored with the decision."""
@@ -49,8 +53,9 @@ def create_topics(request: admin.CreateTopicsRequest) -> Violations:
     seen: set[str] = set()
     for index, topic in enumerate(request.topics[:TOPICS_MAX]):
         at = f"topics[{index}]"
+        found |= _name(f"{at}.name", topic.name)
         if topic.name in seen:
-            found[f"{at}.name"] = f"{topic.name!r} stands twice"
+            found[f"{at}.name"] = f"{topic.name[:NAME_CHARACTERS_MAX]!r} stands twice"
         seen.add(topic.name)
         found |= _at_most(f"{at}.configs", len(topic.configs), CONFIGS_MAX)
         found |= _at_most(f"{at}.assignments", len(topic.assignments), PARTITIONS_MAX)
@@ -76,6 +81,8 @@ def delete_topics(request: admin.DeleteTopicsRequest) -> Violations:
                 found[f"topics[{index}]"] = "needs a name or a topic_id"
             case "topic_id":
                 found |= _id(f"topics[{index}].topic_id", topic.topic_id)
+            case "name":
+                found |= _name(f"topics[{index}].name", topic.name)
     return found
 
 
@@ -88,6 +95,8 @@ def incremental_alter_configs(request: admin.IncrementalAlterConfigsRequest) -> 
         if resource.resource_type not in known:
             at = f"resources[{index}].resource_type"
             found[at] = f"must be TOPIC or BROKER, is {resource.resource_type}"
+        if len(resource.resource_name) > NAME_ASKED_CHARACTERS_MAX:
+            found |= _name(f"resources[{index}].resource_name", resource.resource_name)
         if len(alterations) > ALTERATIONS_MAX:
             at = f"resources[{index}].alterations"
             found |= _at_most(at, len(alterations), ALTERATIONS_MAX)
@@ -257,6 +266,10 @@ def _call(timeout: int, principal: str, request_id: str) -> _Found:
 
 def _at_most(field: str, count: int, limit: int, what: str = "items") -> Violations:
     return {} if count <= limit else {field: f"at most {limit} {what}, has {count}"}
+
+
+def _name(field: str, name: str) -> Violations:
+    return _at_most(field, len(name), NAME_ASKED_CHARACTERS_MAX, "characters")
 
 
 def _id(field: str, value: bytes) -> Violations:

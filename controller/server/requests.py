@@ -116,6 +116,8 @@ def set_on_topics(request: admin.IncrementalAlterConfigsRequest) -> SetOnTopics 
         values.append(value)
     if max(len(key), *map(len, values)) > door.CONFIG_VALUE_CHARACTERS_MAX:
         return None
+    if max(map(len, names)) > door.NAME_ASKED_CHARACTERS_MAX:
+        return None
     return SetOnTopics(key, tuple(names), tuple(values))
 
 

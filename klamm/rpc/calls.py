@@ -23,7 +23,7 @@ from klamm.rpc import framing
 from klamm.rpc.admission import MESSAGE_BYTES_MAX
 from klamm.rpc.framing import FramingError, MessageReader, Metadata
 from klamm.rpc.link import Link
-from klamm.rpc.status import NEVER_SENT
+from klamm.rpc.status import ANSWER_UNREAD, NEVER_SENT
 
 _BLOCKS_MAX = 256
 """Header blocks of a link that are kept for the next call like it."""
@@ -225,7 +225,7 @@ class ClientCall:
         try:
             messages = self._reader.read(data)
         except FramingError as error:
-            self._give_up(error.code, str(error))
+            self._give_up(error.code, f"{ANSWER_UNREAD}: {error}")
             return
         self._inbox.extend(messages)
         self._held_bytes += framing.held_bytes(messages)

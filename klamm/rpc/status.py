@@ -41,6 +41,9 @@ DOMAIN = "klamm"
 VIOLATIONS_MAX = 100
 """Field violations that one answer lists; a request may hold thousands of bad rows."""
 
+ANSWER_UNREAD = "the answer cannot be read"
+"""So begin the details of a call that was answered, and not heard: it may well have happened."""
+
 NEVER_SENT = "nothing was sent"
 """So begin the details of a call that ended before a server could see it: it did not happen."""
 
@@ -186,6 +189,8 @@ def _of_transport(error: grpc.aio.AioRpcError) -> KlammError:
     match error.code():
         case _ if (error.details() or "").startswith(NEVER_SENT):
             return UnreachableError(said)
+        case _ if (error.details() or "").startswith(ANSWER_UNREAD):
+            return ConnectionLostError(said)
         case grpc.StatusCode.UNIMPLEMENTED:
             return ApiError(ErrorCode.UNSUPPORTED_VERSION, said)
         case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.INVALID_ARGUMENT:

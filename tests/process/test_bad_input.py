@@ -12,6 +12,11 @@ import pytest
 from broker.kafka.api import ApiKey
 from broker.kafka.messages.api_versions import ApiVersionsRequest
 from broker.kafka.messages.create_topics import CreatableTopic, CreateTopicsRequest
+from broker.kafka.messages.incremental_alter_configs import (
+    AlterableConfig,
+    AlterConfigsResource,
+    IncrementalAlterConfigsRequest,
+)
 from broker.kafka.messages.metadata import MetadataRequest, MetadataRequestTopic
 from klamm.errors import ErrorCode
 from tests.process.raw_broker import (
@@ -187,6 +192,34 @@ def create(leader: str, name: str, partitions: int, replicas: int) -> object:
             CreateTopicsRequest(topics=[topic], timeout_ms=10_000),
         )
     return answer.topics[0]
+
+
+def test_a_value_as_long_as_a_string_can_be_is_refused_in_its_row(leader: str) -> None:
+    """And its neighbour is altered, as is said."""
+    create(leader, "long", 1, 1)
+    rows = [
+        AlterConfigsResource(
+            resource_type=2,
+            resource_name=name,
+            configs=[AlterableConfig(name="retention.ms", value=value)],
+        )
+        for name, value in (("long", "5"), ("unknown", "x" * 32_767), ("x" * 32_767, "5"))
+    ]
+    long = AlterConfigsResource(
+        resource_type=2,
+        resource_name="long",
+        configs=[AlterableConfig(name="retention.ms", value="x" * 32_767)],
+    )
+    with RawBroker(leader) as raw:
+        answers = [
+            raw.ask(
+                ApiKey.INCREMENTAL_ALTER_CONFIGS, 1, IncrementalAlterConfigsRequest(resources=each)
+            )
+            for each in (rows, [long])
+        ]
+    codes = [ErrorCode(row.error_code) for answer in answers for row in answer.responses]
+    unknown = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert codes == [ErrorCode.NONE, unknown, unknown, ErrorCode.INVALID_CONFIG]
 
 
 def test_metadata_of_bad_names(leader: str) -> None:

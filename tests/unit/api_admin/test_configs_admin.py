@@ -200,6 +200,31 @@ async def test_each_resource_for_itself(one: OneBroker) -> None:
     assert all(each.error_message for each in response.responses if each.error_code)
 
 
+async def test_long_texts_are_refused_in_their_rows(one: OneBroker) -> None:
+    """As long as a string can be on the wire; the sentence about it is one too."""
+    await create(one)
+    text = "x" * 32_767
+    rows = [
+        alteration(TOPIC, text, ("retention.ms", SET, "1")),
+        alteration(BROKER, text, ("retention.ms", SET, "1")),
+        alteration(TOPIC, "null", (text, SET, None)),
+        alteration(TOPIC, "orders", ("retention.ms", SET, "1000")),
+    ]
+    response = await ask(one, ALTER, IncrementalAlterConfigsRequest(resources=rows))
+    codes = [ErrorCode(each.error_code).name for each in response.responses]
+    assert codes == [
+        "UNKNOWN_TOPIC_OR_PARTITION",
+        "INVALID_REQUEST",
+        "INVALID_CONFIG",
+        "NONE",
+    ]
+    (asked,) = one.controllers.asked[1:]
+    assert [each.resource_name for each in asked.resources] == ["orders"]
+    one.controllers.failure = ApiError(ErrorCode.INVALID_CONFIG, f"retention.ms is {text!r}")
+    response = await ask(one, ALTER, IncrementalAlterConfigsRequest(resources=rows[3:]))
+    assert [each.error_code for each in response.responses] == [ErrorCode.INVALID_CONFIG]
+
+
 async def test_controllers_that_cannot_be_reached(one: OneBroker) -> None:
     one.controllers.failure = UnreachableError("none")
     rows = [alteration(TOPIC, "orders", ("retention.ms", SET, "1"))]

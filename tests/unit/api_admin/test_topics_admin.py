@@ -158,6 +158,15 @@ async def test_deleted_by_name(one: OneBroker, version: int) -> None:
     assert one.metadata.waited[-1] == one.metadata.image.provenance.offset
 
 
+async def test_deleted_by_a_name_that_none_can_have(one: OneBroker) -> None:
+    await ask(one, CREATE, creation(topic("orders")))
+    answer = await ask(one, DELETE, by_name("x" * 32_767, "orders"))
+    assert [each.error_code for each in answer.responses] == [
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.NONE,
+    ]
+
+
 async def test_deleted_by_id(one: OneBroker) -> None:
     await ask(one, CREATE, creation(topic("orders")))
     (topic_id,) = one.metadata.image.topics.by_id

@@ -12,9 +12,11 @@ import grpc
 import grpc.aio
 import pytest
 
+from klamm.errors import IndefiniteError
+from klamm.rpc.admission import MESSAGE_BYTES_MAX
 from klamm.rpc.channel import Channel
 from klamm.rpc.server import GrpcServer
-from klamm.rpc.status import NEVER_SENT
+from klamm.rpc.status import ANSWER_UNREAD, NEVER_SENT, from_call
 
 SERVICE = "test.Echo"
 BIG_BYTES = 5_000_000
@@ -39,6 +41,8 @@ class Echo:
         if request == b"metadata":
             said = dict(context.invocation_metadata())
             return repr((said["plain"], said["raw-bin"])).encode()
+        if request == b"much":
+            return bytes(MESSAGE_BYTES_MAX + 1)
         if request == b"wait":
             self.asked.set()
             try:
@@ -242,6 +246,17 @@ async def test_a_message_that_is_too_large_is_refused_and_nothing_else(echo: Ech
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "16777216 are allowed" in (caught.value.details() or "")
         assert await channel.unary_unary(path("One"))(b"ab") == b"ba"
+
+
+async def test_an_answer_that_is_too_large_is_no_refusal(echo: Echo) -> None:
+    """What was asked for is done: who takes it for refused does it twice, or believes it undone."""
+    async with ours(echo) as address, Channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.unary_unary(path("One"))(b"much", timeout=DEADLINE_S)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (caught.value.details() or "").startswith(ANSWER_UNREAD)
+        assert isinstance(from_call(caught.value), IndefiniteError)
+        assert await channel.unary_unary(path("One"))(b"ab", timeout=DEADLINE_S) == b"ba"
 
 
 async def test_a_stopped_server_is_known_at_once(echo: Echo) -> None:

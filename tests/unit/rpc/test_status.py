@@ -6,6 +6,7 @@ import pytest
 from grpc_status import rpc_status
 
 from klamm.errors import (
+    API_MESSAGE_CHARACTERS_MAX,
     ApiError,
     CommitUnknownError,
     ErrorCode,
@@ -70,6 +71,16 @@ def test_a_thousand_bad_rows_are_cut_short() -> None:
     assert len(back.violations) == status.VIOLATIONS_MAX
 
 
+def test_a_sentence_is_not_as_long_as_what_it_is_about() -> None:
+    """Kafka's strings have 32,767 bytes at most, and a request may hold thousands of bad rows."""
+    error = ApiError(ErrorCode.INVALID_CONFIG, "ü" * 40_000)
+    assert len(error.message) == API_MESSAGE_CHARACTERS_MAX
+    assert error.message.endswith("ü…")
+    assert ApiError(ErrorCode.INVALID_CONFIG, "why").message == "why"
+    whole = "x" * API_MESSAGE_CHARACTERS_MAX
+    assert ApiError(ErrorCode.INVALID_CONFIG, whole).message == whole
+
+
 @pytest.mark.parametrize(
     ("code", "details", "kind"),
     [
@@ -83,6 +94,11 @@ def test_a_thousand_bad_rows_are_cut_short() -> None:
         (grpc.StatusCode.UNAVAILABLE, "Socket closed", status.ConnectionLostError),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", status.ConnectionLostError),
         (grpc.StatusCode.UNKNOWN, "Unexpected <class 'KeyError'>", status.ConnectionLostError),
+        (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"{status.ANSWER_UNREAD}: a message of 18000000 bytes or more",
+            status.ConnectionLostError,
+        ),
         # A version apart, or too much at once.
         (grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ApiError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", ApiError),

@@ -74,6 +74,9 @@ def test_one_row_that_is_another_makes_it_another_request(odd: Row, at: int) -> 
 
 
 def test_limits_are_the_doors() -> None:
+    named = request([USUAL] * ROWS_MIN)
+    named.resources[3].resource_name = "x" * (door.NAME_ASKED_CHARACTERS_MAX + 1)
+    assert requests.set_on_topics(named) is None
     key = "k" * (door.CONFIG_VALUE_CHARACTERS_MAX + 1)
     assert requests.set_on_topics(request([(TOPIC, 1, key, SET, "1")] * ROWS_MIN)) is None
     whole = request([USUAL] * door.RESOURCES_MAX)

@@ -10,6 +10,7 @@ from klamm.v1 import controller_pb2 as control
 from klamm.v1 import records_pb2
 
 ID = b"0123456789abcdef"
+LONG = "x" * 1_025
 ENDPOINT = records_pb2.Endpoint(name="PLAINTEXT", host="b1", port=9092)
 
 
@@ -27,6 +28,21 @@ def names(*given: str) -> list[admin.NewTopic]:
         (door.create_topics(admin.CreateTopicsRequest(timeout_ms=600_001)), ["timeout_ms"]),
         (door.create_topics(admin.CreateTopicsRequest(principal="x" * 1_025)), ["principal"]),
         (door.create_topics(admin.CreateTopicsRequest(request_id="x" * 1_025)), ["request_id"]),
+        # A name that nothing can have may be answered in its row, unless the answer would not fit.
+        (door.create_topics(admin.CreateTopicsRequest(topics=names("x" * 1_024))), []),
+        (door.create_topics(admin.CreateTopicsRequest(topics=names(LONG))), ["topics[0].name"]),
+        (
+            door.delete_topics(admin.DeleteTopicsRequest(topics=[admin.TopicReference(name=LONG)])),
+            ["topics[0].name"],
+        ),
+        (
+            door.incremental_alter_configs(
+                admin.IncrementalAlterConfigsRequest(
+                    resources=[admin.AlterConfigResource(resource_type=2, resource_name=LONG)]
+                )
+            ),
+            ["resources[0].resource_name"],
+        ),
         (
             door.create_topics(admin.CreateTopicsRequest(topics=names("a", "b", "a"))),
             ["topics[2].name"],
