@@ -79,6 +79,19 @@ class ActiveController:
         broker_epoch, _ = await self.log.decide(decide, cause, timeout_ms)
         return broker_epoch
 
+    async def unregister_broker(self, broker_id: NodeId, cause: Cause, timeout_ms: int) -> Offset:
+        """Forget a broker; the offset behind it, once it is committed.
+
+        Raises:
+            ApiError: BROKER_ID_NOT_REGISTERED.
+        """
+
+        def decide(view: View, _: Offset) -> Decision[None]:
+            return brokers.unregister(view, broker_id)
+
+        _, end = await self.log.decide(decide, cause, timeout_ms)
+        return end
+
     def open_session(self, broker_id: NodeId, broker_epoch: Offset) -> int:
         """A broker's session stream is open; the name to close it by.
 

@@ -22,6 +22,7 @@ from klamm.metadata.records import (
     Endpoint,
     MetadataRecord,
     RegisterBrokerRecord,
+    UnregisterBrokerRecord,
 )
 
 
@@ -133,6 +134,21 @@ def fence(view: View, broker_ids: Sequence[NodeId]) -> Decision[None]:
         for each in gone
     )
     return Decision((*moves, *fences), None, divisible=True)
+
+
+def unregister(view: View, broker_id: NodeId) -> Decision[None]:
+    """Forget a broker. What it leads and where it is in sync goes to others, as when it is fenced;
+    it stays a replica, and in an ISR of which it was the last.
+
+    Raises:
+        ApiError: BROKER_ID_NOT_REGISTERED.
+    """
+    broker = view.image.brokers.get(broker_id)
+    if broker is None:
+        raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"no broker {broker_id} is registered")
+    moves = election.without(view, frozenset({broker_id}))
+    gone = UnregisterBrokerRecord(broker_id=broker_id, broker_epoch=broker.broker_epoch)
+    return Decision((*moves, gone), None, divisible=True)
 
 
 def unfence(view: View, broker: BrokerImage) -> Decision[None]:

@@ -144,6 +144,21 @@ class AdminService(AdminServiceServicer):
             refusal=changed.refusal,
         )
 
+    async def UnregisterBroker(
+        self, request: pb.UnregisterBrokerRequest, context: "Context"
+    ) -> pb.UnregisterBrokerResponse:
+        """Forget a broker, and answer once that is committed."""
+        try:
+            door.check(door.unregister_broker(request))
+            end = await self._controller.unregister_broker(
+                NodeId(request.broker_id),
+                requests.cause("UnregisterBroker", request.principal, request.request_id),
+                door.timeout_ms(request.timeout_ms),
+            )
+        except KlammError as error:
+            await self._refusals.abort(context, error)
+        return pb.UnregisterBrokerResponse(committed_offset=end)
+
     async def UpdateFeatures(
         self, request: pb.UpdateFeaturesRequest, context: "Context"
     ) -> pb.UpdateFeaturesResponse:

@@ -236,6 +236,11 @@ def transfer_leadership(request: admin.TransferLeadershipRequest) -> Violations:
     return found
 
 
+def unregister_broker(request: admin.UnregisterBrokerRequest) -> Violations:
+    found = dict(_call(request.timeout_ms, request.principal, request.request_id))
+    return found | _node("broker_id", request.broker_id)
+
+
 def change_voters(request: admin.ChangeVotersRequest) -> Violations:
     found = dict(_call(request.timeout_ms, "", ""))
     which = request.WhichOneof("change")

@@ -1,6 +1,6 @@
 """`klamm brokers …`"""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from klamm.cli.outside import Controllers, outside
 from klamm.config.listeners import format_address
 
 if TYPE_CHECKING:
+    from klamm.v1 import admin_pb2 as admin
     from klamm.v1 import metadata_pb2 as metadata
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Brokers.")
@@ -65,6 +66,38 @@ def list_(
         output.write_json(brokers)
     else:
         write_brokers(brokers)
+
+
+@app.command("unregister")
+def unregister(
+    context: typer.Context,
+    id_: Annotated[int, typer.Option("--id", min=0, help="The broker's node.id.")],
+    directory: DirOption = None,
+    controller: ControllerOption = None,
+    bootstrap_server: BootstrapOption = None,
+    timeout: TimeoutOption = TIMEOUT_S,
+    format_: OutputOption = Output.TABLE,
+) -> None:
+    """Forget a broker that will not come back, as kafka-cluster does. It stays a replica of what
+    it holds, and in an ISR of which it was the last. One that runs registers again.
+
+    \b
+    klamm brokers unregister --id 3
+    """
+
+    async def question(controllers: Controllers) -> "admin.UnregisterBrokerResponse":
+        from klamm.v1 import admin_pb2 as admin
+
+        timeout_ms = round(timeout * 1_000)
+        request = admin.UnregisterBrokerRequest(broker_id=id_, timeout_ms=timeout_ms)
+        return await controllers.unregister_broker(request, timeout_ms=timeout_ms)
+
+    where = target.find(directory, controller, bootstrap_server)
+    answer = target.ask(outside(context), where, question, timeout)
+    if format_ is Output.JSON:
+        output.write_json(output.message_json(answer))
+    else:
+        typer.echo(f"Broker {id_} is no longer registered.")
 
 
 def write_brokers(brokers: list[dict[str, Any]]) -> None:

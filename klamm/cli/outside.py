@@ -37,6 +37,10 @@ class Controllers(Protocol):
         self, request: "admin.ChangeVotersRequest", timeout_ms: int
     ) -> "admin.ChangeVotersResponse": ...
 
+    async def unregister_broker(
+        self, request: "admin.UnregisterBrokerRequest", timeout_ms: int
+    ) -> "admin.UnregisterBrokerResponse": ...
+
     async def update_features(
         self, request: "admin.UpdateFeaturesRequest", timeout_ms: int
     ) -> "admin.UpdateFeaturesResponse": ...

@@ -121,6 +121,16 @@ class ControllerClient:
         assert isinstance(answer, admin.ChangeVotersResponse)
         return answer
 
+    async def unregister_broker(
+        self, request: admin.UnregisterBrokerRequest, timeout_ms: int = TIMEOUT_MS
+    ) -> admin.UnregisterBrokerResponse:
+        """Not safe to send twice: the second finds no broker, or its next uptime."""
+        return await self._change(
+            lambda node, timeout: node.admin.UnregisterBroker(request, timeout=timeout),
+            timeout_ms,
+            idempotent=False,
+        )
+
     async def update_features(
         self, request: admin.UpdateFeaturesRequest, timeout_ms: int = TIMEOUT_MS
     ) -> admin.UpdateFeaturesResponse:

@@ -934,3 +934,62 @@ class UpdatedFeature(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdatedFeature: _TypeAlias = UpdatedFeature  # noqa: Y015
+
+@_typing.final
+class UnregisterBrokerRequest(_message.Message):
+    """Names the broker. One that runs registers again, as a new uptime.
+
+    NOT_FOUND with BROKER_ID_NOT_REGISTERED: there is none.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BROKER_ID_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    broker_id: _builtins.int
+    """Its node.id."""
+    timeout_ms: _builtins.int
+    """1 to 600,000; 0 means 30,000."""
+    principal: _builtins.str
+    """Who asks, if a broker asks for a client."""
+    request_id: _builtins.str
+    """The caller's own id for the request."""
+    def __init__(
+        self,
+        *,
+        broker_id: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+        principal: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["broker_id", b"broker_id", "principal", b"principal", "request_id", b"request_id", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnregisterBrokerRequest: _TypeAlias = UnregisterBrokerRequest  # noqa: Y015
+
+@_typing.final
+class UnregisterBrokerResponse(_message.Message):
+    """It leads nothing, is in no ISR but where it was the last, and is not registered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITTED_OFFSET_FIELD_NUMBER: _builtins.int
+    committed_offset: _builtins.int
+    """End offset of the decision."""
+    def __init__(
+        self,
+        *,
+        committed_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_offset", b"committed_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnregisterBrokerResponse: _TypeAlias = UnregisterBrokerResponse  # noqa: Y015

@@ -67,6 +67,11 @@ class AdminServiceStub:
                 request_serializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesRequest.SerializeToString,
                 response_deserializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesResponse.FromString,
                 _registered_method=True)
+        self.UnregisterBroker = channel.unary_unary(
+                '/klamm.v1.AdminService/UnregisterBroker',
+                request_serializer=klamm_dot_v1_dot_admin__pb2.UnregisterBrokerRequest.SerializeToString,
+                response_deserializer=klamm_dot_v1_dot_admin__pb2.UnregisterBrokerResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -118,6 +123,13 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UnregisterBroker(self, request, context):
+        """Forgets a broker that will not come back; answered once that is committed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +162,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.UpdateFeatures,
                     request_deserializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesRequest.FromString,
                     response_serializer=klamm_dot_v1_dot_admin__pb2.UpdateFeaturesResponse.SerializeToString,
+            ),
+            'UnregisterBroker': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnregisterBroker,
+                    request_deserializer=klamm_dot_v1_dot_admin__pb2.UnregisterBrokerRequest.FromString,
+                    response_serializer=klamm_dot_v1_dot_admin__pb2.UnregisterBrokerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -317,6 +334,33 @@ class AdminService:
             '/klamm.v1.AdminService/UpdateFeatures',
             klamm_dot_v1_dot_admin__pb2.UpdateFeaturesRequest.SerializeToString,
             klamm_dot_v1_dot_admin__pb2.UpdateFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnregisterBroker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/klamm.v1.AdminService/UnregisterBroker',
+            klamm_dot_v1_dot_admin__pb2.UnregisterBrokerRequest.SerializeToString,
+            klamm_dot_v1_dot_admin__pb2.UnregisterBrokerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,8 @@ class AdminServiceStub:
     """Changes who votes in the quorum, by one voter; answered once it is committed."""
     UpdateFeatures: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateFeaturesRequest, _admin_pb2.UpdateFeaturesResponse]
     """Puts levels of features in force, all or none; answered once that is committed (KIP-584)."""
+    UnregisterBroker: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnregisterBrokerRequest, _admin_pb2.UnregisterBrokerResponse]
+    """Forgets a broker that will not come back; answered once that is committed."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -75,6 +77,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Changes who votes in the quorum, by one voter; answered once it is committed."""
     UpdateFeatures: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateFeaturesRequest, _admin_pb2.UpdateFeaturesResponse]  # type: ignore[assignment]
     """Puts levels of features in force, all or none; answered once that is committed (KIP-584)."""
+    UnregisterBroker: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnregisterBrokerRequest, _admin_pb2.UnregisterBrokerResponse]  # type: ignore[assignment]
+    """Forgets a broker that will not come back; answered once that is committed."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Changes. Two levels of failure: what became of one item is a Kafka error code in the answer;
@@ -131,5 +135,13 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UpdateFeaturesResponse, _abc.Awaitable[_admin_pb2.UpdateFeaturesResponse]]:
         """Puts levels of features in force, all or none; answered once that is committed (KIP-584)."""
+
+    @_abc_1.abstractmethod
+    def UnregisterBroker(
+        self,
+        request: _admin_pb2.UnregisterBrokerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UnregisterBrokerResponse, _abc.Awaitable[_admin_pb2.UnregisterBrokerResponse]]:
+        """Forgets a broker that will not come back; answered once that is committed."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

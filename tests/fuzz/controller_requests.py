@@ -32,6 +32,7 @@ REQUESTS: tuple[tuple[type[Message], Door, Read], ...] = (
     (control.AllocateProducerIdsRequest, door.allocate_producer_ids, lambda _: None),
     (admin.TransferLeadershipRequest, door.transfer_leadership, lambda _: None),
     (admin.ChangeVotersRequest, door.change_voters, requests.voter_change),
+    (admin.UnregisterBrokerRequest, door.unregister_broker, lambda _: None),
     (admin.UpdateFeaturesRequest, door.update_features, requests.feature_updates),
 )
 

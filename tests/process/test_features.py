@@ -40,7 +40,10 @@ class Cluster:
         self.cluster = cluster
 
     async def features(self, *words: str, status: int = 0) -> None:
-        command = ["features", *words, "--dir", str(self.directory), "--timeout", str(CALL_S)]
+        await self.command("features", *words, status=status)
+
+    async def command(self, *words: str, status: int = 0) -> None:
+        command = [*words, "--dir", str(self.directory), "--timeout", str(CALL_S)]
         assert await asyncio.to_thread(run, command) == status
 
     async def configure(self, value: str) -> set[str]:
@@ -71,6 +74,16 @@ class Cluster:
         finally:
             await client.close()
         raise AssertionError("a watch does not end")
+
+    async def broker_epoch(self) -> int:
+        """Of the one that serves; -1 if none does."""
+        client = ControllerClient(self.cluster.controller_addresses)
+        try:
+            answer = await client.describe_cluster(metadata.DescribeClusterRequest())
+        finally:
+            await client.close()
+        active = [each for each in answer.brokers if each.state == metadata.BROKER_STATE_ACTIVE]
+        return active[0].broker_epoch if active else -1
 
     async def create(self) -> None:
         client = ControllerClient(self.cluster.controller_addresses)
@@ -118,7 +131,7 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
     versions.of = dict.fromkeys(NodeKind, other_version.FORMER)
     directory = tmp_path / "dir"
     opened = LocalCluster.open(
-        directory, controllers=3, brokers=1, base_port=0, command=versions.command
+        directory, controllers=3, brokers=2, base_port=0, command=versions.command
     )
     async with opened as nodes:
         cluster = Cluster(directory, nodes)
@@ -134,9 +147,14 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
         assert await cluster.configure("2000") == {"config"}, "rolled, and not upgraded"
         await cluster.features("upgrade", status=1)
         assert "broker 1 is of a version that does not say" in capfd.readouterr().err
+        await nodes.stop_node("broker-2")
 
         versions.of[NodeKind.BROKER] = other_version.PRESENT
         await nodes.restart("broker-1")
+        await cluster.features("upgrade", status=1)
+        assert "broker 2 is of a version that does not say" in capfd.readouterr().err, "it is gone"
+        await cluster.command("brokers", "unregister", "--id", "2")
+        assert capfd.readouterr().out == "Broker 2 is no longer registered.\n"
         await nodes.stop_node("controller-2")
         await cluster.features("upgrade", status=1)
         assert "controller 2 votes, and does not say" in capfd.readouterr().err
@@ -151,12 +169,20 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
         assert await cluster.configure("4000") == {"configs"}
 
         async def known() -> bool:
-            addresses = [each.layout.http_address for each in nodes.nodes.values()]
+            running = [each for each in nodes.nodes.values() if each.running]
+            addresses = [each.layout.http_address for each in running]
             levels = [await asyncio.to_thread(shown, each) for each in addresses]
             return set(levels) == {23}
 
         await nodes.until(known, "all to know of it", DEADLINE_S)
         assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 23
+        former = await cluster.broker_epoch()
+        await cluster.command("brokers", "unregister", "--id", "1")
+
+        async def back() -> bool:
+            return await cluster.broker_epoch() > former
+
+        await nodes.until(back, "the broker, which runs, to be there again", DEADLINE_S)
         await cluster.features("downgrade", "--metadata", "22", status=1)
         assert "ConfigsRecord" in capfd.readouterr().err
 

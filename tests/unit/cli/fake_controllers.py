@@ -87,6 +87,14 @@ class FakeControllers:
         self._hear(request)
         return metadata.DescribeFeaturesResponse(header=HEADER, features=self.features)
 
+    async def unregister_broker(
+        self, request: admin.UnregisterBrokerRequest, timeout_ms: int
+    ) -> admin.UnregisterBrokerResponse:
+        self._hear(request)
+        if self.refusal is not None:
+            raise self.refusal
+        return admin.UnregisterBrokerResponse(committed_offset=HEADER.offset)
+
     async def update_features(
         self, request: admin.UpdateFeaturesRequest, timeout_ms: int
     ) -> admin.UpdateFeaturesResponse:

@@ -118,6 +118,18 @@ def test_a_refusal_is_the_controllers_sentence(
     assert capsys.readouterr().err == f"klamm: INVALID_UPDATE_VERSION: {why}\n"
 
 
+def test_a_broker_that_holds_an_upgrade_up_for_ever_is_unregistered(
+    controllers: FakeControllers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["brokers", "unregister", "--id", "3"]
+    assert run([*words, *HERE], controllers.world()) == 0
+    assert controllers.asked[0].broker_id == 3
+    assert capsys.readouterr().out == "Broker 3 is no longer registered.\n"
+    controllers.refusal = ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, "no broker 3 is registered")
+    assert run([*words, *HERE], controllers.world()) == 1
+    assert "no broker 3 is registered" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

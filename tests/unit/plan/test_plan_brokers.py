@@ -138,6 +138,36 @@ def test_fencing_the_fenced_decides_nothing() -> None:
     assert not brokers.fence(cluster(fenced=(2,)), nodes(2)).records
 
 
+@pytest.mark.parametrize("fenced", [(), (1,)])
+def test_unregistered(fenced: tuple[int, ...]) -> None:
+    """QC#testUnregisterBroker, CCM#testUnregister (133, 143): gone from leads and ISRs, but for an
+    ISR of which it was the last; it stays a replica."""
+    view = cluster(fenced=fenced)
+    view = with_topic(view, ((1, 2, 3), (1, 2, 3), 1), ((1, 2), (1,), 1), ((2, 1), (2, 1), 2))
+    decision = brokers.unregister(view, NodeId(1))
+    assert decision.divisible, "it may hold very many topics"
+    gone = replayed(view, decision.records)
+    assert sorted(gone.image.brokers) == [2, 3]
+    assert [standing(gone, number) for number in range(3)] == [
+        ((2, 3), 2),
+        ((1,), NO_NODE),
+        ((2,), 2),
+    ]
+    assert [partition(gone, number).replicas for number in range(3)] == [(1, 2, 3), (1, 2), (2, 1)]
+
+
+def test_who_was_unregistered_registers_as_a_new_one_and_has_what_only_it_has() -> None:
+    view = with_topic(cluster(), ((1, 2), (1,), 1))
+    view = replayed(view, brokers.unregister(view, NodeId(1)).records)
+    with pytest.raises(ApiError) as raised:
+        brokers.unregister(view, NodeId(1))
+    assert raised.value.code is ErrorCode.BROKER_ID_NOT_REGISTERED
+    view = replayed(view, register(view, asked(broker=1, directory=91), alive=True).records)
+    back = view.image.brokers[NodeId(1)]
+    view = replayed(view, brokers.unfence(view, back).records)
+    assert standing(view) == ((1,), 1)
+
+
 def test_unfencing_gives_back_the_lead_where_nobody_leads() -> None:
     view = with_topic(cluster(), ((1, 2), (1,), 1), ((2, 1), (2, 1), 2))
     view = replayed(view, brokers.fence(view, nodes(1)).records)

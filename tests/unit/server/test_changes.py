@@ -119,6 +119,20 @@ async def test_topics_are_answered_row_by_row(world: World) -> None:
     assert (timeout_ms, named) == (30_000, {"validate_only": False})
 
 
+async def test_a_broker_is_unregistered(world: World) -> None:
+    world.active.answer = Offset(17)
+    request = admin_pb2.UnregisterBrokerRequest(broker_id=3, timeout_ms=5, request_id="r1")
+    assert (await world.admin.UnregisterBroker(request)).committed_offset == 17
+    ((name, broker_id, cause, timeout_ms, _),) = world.active.asked
+    assert (name, broker_id, timeout_ms) == ("unregister_broker", 3, 5)
+    assert (cause.request, cause.request_id) == ("UnregisterBroker", "r1")
+    found = await refused(
+        world.admin.UnregisterBroker(admin_pb2.UnregisterBrokerRequest(broker_id=-1))
+    )
+    assert isinstance(found, BadRequestError)
+    assert list(found.violations) == ["broker_id"]
+
+
 async def test_topics_are_deleted_by_name_or_id(world: World) -> None:
     gone = DeleteResult(name="a", topic_id=TOPIC)
     unknown = DeleteResult(topic_id=TOPIC, error=ErrorCode.UNKNOWN_TOPIC_ID)
