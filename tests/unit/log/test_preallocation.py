@@ -18,7 +18,7 @@ from klamm.errors import CorruptLogError, NoSpaceError, StorageError
 from klamm.ids import LOG_START, Epoch, Offset
 from klamm.log.files import RESERVE_S_MAX, SystemFiles
 from klamm.log.log import Log, LogConfig
-from klamm.log.preallocation import NOT_HERE, ROOM_SHARE
+from klamm.log.preallocation import ROOM_SHARE
 from klamm.log.record_batch import build_batch
 from klamm.log.records import NewRecord
 from klamm.log.segment import ZEROS_BYTES, log_path
@@ -263,7 +263,21 @@ def test_a_power_cut_at_every_operation(preallocate_bytes: int, seed: int) -> No
     assert operation > 40
 
 
-@pytest.mark.parametrize("code", sorted(NOT_HERE))
+REFUSALS = [
+    "EDQUOT",
+    "EFBIG",
+    "EINVAL",
+    "EMFILE",
+    "ENODEV",
+    "ENOSPC",
+    "ENOSYS",
+    "EOPNOTSUPP",
+    "EPERM",
+]
+"""Of a full disk or quota, a limit, a file system without it, an old kernel, a sandbox."""
+
+
+@pytest.mark.parametrize("code", [getattr(errno, each) for each in REFUSALS], ids=REFUSALS)
 def test_a_disk_that_reserves_nothing_is_no_failure(code: int) -> None:
     files = SimFiles()
     log = open_log(files, AHEAD)
@@ -286,11 +300,21 @@ def test_a_disk_that_breaks_while_it_reserves() -> None:
     assert log.has_failed
 
 
+def test_who_wants_nothing_reserved_asks_for_nothing() -> None:
+    """Partitions: there are thousands."""
+    files = SimFiles()
+    log = open_log(files, REFUSE)
+    files.fail("reserve", once=False)
+    batches = fill(log, [1] * 30)
+    assert everything(log) == batches
+
+
 @pytest.mark.parametrize("spare", [-1, 1])
 def test_a_small_disk_is_left_alone(spare: int) -> None:
     """Scenario 34."""
     needed = ROOM_SHARE * (AHEAD.preallocate_bytes + len(batch(0)))
-    files = SimFiles(capacity=needed + spare)
+    files = SimFiles(capacity=3 * needed + spare)
+    files.replace_content(DIRECTORY / "others", bytes(2 * needed))
     log = open_log(files, AHEAD)
     fill(log, [1])
     assert (len(files.content(FIRST)) > log.size_bytes) == (spare > 0)
