@@ -11,9 +11,9 @@ from random import Random
 import pytest
 
 from klamm.errors import CorruptLogError
-from klamm.ids import LOG_START, Offset
+from klamm.ids import LOG_START, Epoch, Offset
 from klamm.log.log import Log
-from klamm.log.record_batch import HEADER_BYTES, build_batch
+from klamm.log.record_batch import HEADER_BYTES, MAGIC_AT, build_batch
 from klamm.log.records import NewRecord
 from klamm.log.segment import log_path
 from klamm.log.unwritten import SECTOR_BYTES, was_not_written
@@ -30,7 +30,7 @@ def batch(base: int, size: int = 300) -> bytes:
     return build_batch(
         [NewRecord(value=value)],
         base_offset=Offset(base),
-        leader_epoch=0,  # type: ignore[arg-type]
+        leader_epoch=Epoch(0),
         timestamp_ms=NOW_MS + base,
     )
 
@@ -159,6 +159,30 @@ def test_the_bytes_of_a_batch_that_may_be_zeros_prove_nothing() -> None:
     data[7] = 0  # What a sector's end of eight zeros would leave.
     assert was_not_written(bytes(data), SECTOR_BYTES - 8, Offset(200))
     assert not was_not_written(bytes(data), SECTOR_BYTES - 7, Offset(200))
+
+
+@pytest.mark.parametrize("at", [0, 6, 7, MAGIC_AT, 30], ids=str)
+def test_zeros_of_its_own_prove_nothing_where_the_header_is_damaged(at: int) -> None:
+    """A sector that was lost there would have taken more of it than a bit."""
+    record = NewRecord(value=bytes(3 * SECTOR_BYTES))
+    data = bytearray(
+        build_batch([record], base_offset=Offset(9), leader_epoch=Epoch(0), timestamp_ms=NOW_MS)
+    )
+    data[at] ^= 0x80
+    for position in (0, SECTOR_BYTES - 5, SECTOR_BYTES - 100):
+        # All of its header is good but for what is under the checksum: its zeros may be a loss.
+        assert was_not_written(bytes(data), position, Offset(9)) == (at == 30)
+
+
+def test_what_was_lost_behind_a_damaged_batch_excuses_nothing() -> None:
+    """A bit of it has flipped: it was there."""
+    data = bytearray(b"".join(whole(3, 700)))
+    data[200] ^= 1
+    size = len(batch(0, 700))
+    data[size : 2 * size] = bytes(size)
+    assert not was_not_written(bytes(data), 0, Offset(0))
+    data[100:size] = bytes(size - 100)
+    assert was_not_written(bytes(data), 0, Offset(0))
 
 
 def test_zeros_behind_the_damaged_batch_are_not_its_own() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.quorum import kernel_sync, store
+from controller.quorum import bounds, kernel_sync, store
 from controller.quorum.kernel_sync import Done, KernelSync, error_of, open_kernel_sync
 from controller.quorum.store import LogStore
 from controller.raft.effects import AppendRecords
@@ -203,6 +203,30 @@ async def test_a_failed_sync_poisons_the_log(tmp_path: Path, kernel: FakeKernel)
         with pytest.raises(StorageError):
             append(log_store, 1)
         assert log_store._log._durable_end == 0
+
+
+@pytest.mark.parametrize("by_the_kernel", [True, False])
+async def test_what_is_durable_gets_into_the_bounds(
+    tmp_path: Path, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, by_the_kernel: bool
+) -> None:
+    """Scenario 30: or a loss of it would be taken for a torn end for ever."""
+    monkeypatch.setattr(bounds, "BOUNDS_EVERY_MS", 1)
+    kernel.takes = by_the_kernel
+    async with opened(tmp_path) as log_store:
+        keeping = asyncio.create_task(log_store.keep_bounds())
+        append(log_store, 0)
+        flush = flushed(log_store)
+        append(log_store, 1)
+        for _, done in kernel.begun:
+            done(None)
+        assert await flush >= 1
+        async with asyncio.timeout(DEADLINE_S):
+            while (
+                not (known := bounds.read_bounds(SystemFiles(), tmp_path)) or not known.end_offset
+            ):
+                await asyncio.sleep(0.001)
+        assert known.end_offset == await flush
+        keeping.cancel()
 
 
 async def test_a_sync_that_fails_while_the_log_is_closed_makes_it_no_clean_close(
