@@ -138,54 +138,9 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
         await nodes.start()
         await cluster.create()
         assert await cluster.configure("1000") == {"config"}
-        await cluster.features("upgrade", "--metadata", "23", status=1)
-        assert "this controller only supports metadata.version from" in capfd.readouterr().err
-
-        versions.of[NodeKind.CONTROLLER] = other_version.PRESENT
-        for each in (1, 2, 3):
-            await nodes.restart(f"controller-{each}")
-        assert await cluster.configure("2000") == {"config"}, "rolled, and not upgraded"
-        await cluster.features("upgrade", status=1)
-        assert "broker 1 is of a version that does not say" in capfd.readouterr().err
-        await nodes.stop_node("broker-2")
-
-        versions.of[NodeKind.BROKER] = other_version.PRESENT
-        await nodes.restart("broker-1")
-        await cluster.features("upgrade", status=1)
-        assert "broker 2 is of a version that does not say" in capfd.readouterr().err, "it is gone"
-        await cluster.command("brokers", "unregister", "--id", "2")
-        assert capfd.readouterr().out == "Broker 2 is no longer registered.\n"
-        await nodes.stop_node("controller-2")
-        await cluster.features("upgrade", status=1)
-        assert "controller 2 votes, and does not say" in capfd.readouterr().err
-        await nodes.start_node("controller-2")
-
-        assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 22
-        await cluster.features("upgrade", "--dry-run")
-        assert capfd.readouterr().out == "metadata.version can be upgraded to 23 (4.0-IV1).\n"
-        assert await cluster.configure("3000") == {"config"}
-        await cluster.features("upgrade")
-        assert capfd.readouterr().out == "metadata.version was upgraded to 23 (4.0-IV1).\n"
-        assert await cluster.configure("4000") == {"configs"}
-
-        async def known() -> bool:
-            running = [each for each in nodes.nodes.values() if each.running]
-            addresses = [each.layout.http_address for each in running]
-            levels = [await asyncio.to_thread(shown, each) for each in addresses]
-            return set(levels) == {23}
-
-        await nodes.until(known, "all to know of it", DEADLINE_S)
-        assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 23
-        former = await cluster.broker_epoch()
-        await cluster.command("brokers", "unregister", "--id", "1")
-
-        async def back() -> bool:
-            return await cluster.broker_epoch() > former
-
-        await nodes.until(back, "the broker, which runs, to be there again", DEADLINE_S)
-        await cluster.features("downgrade", "--metadata", "22", status=1)
-        assert "ConfigsRecord" in capfd.readouterr().err
-
+        await rolled(cluster, versions, capfd)
+        await upgraded(cluster, capfd)
+        await a_broker_that_runs_is_unregistered(cluster)
         versions.of[NodeKind.CONTROLLER] = other_version.FORMER
         await nodes.stop_node("controller-3")
         with pytest.raises(StartError, match=r"metadata\.version 23 is in force"):
@@ -193,3 +148,60 @@ async def test_a_cluster_of_an_earlier_version_is_rolled_and_upgraded(
         assert await cluster.configure("5000") == {"configs"}, "the others go on"
     for each in (directory / "logs").glob("*.log"):
         assert "Traceback" not in each.read_text()
+
+
+async def rolled(cluster: Cluster, versions: Versions, capfd: pytest.CaptureFixture[str]) -> None:
+    """One after the other; whoever is behind, or not there, is named. Broker 2 is gone for good."""
+    nodes = cluster.cluster
+    await cluster.features("upgrade", "--metadata", "23", status=1)
+    assert "this controller only supports metadata.version from" in capfd.readouterr().err
+    versions.of[NodeKind.CONTROLLER] = other_version.PRESENT
+    for each in (1, 2, 3):
+        await nodes.restart(f"controller-{each}")
+    assert await cluster.configure("2000") == {"config"}, "rolled, and not upgraded"
+    await cluster.features("upgrade", status=1)
+    assert "broker 1 is of a version that does not say" in capfd.readouterr().err
+    await nodes.stop_node("broker-2")
+    versions.of[NodeKind.BROKER] = other_version.PRESENT
+    await nodes.restart("broker-1")
+    await cluster.features("upgrade", status=1)
+    assert "broker 2 is of a version that does not say" in capfd.readouterr().err
+    await cluster.command("brokers", "unregister", "--id", "2")
+    assert capfd.readouterr().out == "Broker 2 is no longer registered.\n"
+    await nodes.stop_node("controller-2")
+    await cluster.features("upgrade", status=1)
+    assert "controller 2 votes, and does not say" in capfd.readouterr().err
+    await nodes.start_node("controller-2")
+
+
+async def upgraded(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    nodes = cluster.cluster
+    assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 22
+    await cluster.features("upgrade", "--dry-run")
+    assert capfd.readouterr().out == "metadata.version can be upgraded to 23 (4.0-IV1).\n"
+    assert await cluster.configure("3000") == {"config"}
+    await cluster.features("upgrade")
+    assert capfd.readouterr().out == "metadata.version was upgraded to 23 (4.0-IV1).\n"
+    assert await cluster.configure("4000") == {"configs"}
+
+    async def known() -> bool:
+        running = [each for each in nodes.nodes.values() if each.running]
+        addresses = [each.layout.http_address for each in running]
+        levels = [await asyncio.to_thread(shown, each) for each in addresses]
+        return set(levels) == {23}
+
+    await nodes.until(known, "all to know of it", DEADLINE_S)
+    assert await asyncio.to_thread(by_kafka, nodes.bootstrap_servers) == 23
+    await cluster.features("downgrade", "--metadata", "22", status=1)
+    assert "ConfigsRecord" in capfd.readouterr().err
+
+
+async def a_broker_that_runs_is_unregistered(cluster: Cluster) -> None:
+    """It registers again."""
+    former = await cluster.broker_epoch()
+    await cluster.command("brokers", "unregister", "--id", "1")
+
+    async def back() -> bool:
+        return await cluster.broker_epoch() > former
+
+    await cluster.cluster.until(back, "the broker to be there again", DEADLINE_S)
