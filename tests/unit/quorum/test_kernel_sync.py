@@ -248,6 +248,34 @@ async def test_threads_do_it_where_the_kernel_does_not(tmp_path: Path, kernel: F
         assert await flushed(log_store) == 1
 
 
+@pytest.mark.parametrize("error", [None, OSError(errno.EIO, "Input/output error")])
+async def test_a_word_that_comes_late_is_believed_and_not_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | None
+) -> None:
+    """The kernel said that it would not do it, and does: a disk tells an error once."""
+    late: list[Done] = []
+
+    class Hesitant(FakeKernel):
+        def sync(self, fd: int, done: Done) -> bool:
+            late.append(done)
+            return False
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(store, "open_kernel_sync", Hesitant)
+    async with opened(tmp_path) as log_store:
+        append(log_store, 0)
+        told: list[Offset | BaseException] = []
+        log_store.flush(told.append)
+        late[0](error)
+        await asyncio.get_running_loop().shutdown_default_executor()
+        await asyncio.sleep(0)
+        assert len(told) == 1
+        assert log_store._log.has_failed == (error is not None)
+        assert (told[0] == 1) or error is not None
+
+
 async def test_threads_do_it_without_asynchronous_io(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
