@@ -16,6 +16,7 @@ lost as such zeros that were durable, the next segment begins behind them, or qu
 Recovery may itself be cut off anywhere: it is the same the next time.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -138,6 +139,15 @@ class Recoverer:
         self.segments = [
             Segment(self._files, self._directory, base, self._interval_bytes) for base in bases
         ]
+        try:
+            self._recover(bases, recovery_point, clean_shutdown)
+        except BaseException:
+            for segment in self.segments:
+                with suppress(OSError):
+                    segment.close()
+            raise
+
+    def _recover(self, bases: list[Offset], recovery_point: Offset, clean_shutdown: bool) -> None:
         durable = sum(base <= recovery_point for base in bases) - 1
         trusted = self._trust(len(bases) if clean_shutdown else max(durable, 0))
         if trusted < len(bases):

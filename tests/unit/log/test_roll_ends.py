@@ -4,13 +4,16 @@ Scenarios 30, 34, 37: a loss in it is never taken for a torn tail, and what was 
 never for a loss.
 """
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from klamm.errors import CorruptLogError, NoSpaceError
 from klamm.ids import LOG_START, Offset
+from klamm.log.files import SystemFiles
 from klamm.log.log import Log
 from klamm.log.segment import log_path
 from tests.sim.disk import SimFiles
@@ -72,3 +75,19 @@ def test_what_a_full_disk_left_of_an_append_does_not_outlive_a_roll(seed: int) -
 def large(log: Log) -> bytes:
     """More than fits into the segment."""
     return batch(log.end_offset, size=400)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it is counted there")
+def test_who_is_refused_leaves_no_file_open(tmp_path: Path) -> None:
+    """Scenario 42: a start may be tried again, and a damaged log is opened anew to be cut."""
+    config = replace(REFUSE, preallocate_bytes=0)
+    log = Log.open(SystemFiles(), tmp_path, config)
+    fill(log, [1] * 30)
+    log.close()
+    path = log_path(tmp_path, LOG_START)
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with pytest.raises(CorruptLogError):
+            Log.open(SystemFiles(), tmp_path, config)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
