@@ -158,9 +158,15 @@ def advance(state: RaftState, moment: Moment) -> Step:
         return state, ()
     assert majority_end <= state.log.end_offset, "a follower has more than its leader"
     acknowledged = [each for each in counted if each.end_offset >= majority_end]
-    role = thrift.committed(state, role, majority_end, acknowledged, moment.now_ms)
+    before, role = role, thrift.committed(role, acknowledged, moment.now_ms)
     state = replace(state, high_watermark=majority_end, role=role)
     effects: Effects = (Commit(majority_end),)
+    if role.quick != before.quick:
+        # Who is quick from now on may have begun to rest before.
+        state, told = _tell_parked(state, role, moment)
+        effects += told
+        role = state.role
+        assert isinstance(role, Leader)
     if not role.claimed and majority_end >= role.first_end:
         assert state.log.end_offset == role.first_end, "nothing is proposed before the claim"
         state = replace(state, role=replace(role, claimed=True))
@@ -257,7 +263,10 @@ def release(state: RaftState, moment: Moment) -> Step:
     role = state.role
     if not isinstance(role, Leader):
         return state, ()
-    role = thrift.appended(role, moment.now_ms)
+    return _tell_parked(state, thrift.appended(role, moment.now_ms), moment)
+
+
+def _tell_parked(state: RaftState, role: Leader, moment: Moment) -> Step:
     told: list[ParkedFetch] = []
     kept: list[ParkedFetch] = []
     for each in role.parked:

@@ -51,6 +51,8 @@ def give_up(
             each.recovering,
             each.node_id != successor,
             -each.end_offset,
+            # Of what is acknowledged by nobody yet these have been told.
+            each.node_id not in role.quick,
             each.node_id,
         ),
     )

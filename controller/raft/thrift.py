@@ -15,7 +15,7 @@ Kaminsky 2013, section 4; without its price, as those left out are told soon.)
 Safety does not hang on it: it decides only when a fetch is answered.
 """
 
-from controller.raft.state import Leader, ParkedFetch, Progress, RaftState
+from controller.raft.state import Leader, ParkedFetch, Progress
 from klamm.frozen import replace
 from klamm.ids import NodeId, Offset
 
@@ -59,22 +59,14 @@ def appended(role: Leader, now_ms: int) -> Leader:
     return look_again(role) if role.quick and now_ms >= role.quick_until_ms else role
 
 
-def committed(
-    state: RaftState, role: Leader, end: Offset, acknowledged: list[Progress], now_ms: int
-) -> Leader:
-    """All below `end` is committed, by these acknowledgements, of voters that count.
+def committed(role: Leader, acknowledged: list[Progress], now_ms: int) -> Leader:
+    """More is committed, by these acknowledgements and no fewer: one less, and it was not before.
 
     If the quick are late, those that rest are told meanwhile, and are the quick from then on: it
     costs a commit REST_MS at the most. A leader whose own disk was later than the others' needs
     one more of them.
     """
-    own = state.is_voter and state.flushed >= end
-    needed = state.voters.majority - (1 if own else 0)
-    first = sorted(
-        acknowledged,
-        key=lambda each: (each.node_id not in role.quick, each.fetched_ms, each.node_id),
-    )
-    quick = frozenset([each.node_id for each in first[:needed]])
+    quick = frozenset([each.node_id for each in acknowledged])
     until_ms = role.quick_until_ms if role.quick else now_ms + QUICK_MS
     if quick == role.quick and until_ms == role.quick_until_ms:
         return role

@@ -6,22 +6,36 @@ from controller.raft.effects import Effects, SendRecords, SendRequest, SendRespo
 from controller.raft.events import (
     LogFlushed,
     Moment,
+    NoRoomFound,
     ProposalMade,
     ReadRequested,
+    RequestDropped,
     RequestReceived,
     StreamLost,
     TimePassed,
     TransferRequested,
     VoterChangeAsked,
 )
-from controller.raft.messages import FetchRequest, FetchResponse, VoteRequest
+from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchResponse, VoteRequest
 from controller.raft.replication import NEWS_WAIT_MS
 from controller.raft.state import Follower, Leader, Role
 from controller.raft.step import step
 from controller.raft.thrift import QUICK_MS, REST_MS
 from controller.raft.voters import RemoveVoter
 from klamm.ids import NodeId, Offset
-from tests.unit.raft.voter import EPOCH, LOST, NOW, THREE, TWO, UNATTACHED, ask, key, leader, voter
+from tests.unit.raft.voter import (
+    EPOCH,
+    LOST,
+    ME,
+    NOW,
+    THREE,
+    TWO,
+    UNATTACHED,
+    ask,
+    key,
+    leader,
+    voter,
+)
 from tests.unit.raft.voter import at as log_at
 from tests.unit.raft.world import World
 
@@ -139,6 +153,19 @@ def test_an_idle_quorum_tells_all_at_once_also_that_it_is_committed() -> None:
             assert each.deadline_ms <= soon_ms, "news of the commit rests for nobody"
 
 
+def test_in_a_busy_quorum_news_of_a_commit_rests_too() -> None:
+    """Or each of them would bring the records that have come meanwhile."""
+    busy = Busy()
+    busy.writes(3)
+    busy.wait(3 * REST_MS)
+    busy.commit()
+    busy.now_ms += 1
+    busy.commit()
+    (resting,) = [each for each in busy.role.parked if each.sender.node_id == THREE]
+    assert resting.high_watermark < busy.state.high_watermark == resting.log_end.offset
+    assert resting.deadline_ms == resting.rests_until_ms == busy.now_ms + REST_MS
+
+
 def test_the_quick_are_late_and_all_are_told() -> None:
     busy = Busy()
     busy.writes(3)
@@ -152,6 +179,36 @@ def test_the_quick_are_late_and_all_are_told() -> None:
     assert busy.state.high_watermark == uncommitted
     assert busy.role.quick == {THREE}
     busy.commit(by=THREE)
+
+
+def test_the_quick_are_late_and_who_knows_all_is_told() -> None:
+    """It has no news to wait for but the record: not even that the last one is committed."""
+    busy = Busy()
+    busy.writes(3)
+    busy.wait(3 * REST_MS)
+    busy.commit()
+    busy.wait(NEWS_WAIT_MS)
+    (resting,) = [each for each in busy.role.parked if each.sender.node_id == THREE]
+    assert resting.high_watermark == resting.log_end.offset == busy.state.log.end_offset
+    busy.propose()
+    assert busy.told[-1][:2] == (busy.now_ms, TWO)
+    busy.wait(REST_MS)
+    assert busy.told[-1][1] == THREE
+
+
+def test_who_asks_for_what_is_there_and_rests_has_it_in_time() -> None:
+    busy = Busy()
+    busy.writes(3)
+    busy.wait(3 * REST_MS)
+    busy.commit()
+    busy.wait(NEWS_WAIT_MS)
+    busy.propose()
+    told = len(busy.told)
+    busy.do(RequestDropped(THREE))
+    busy.fetch(THREE)  # Once more: its stream broke. It lacks a record, and knows of no other.
+    assert len(busy.told) == told
+    busy.wait(REST_MS)
+    assert busy.told[-1][1] == THREE
 
 
 def test_the_quick_are_lost_and_all_are_told_at_once() -> None:
@@ -184,6 +241,35 @@ def test_now_and_then_all_are_told_and_the_quicker_one_is_found() -> None:
         busy.acknowledge(TWO)
         busy.wait(BUSY_MS)
     assert busy.role.quick == {THREE}
+
+
+def test_each_second_all_are_told_though_they_rest() -> None:
+    busy = Busy()
+    busy.writes(3)
+    busy.wait(REST_MS + REST_MS // 2)
+    until_ms = busy.role.quick_until_ms
+    while busy.now_ms < until_ms:
+        busy.writes(1)
+    (resting,) = [each for each in busy.role.parked if each.sender.node_id == THREE]
+    assert resting.rests_until_ms > busy.now_ms + BUSY_MS
+    assert {node for _, node, _ in busy.writes(1)} == {TWO, THREE}
+    assert busy.role.quick_until_ms > until_ms + QUICK_MS // 2
+    assert {node for _, node, _ in busy.writes(1)} == {TWO}
+
+
+def test_a_leader_that_has_removed_itself_needs_one_more() -> None:
+    busy = Busy()
+    busy.writes(3)
+    busy.propose()
+    end = busy.state.log.end_offset
+    busy.do(VoterChangeAsked(call=8, change=RemoveVoter(key=key(ME))))
+    busy.do(LogFlushed(busy.state.log.end_offset, 0))
+    for each in (TWO, THREE):
+        assert busy.state.high_watermark < end
+        busy._ends[each] = end
+        busy.fetch(each)
+    assert busy.state.high_watermark == end
+    assert busy.role.quick == {TWO, THREE}
 
 
 @pytest.mark.parametrize("what", ["transfer", "removal", "read"])
@@ -251,6 +337,51 @@ def test_a_leader_whose_disk_is_slow_tells_one_more() -> None:
     busy.do(LogFlushed(busy.state.log.end_offset, 0))
     busy.acknowledge(TWO)
     assert busy.role.quick == {TWO}, "it is quick again, and one of them enough"
+
+
+@pytest.mark.parametrize("by", ["its own disk", "the other one"])
+def test_who_is_quick_from_now_on_rests_no_more(by: str) -> None:
+    """It had asked before it was: what it waits for may be all that the next commit waits for."""
+    busy = Busy()
+    busy.writes(3)
+    busy.propose()
+    busy.wait(REST_MS)  # 2 is late, and so is our own disk: 3 has it.
+    busy.propose()
+    busy.now_ms += 1
+    busy.acknowledge(THREE)
+    common = busy.state.log.end_offset
+    busy.propose()
+    assert busy.told[-1][2] < common, "it rests"
+    if by == "its own disk":
+        busy.do(LogFlushed(common, 0))
+    else:
+        busy._ends[TWO] = common
+        busy.fetch(TWO)
+    assert busy.state.high_watermark == common
+    assert THREE in busy.role.quick
+    assert (busy.now_ms, THREE, common) in busy.told
+
+
+def test_a_leader_that_gives_up_names_first_who_was_told_of_more() -> None:
+    """Of two that have acknowledged the same; the other one could not win."""
+    for quick, other in ((TWO, THREE), (THREE, TWO)):
+        busy = Busy()
+        for _ in range(4):
+            busy.propose()
+            busy.do(LogFlushed(busy.state.log.end_offset, 0))
+            busy.acknowledge(quick)
+            busy.acknowledge(other)
+            busy.wait(BUSY_MS)
+        assert busy.role.quick == {quick}
+        busy.acknowledge(other)
+        busy.propose()
+        assert busy.told[-1][1] == quick
+        assert len({each.end_offset for each in busy.role.progress}) == 1
+        effects = busy.do(NoRoomFound())
+        asked = [each for each in effects if isinstance(each, SendRequest)]
+        assert asked[0].to == quick
+        assert isinstance(asked[0].request, EndQuorumEpochRequest)
+        assert asked[0].request.successors == (quick, other)
 
 
 def test_of_five_two_are_told() -> None:

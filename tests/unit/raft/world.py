@@ -84,6 +84,8 @@ class World:
         """What waits for those that are stopped."""
         self.armed: dict[NodeId, tuple[int, int]] = {}
         self.loss = 0.0
+        self.batches_max = 3
+        """In one answer."""
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self.told: fx.RefuseChange | fx.AcceptChange | None = None
         self.queue: list[tuple[int, int, object]] = []
@@ -247,7 +249,8 @@ class World:
             case fx.SendResponse(call, response):
                 self._answer(call, response)
             case fx.SendRecords(call=call, response=response, start_offset=start):
-                batches = tuple(each for each in disk.batches if each.base >= start)[:3]
+                batches = tuple(each for each in disk.batches if each.base >= start)
+                batches = batches[: self.batches_max]
                 infos = tuple(
                     FetchedBatch(
                         base_offset=each.base,
