@@ -11,7 +11,7 @@ commit needs one to start its handler and one to wake it. Python 3.12 has the fi
 
 import asyncio
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 Done = TypeVar("Done")
@@ -19,6 +19,9 @@ Done = TypeVar("Done")
 
 def at_once(do: Callable[[], Done]) -> Done:
     """Do it, and then call what it would have had called soon, in that order.
+
+    An error of what is called is the loop's to tell, and keeps none of the others from being
+    called; if `do` itself fails, they are called soon.
 
     Within a task nothing is different from `do()`: no other can be entered there.
     """
@@ -30,13 +33,21 @@ def at_once(do: Callable[[], Done]) -> Done:
     shadowed.call_soon = soon.call_soon
     try:
         done = do()
-    finally:
+    except BaseException:
         del shadowed.call_soon
+        for callback, args, context in soon.callbacks:
+            loop.call_soon(callback, *args, context=context)
+        raise
+    del shadowed.call_soon
     for callback, args, context in soon.callbacks:
-        if context is None:
-            callback(*args)
-        else:
+        try:
             context.run(callback, *args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # As the loop does: it is nobody else's.
+            loop.call_exception_handler(
+                {"message": f"exception in callback {callback!r}", "exception": error}
+            )
     return done
 
 
@@ -46,10 +57,11 @@ class _Soon:
     __slots__ = ("callbacks",)
 
     def __init__(self) -> None:
-        self.callbacks: list[tuple[Callable[..., object], tuple[Any, ...], Context | None]] = []
+        self.callbacks: list[tuple[Callable[..., object], tuple[Any, ...], Context]] = []
 
     def call_soon(
         self, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> None:
         """In the place of the loop's own."""
-        self.callbacks.append((callback, args, context))
+        own = copy_context() if context is None else context
+        self.callbacks.append((callback, args, own))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import pytest
 
@@ -89,6 +90,62 @@ async def test_an_error_leaves_the_loop_as_it_was() -> None:
         with pytest.raises(ValueError, match="no"):
             at_once(fail)
         assert "call_soon" not in vars(loop)
+
+    await outside_of_tasks(call)
+
+
+async def test_an_error_of_one_that_is_called_is_told_to_the_loop_and_the_others_are_called() -> (
+    None
+):
+    loop, did, told = asyncio.get_running_loop(), [], []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    error = ValueError("no")
+
+    def fail() -> None:
+        raise error
+
+    def do() -> str:
+        loop.call_soon(fail)
+        loop.call_soon(did.append, "after it")
+        return "done"
+
+    def call() -> None:
+        assert at_once(do) == "done"
+        assert (told, did) == ([error], ["after it"])
+
+    await outside_of_tasks(call)
+
+
+async def test_what_was_to_be_called_before_an_error_is_called_soon() -> None:
+    """It may have woken somebody, who would wait for ever."""
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future(), loop.create_future()]
+    futures[1].set_result(None)
+    waiting = asyncio.ensure_future(futures[0])
+
+    async def wait() -> str:
+        await waiting
+        return "woken"
+
+    task = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+
+    def call() -> None:
+        with pytest.raises(asyncio.InvalidStateError):
+            at_once(lambda: [each.set_result(None) for each in futures])
+
+    await outside_of_tasks(call)
+    async with asyncio.timeout(30):
+        assert await task == "woken"
+
+
+async def test_what_is_called_has_a_context_of_its_own() -> None:
+    loop = asyncio.get_running_loop()
+    said: ContextVar[str] = ContextVar("said", default="nothing")
+
+    def call() -> None:
+        at_once(lambda: loop.call_soon(said.set, "something"))
+        assert said.get() == "nothing"
 
     await outside_of_tasks(call)
 
