@@ -48,6 +48,7 @@ class Applier:
         self._read = read
         self._read_chunk = read_chunk
         self._todo: deque[Todo] = deque()
+        """Of commits in a row two at the most: what else there is comes with an election."""
         self._loads = 0
         """Snapshots among `_todo`: what stands before them may be gone from the log."""
         self._machine: StateMachine | None = None
@@ -64,7 +65,11 @@ class Applier:
 
     def tell(self, what: Todo) -> None:
         """To be delivered, in the next `turn` or after it."""
-        self._todo.append(what)
+        todo = self._todo
+        if len(todo) > 1 and isinstance(what, Commit) and isinstance(todo[-1], Commit):
+            todo[-1] = what  # It includes that one. The first of all may be half delivered.
+            return
+        todo.append(what)
         self._loads += isinstance(what, LoadSnapshot)
 
     def turn(self) -> None:
