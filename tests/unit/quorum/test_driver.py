@@ -9,6 +9,7 @@ from uuid import UUID
 
 import pytest
 
+from controller.quorum import driver
 from controller.quorum.driver import INBOX_MAX, STEPS_PER_TURN, QuorumDriver
 from controller.quorum.outside import Flushed
 from controller.raft.effects import (
@@ -16,12 +17,14 @@ from controller.raft.effects import (
     AppendControl,
     AppendRecords,
     AppendVoters,
+    Effects,
     SaveQuorumState,
     SendRequest,
 )
-from controller.raft.events import Event, Moment
+from controller.raft.events import Event, Moment, StreamLost, TimePassed
 from controller.raft.messages import FetchRequest, Response, VoteRequest, VoteResponse
-from controller.raft.state import RaftConfig, SavedState, restore
+from controller.raft.state import RaftConfig, RaftState, SavedState, restore
+from controller.raft.step import step
 from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.errors import (
     CommitUnknownError,
@@ -322,6 +325,21 @@ async def test_a_due_timer_goes_before_a_full_inbox() -> None:
         assert sum(each.done() for each in asked) < STEPS_PER_TURN
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(each, NotControllerError) for each in answers)
+
+
+async def test_a_due_timer_goes_before_what_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped: list[type[Event]] = []
+
+    def told(state: RaftState, event: Event, moment: Moment) -> tuple[RaftState, Effects]:
+        stepped.append(type(event))
+        return step(state, event, moment)
+
+    async with driven(size=3) as world:
+        await asyncio.sleep(0)
+        monkeypatch.setattr(driver, "step", told)
+        world.clock.now_ms += 10_000
+        world.driver.post(StreamLost(NodeId(2)))
+        assert stepped == [TimePassed, StreamLost]
 
 
 async def test_a_full_inbox_refuses() -> None:

@@ -1,5 +1,7 @@
 """Who is told of records at once, and that nobody waits in vain for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.raft.effects import Effects, SendRecords, SendRequest, SendResponse
@@ -18,11 +20,11 @@ from controller.raft.events import (
 )
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest, FetchResponse, VoteRequest
 from controller.raft.replication import NEWS_WAIT_MS
-from controller.raft.state import Follower, Leader, Role
+from controller.raft.state import Follower, Leader, Recovering, Role
 from controller.raft.step import step
 from controller.raft.thrift import QUICK_MS, REST_MS
 from controller.raft.voters import RemoveVoter
-from klamm.ids import NodeId, Offset
+from klamm.ids import Epoch, NodeId, Offset
 from tests.unit.raft.voter import (
     EPOCH,
     LOST,
@@ -420,6 +422,16 @@ def test_who_has_as_much_keeps_its_turn() -> None:
     equal = VoteRequest(epoch=EPOCH, log_end=state.log.end, pre_vote=True)
     after, _ = ask(state, THREE, equal)
     assert after.next_deadline_ms > NOW.now_ms
+
+
+def test_nobody_hurries_who_would_be_refused_or_has_no_say() -> None:
+    """By one that lags and is in a later epoch; or by a voter that has lost records itself."""
+    lagging = VoteRequest(epoch=EPOCH, log_end=log_at(4, 3), pre_vote=True)
+    later = replace(lagging, epoch=Epoch(EPOCH + 1))
+    without_say = replace(voter(LOST), recovering=Recovering(reason="it was damaged"))
+    for state, request in ((voter(LOST), later), (without_say, lagging)):
+        after, _ = ask(state, THREE, request)
+        assert after.next_deadline_ms > NOW.now_ms
 
 
 def test_a_stranger_that_lags_hurries_nobody() -> None:
