@@ -196,7 +196,10 @@ class Upkeep:
 
         def decide(view: View, _: Offset) -> Decision[None]:
             known = view.image.brokers
-            due, self._to_fence = self._to_fence, {}
+            # Decided again, if the log had moved: by then somebody may be back, or forgotten.
+            again = {each: gone[each] for each in gone if self._sessions.find(each) is None}
+            due, self._to_fence = {**again, **self._to_fence}, {}
+            gone.clear()
             gone.update(
                 (each, broke)
                 for each, broke in due.items()

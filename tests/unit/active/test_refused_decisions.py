@@ -46,21 +46,22 @@ class LateQuorum(FakeQuorum):
 
 class Room:
     def __init__(self) -> None:
-        self.quorum = LateQuorum()
+        self.quorum, self.clock = LateQuorum(), FakeClock()
         config = ControllerConfig.for_tests()
-        self.active = ActiveController(self.quorum, config, FakeClock(), random.Random(1))
+        self.active = ActiveController(self.quorum, config, self.clock, random.Random(1))
         self.quorum.machine = self.active.log
         self.quorum.elect()
 
     def create(self, name: str) -> Coroutine[Any, Any, tuple[tuple[CreateResult, ...], Offset]]:
         return self.active.create_topics((NewTopic(name=name),), CAUSE, 1_000)
 
-    async def with_broker(self) -> None:
+    async def with_broker(self) -> tuple[Offset, int]:
+        """Its epoch, and its stream."""
         asked = Registration(broker_id=NodeId(1), incarnation_id=incarnation(1), endpoints=())
         task = asyncio.ensure_future(self.active.register_broker("c", asked, 1_000))
         await self.committed(task)
         epoch = await task
-        self.active.open_session(NodeId(1), epoch)
+        stream = self.active.open_session(NodeId(1), epoch)
         beat = self.active.heartbeat(
             NodeId(1),
             epoch,
@@ -70,6 +71,7 @@ class Room:
             timeout_ms=1_000,
         )
         await self.committed(asyncio.ensure_future(beat))
+        return epoch, stream
 
     async def committed(self, task: "asyncio.Task[Any]") -> None:
         for _ in range(20):
@@ -119,3 +121,35 @@ async def test_who_decides_between_the_refusal_and_its_hearing_waits_too() -> No
     for each in (first, second):
         await room.committed(each)
         assert (await each)[0][0].error is ErrorCode.NONE
+
+
+@pytest.mark.parametrize("meanwhile", ["forgotten", "back", "as it was"])
+async def test_who_is_to_be_fenced_is_looked_at_again(meanwhile: str) -> None:
+    """The decision to fence it was refused, since the log had moved."""
+    room = Room()
+    epoch, stream = await room.with_broker()
+    room.quorum.foreign_append()
+    room.active.close_session(NodeId(1), stream)
+    room.clock.now_ms += 60
+    upkeep = asyncio.ensure_future(room.active.run())
+    async with asyncio.timeout(30):
+        while not room.quorum.inbox:
+            await asyncio.sleep(0.001)
+    if meanwhile == "back":
+        room.active.open_session(NodeId(1), epoch)
+    if meanwhile == "forgotten":
+        forget = asyncio.ensure_future(room.active.unregister_broker(NodeId(1), CAUSE, 1_000))
+    room.quorum.refuse()
+    for _ in range(5):
+        await settle()
+        room.quorum.commit()
+    await settle()
+    assert not upkeep.done(), "it goes on"
+    upkeep.cancel()
+    broker = room.active.log.image.brokers.get(NodeId(1))
+    if meanwhile == "forgotten":
+        assert forget.done()
+        assert broker is None
+    else:
+        assert broker is not None
+        assert broker.fenced == (meanwhile == "as it was")
