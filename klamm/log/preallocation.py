@@ -8,7 +8,7 @@ the new size: 110 µs here instead of 70. What is reserved is the log's own only
 it: it goes back where a segment ends, at a close, and when the disk is nearly full. A crash leaves
 the zeros; recovery finds where the batches end. ext4 and XFS journal that a block is in use, once
 its data are on the disk, and show zeros until then: so what a power cut takes of unsynced appends
-is zeros, and sound batches behind zeros are damage, as ever.
+is zeros, at the end or with batches behind them (unwritten.py).
 
 Source: posix_fallocate(3), fdatasync(2); etcd's wal does the same.
 """
