@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from controller.quorum.bounds import QUORUM_BOUNDS, Bounds
+from controller.quorum.bounds import QUORUM_BOUNDS, Bounds, read_bounds
 from controller.quorum.known_voters import HasPeers, nobody, others_than
 from controller.quorum.opening import METADATA_LOG
 from controller.quorum.port import SnapshotPoint
@@ -156,6 +156,21 @@ async def test_the_log_goes_on_behind_an_installed_snapshot() -> None:
     found = load(files)
     assert found.log == EpochChain().begin_at(NEWER).append(Epoch(8), 1)
     assert found.log.holds(NEWER)
+
+
+async def test_the_bounds_vouch_for_an_installed_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario 30: a new replica that loses it, and all else, has lost something."""
+    monkeypatch.setattr("controller.quorum.bounds.BOUNDS_EVERY_MS", 0)
+    files = SimFiles()
+    store = opened(files)
+    await download(store, NEWER)
+    await store.install(NEWER)
+    keeping = asyncio.create_task(store.keep_bounds())
+    async with asyncio.timeout(30):
+        while (known := read_bounds(files, ROOT)) is None or known.end_offset < NEWER.offset:
+            await asyncio.sleep(0.001)
+    keeping.cancel()
+    assert known.end_offset == NEWER.offset
 
 
 async def test_what_is_not_whole_is_not_installed() -> None:
