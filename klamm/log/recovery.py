@@ -10,10 +10,11 @@ tail: it is damage to what was durable, and to cut there would lose it silently.
 refuses such a start (OnCorruption.REFUSE); a partition, which has other replicas, cuts and says so.
 But what was not synced gets to the disk in any order: in the last segment, and from the offset on
 from which nobody knows it to be durable, sectors of zeros with whole batches behind them are a torn
-tail too (unwritten.py). Zeros from the last whole batch to the end of the file are what was
-reserved there (preallocation.py), and no batch: they go without a word. Should batches have been
-lost as such zeros that were durable, the next segment begins behind them, or quorum-bounds does.
-Recovery may itself be cut off anywhere: it is the same the next time.
+tail too (unwritten.py). Zeros from its last whole batch to the end of the file are what was
+reserved there (preallocation.py), and no batch: they go without a word, but in a partition, which
+reserves nothing. Should batches have been lost as such zeros that were durable, the next segment
+begins behind them, or quorum-bounds does. Recovery may itself be cut off anywhere: it is the same
+the next time.
 """
 
 from contextlib import suppress
@@ -262,7 +263,7 @@ class Recoverer:
             if at == 0:
                 self._end = segment.base_offset
             damage = self._scan(segment)
-            if damage is not None and segment.zeros_from(damage.position):
+            if damage is not None and self._was_reserved(at, damage.position):
                 segment.cut_tail(damage.position)
             elif damage is not None:
                 self._cut(at, damage)
@@ -315,6 +316,11 @@ class Recoverer:
             )
         )
         segment.cut_tail(damage.position)
+
+    def _was_reserved(self, at: int, position: int) -> bool:
+        """Zeros to the end. A partition reserves nothing: at its end they are appends, and lost."""
+        told = self._on_corruption is OnCorruption.TRUNCATE and at == len(self.segments) - 1
+        return not told and self.segments[at].zeros_from(position)
 
     def _proves_what_was_before(self, segment: Segment) -> bool:
         """Were the segments before it written? Synced, if the log syncs one before the next is."""

@@ -48,6 +48,15 @@ def assert_quiet(log: Log, batches: list[bytes]) -> None:
     assert everything(log) == batches
 
 
+def assert_told(log: Log, batches: list[bytes], *, lost: bool) -> None:
+    """It has these, and what was behind them was reserved, or is a torn end that is told.
+
+    A partition's log reserves nothing: who lost unsynced appends to a power cut hears of it.
+    """
+    assert everything(log) == batches
+    assert [each.followed_by for each in log.recovery.cuts] == ([None] if lost else [])
+
+
 def zero_ended(base: int) -> bytes:
     """A batch whose last bytes are zeros."""
     record = NewRecord(value=b"ends with" + bytes(20))
@@ -124,7 +133,7 @@ def test_zeros_behind_whole_batches(config: LogConfig, size: int) -> None:
         open_log(files, config).close()
         files.replace_content(FIRST, b"".join(batches) + bytes(size))
         log = open_log(files, config)
-        assert_quiet(log, batches)
+        assert_told(log, batches, lost=config is SMALL)
         assert files.durable()[FIRST] == b"".join(batches)
         log.append(batch(log.end_offset, epoch=3))
         assert log.size_bytes == len(b"".join(batches)) + len(batch(0))
@@ -138,7 +147,7 @@ def test_a_trusted_log_with_zeros_behind_is_looked_at_whole(config: LogConfig) -
     batches = fill(log, [1, 1])
     log.close()
     files.replace_content(FIRST, b"".join(batches) + bytes(400))
-    assert_quiet(open_log(files, config, clean_shutdown=True), batches)
+    assert_told(open_log(files, config, clean_shutdown=True), batches, lost=config is SMALL)
 
 
 def test_zeros_exactly_to_a_segments_end() -> None:
@@ -336,7 +345,7 @@ def test_a_full_disk_gets_back_what_was_reserved() -> None:
     not hasattr(os, "posix_fallocate"), reason="macOS has none: nothing is reserved there"
 )
 def test_a_real_file(tmp_path: Path) -> None:
-    config = LogConfig(preallocate_bytes=1 << 20, segment_bytes=4 << 20)
+    config = replace(REFUSE, preallocate_bytes=1 << 20, segment_bytes=4 << 20)
     path = log_path(tmp_path, LOG_START)
     log = Log.open(SystemFiles(), tmp_path, config)
     batches = fill(log, [1, 2, 1])
@@ -424,5 +433,5 @@ def test_a_limit_on_the_size_of_files_is_none_on_what_fits(tmp_path: Path) -> No
     """EFBIG, where the signal for it is not taken."""
     subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True)
     (path,) = tmp_path.glob("*.log")
-    assert_quiet(Log.open(SystemFiles(), tmp_path), [batch(at) for at in range(50)])
+    assert_quiet(Log.open(SystemFiles(), tmp_path, REFUSE), [batch(at) for at in range(50)])
     assert path.stat().st_size < 20_000

@@ -61,8 +61,9 @@ def test_a_write_torn_at_every_byte_is_cut(config: LogConfig) -> None:
             log = open_log(torn, config)
             assert everything(log) == batches[:-1], (name, size)
             assert torn.content(FIRST) == whole[:start]
-            # Nothing, or zeros only: of what was reserved, for all that anybody can tell.
-            told = any(tail(size)[start:])
+            # Zeros only are what the metadata log had reserved, for all that anybody can tell.
+            lenient = config is SMALL
+            told = any(tail(size)[start:]) or (lenient and len(tail(size)) > start)
             assert [cut.followed_by for cut in log.recovery.cuts] == [None] * told
             assert fill(log, [1], epoch=3)
 
