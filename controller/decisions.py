@@ -314,6 +314,11 @@ class DecisionLog:
                         await self._quorum.propose(epoch, at, part)
                         at = Offset(at + len(part))
                     committed = self._quorum.write(epoch, at, parts[-1], timeout_ms)
+                except asyncio.CancelledError:
+                    # Nobody waits for it, and the rest of it is never appended.
+                    if self._epoch == epoch and self._resyncing is None:
+                        self._catch_up(epoch, at)
+                    raise
                 finally:
                     self._whole.set()
             else:

@@ -9,13 +9,14 @@ import pytest
 
 from controller.active import ActiveController
 from controller.plan.brokers import Registration
+from controller.plan.decision import Decision
 from controller.plan.topics import CreateResult, NewTopic
-from controller.quorum.port import LogMovedError
+from controller.quorum.port import PROPOSAL_RECORDS_MAX, LogMovedError
 from klamm.config.controller import ControllerConfig
 from klamm.errors import ErrorCode
 from klamm.ids import Epoch, NodeId, Offset
 from klamm.log.records import NewRecord
-from klamm.metadata.records import Cause
+from klamm.metadata.records import Cause, NoOpRecord
 from tests.unit.active.quorums import ME, FakeClock, FakeQuorum, incarnation
 
 CAUSE = Cause(principal="User:a", request="CreateTopics")
@@ -153,3 +154,21 @@ async def test_who_is_to_be_fenced_is_looked_at_again(meanwhile: str) -> None:
     else:
         assert broker is not None
         assert broker.fenced == (meanwhile == "as it was")
+
+
+async def test_what_is_left_of_a_large_decision_that_nobody_waits_for_is_not_pending() -> None:
+    room = Room()
+    await room.with_broker()
+    log = room.active.log
+    end = log.image.provenance.offset
+    records = (NoOpRecord(),) * (2 * PROPOSAL_RECORDS_MAX + 1)
+    large = asyncio.ensure_future(
+        log.decide(lambda *_: Decision(records, None, divisible=True), CAUSE, 1_000)
+    )
+    while room.quorum.log_end.offset == end:
+        await asyncio.sleep(0)
+    large.cancel()
+    small = asyncio.ensure_future(log.decide(lambda *_: Decision((), None), CAUSE, 1_000))
+    await room.committed(small)
+    _, seen = await small
+    assert seen == room.quorum.log_end.offset == end + PROPOSAL_RECORDS_MAX
