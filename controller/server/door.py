@@ -253,6 +253,9 @@ def change_voters(request: admin.ChangeVotersRequest) -> Violations:
         found[f"{which}.directory_id"] = f"has {ID_BYTES} bytes, or none"
     if voter.HasField("endpoint"):
         host, port = voter.endpoint.host, voter.endpoint.port
+        found |= _at_most(
+            f"{which}.endpoint.name", len(voter.endpoint.name), NAME_CHARACTERS_MAX, "characters"
+        )
         if not 0 < len(host) <= HOST_CHARACTERS_MAX:
             found[f"{which}.endpoint.host"] = f"has 1 to {HOST_CHARACTERS_MAX} characters"
         if not 0 < port <= PORT_MAX:

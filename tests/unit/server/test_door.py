@@ -157,6 +157,16 @@ def names(*given: str) -> list[admin.NewTopic]:
             door.allocate_producer_ids(control.AllocateProducerIdsRequest(broker_id=-2)),
             ["broker_id"],
         ),
+        (
+            door.change_voters(
+                admin.ChangeVotersRequest(
+                    remove=records_pb2.Voter(
+                        endpoint=records_pb2.Endpoint(name="x" * 250, host="c1", port=9093)
+                    )
+                )
+            ),
+            ["remove.endpoint.name"],
+        ),
     ],
 )
 def test_violations(found: Mapping[str, str], fields: list[str]) -> None:
