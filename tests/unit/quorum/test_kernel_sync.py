@@ -143,6 +143,35 @@ async def test_a_disk_that_is_gone_is_an_error_and_no_success(
     file.close()
 
 
+@pytest.mark.parametrize("call", ["submit", "flush"])
+@pytest.mark.parametrize("kind", [BlockingIOError, OverflowError, SystemError, ValueError])
+async def test_what_the_kernel_does_not_take_is_to_be_done_otherwise(
+    tmp_path: Path,
+    ring: KernelSync,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    kind: type[Exception],
+) -> None:
+    """Else nobody would ever hear of it."""
+    assert isinstance(ring, kernel_sync._RingSync)
+
+    class Refusing:
+        def __getattr__(self, name: str) -> object:
+            if name == call and refusals:
+                raise refusals.pop()
+            return getattr(context, name)
+
+    refusals, context = [kind()], ring._context
+    monkeypatch.setattr(ring, "_context", Refusing())
+    file = SystemFile(tmp_path / "file")
+    file.append(b"data")
+    told: list[OSError | None] = []
+    assert not ring.sync(file.fileno(), told.append)
+    assert told == []
+    assert await synced(ring, file.fileno()) is None
+    file.close()
+
+
 async def test_what_is_under_way_at_the_close_is_told(tmp_path: Path) -> None:
     kernel = open_kernel_sync()
     file = SystemFile(tmp_path / "file")
@@ -239,6 +268,35 @@ async def test_a_sync_that_fails_while_the_log_is_closed_makes_it_no_clean_close
         flushed(log_store)
         log_store.close()
         assert log_store._log.has_failed
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.EIO, "Input/output error")])
+async def test_a_segment_is_rolled_while_a_sync_is_out(
+    tmp_path: Path, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch, error: OSError | None
+) -> None:
+    """The roll syncs the segment too; the disk may have told its error to the other one."""
+    async with opened(tmp_path) as log_store:
+        append(log_store, 0)
+        flush = flushed(log_store)
+        with monkeypatch.context() as patched:
+            patched.setattr(Log, "_fits", lambda *_: False)
+            append(log_store, 1)
+        kernel.begun.pop()[1](error)
+        if error is not None:
+            with pytest.raises(StorageError):
+                await flush
+            assert log_store._log.has_failed
+            return
+        assert await flush == 1
+        assert log_store._log._durable_end == 1
+        assert await flushed(log_store) == 2
+        assert kernel.begun == [], "a new name, and two files"
+        append(log_store, 2)
+        flush = flushed(log_store)
+        ((fd, done),) = kernel.begun
+        assert os.fstat(fd).st_ino == log_store._log._active.path.stat().st_ino
+        done(None)
+        assert await flush == 3
 
 
 async def test_threads_do_it_where_the_kernel_does_not(tmp_path: Path, kernel: FakeKernel) -> None:
