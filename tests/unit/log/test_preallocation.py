@@ -374,6 +374,35 @@ def test_a_real_file(tmp_path: Path) -> None:
     assert path.stat().st_blocks * 512 < 1 << 20
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is reserved elsewhere")
+def test_a_real_file_reserves_as_the_simulated_one(tmp_path: Path) -> None:
+    """Step by step; each is a file, its path, and what of its size anybody else sees."""
+    simulated = SimFiles()
+    simulated.make_directory(tmp_path)
+    real, model = SystemFiles().open(tmp_path / "file"), simulated.open(tmp_path / "file")
+    rng = Random(5)
+    for _ in range(2_000):
+        size = rng.randrange(1, 300)
+        match rng.randrange(6):
+            case 0:
+                assert real.give_back() == model.give_back()
+            case 1:
+                real.truncate(min(size, real.size))
+                model.truncate(min(size, model.size))
+            case 2 | 3:
+                real.reserve(size)
+                model.reserve(size)
+            case _:
+                real.append(bytes([size % 256]) * (size % 40))
+                model.append(bytes([size % 256]) * (size % 40))
+        assert real.size == model.size
+        assert real.read_at(0, 10_000) == model.read_at(0, 10_000)
+        assert (tmp_path / "file").read_bytes() == simulated.content(tmp_path / "file")
+    real.close()
+    model.close()
+    assert (tmp_path / "file").read_bytes() == simulated.content(tmp_path / "file")
+
+
 def test_a_real_disk_that_is_full_while_it_reserves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
