@@ -347,6 +347,8 @@ class ServedCall(Context):
         self._task = begin() if request is None else at_once(begin)
         if not self._task.done():
             self._link.calls.running[self._task] = None
+            if self._over:  # In its first turn, when it had no name to be cancelled by.
+                self._link.calls.cancel(self._task)
 
     async def _run(self, request: bytes | None) -> None:
         handler = self._handler
