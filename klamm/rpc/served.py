@@ -301,10 +301,7 @@ class ServedCall(Context):
         await self._link.drained(self._stream_id)
 
     async def abort(
-        self,
-        code: grpc.StatusCode,
-        details: str = "",
-        trailing_metadata: Any = (),
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()
     ) -> Never:
         self._trailing = tuple(trailing_metadata) or self._trailing
         self._finish(code, details)

@@ -92,38 +92,6 @@ async def test_a_call_given_up_before_its_handler_has_begun_leaves_nothing() -> 
     end.close("")
 
 
-async def test_a_call_that_is_over_before_its_handlers_first_turn_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Its first answer finds no room, since its caller reads nothing: it would answer for ever."""
-    answers: list[bytes] = []
-
-    async def endless(request: bytes, context: object) -> AsyncIterator[bytes]:
-        while True:
-            answers.append(request)
-            yield request
-            await asyncio.sleep(0)
-
-    end, client, stream_id = serve("Many", grpc.unary_stream_rpc_method_handler(endless))
-    monkeypatch.setattr(end, "may_send", lambda _: False)
-    client.send_data(stream_id, framing.prefixed(b"a"))
-    client.end(stream_id)
-    begun: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def read() -> None:
-        end.data_received(client.take())
-        begun.set_result(len(answers))
-
-    asyncio.get_running_loop().call_soon(read)  # As a transport does it, in no task.
-    assert await begun == 1, "begun at once"
-    assert end.calls.count == 0
-    async with asyncio.timeout(DEADLINE_S):
-        while end.calls.running:
-            await asyncio.sleep(0)
-    assert len(answers) <= 2
-    end.close("")
-
-
 async def test_a_request_in_two_pieces_is_the_same_as_a_whole_one() -> None:
     """Held meanwhile and counted; and nothing is held of one that comes at once."""
     message = framing.prefixed(b"abc")
