@@ -172,7 +172,9 @@ def _look_around(state: RaftState, moment: Moment) -> Step:
     Or one of those that it was given to begin with: the voters that it knows may be gone.
     """
     known = (*state.others, *state.config.bootstrap)
-    deadline_ms = moment.now_ms + state.config.election_timeout_ms if known else NEVER_MS
+    deadline_ms = moment.now_ms + state.config.election_timeout_ms
+    if not known:  # Alone: it waits for room, or has nobody to wait for.
+        deadline_ms = state.no_room_until_ms if state.may_stand else NEVER_MS
     role = state.role
     lost = role.leader if isinstance(role, Follower | Prospective | Unattached) else NO_NODE
     state = replace(state, role=Unattached(deadline_ms=deadline_ms, leader=lost))

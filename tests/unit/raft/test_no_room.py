@@ -8,9 +8,21 @@ from controller.raft.effects import Renounce, SaveQuorumState, SendRequest, Send
 from controller.raft.events import Moment, NoRoomFound, RequestReceived, TimePassed
 from controller.raft.messages import EndQuorumEpochRequest, FetchRequest
 from controller.raft.no_room import NO_ROOM_FETCH_BYTES, NO_ROOM_MS, may_not_have_happened
-from controller.raft.state import Follower, Resigned
+from controller.raft.state import Follower, Resigned, SavedState, restore
 from controller.raft.step import step
-from tests.unit.raft.voter import EPOCH, FOLLOWER, ME, NOW, ROLES, THREE, key, leader, voter
+from klamm.log.epochs import EpochChain
+from tests.unit.raft.voter import (
+    EPOCH,
+    FOLLOWER,
+    ME,
+    NOW,
+    ROLES,
+    THREE,
+    config,
+    key,
+    leader,
+    voter,
+)
 
 
 def test_a_leader_gives_up() -> None:
@@ -77,3 +89,15 @@ def test_whoever_it_was_stands_only_when_there_may_be_room(role: str) -> None:
         if state.role_name == "prospective":
             return
     pytest.fail("it never stood again")
+
+
+def test_who_votes_alone_stands_again_when_there_may_be_room() -> None:
+    """It asked nobody, for there is nobody, and never looked at its clock again."""
+    alone = restore(config(1, size=1), SavedState(), EpochChain(), (), NOW)
+    state, _ = step(alone, NoRoomFound(), NOW)
+    while state.next_deadline_ms < NOW.now_ms + NO_ROOM_MS:
+        state, _ = step(state, TimePassed(), Moment(now_ms=state.next_deadline_ms, draw=0.5))
+        assert state.role_name == "unattached"
+    assert state.next_deadline_ms == NOW.now_ms + NO_ROOM_MS
+    state, _ = step(state, TimePassed(), Moment(now_ms=state.next_deadline_ms, draw=0.5))
+    assert state.role_name == "leader"
