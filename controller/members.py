@@ -10,7 +10,7 @@ refused is definite; only what was appended and not heard of again is not.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from controller.decisions import DecisionLog
@@ -29,7 +29,7 @@ from controller.raft.voters import (
 )
 from klamm.clock import Clock
 from klamm.errors import ApiError, CommitUnknownError, ErrorCode, NotControllerError
-from klamm.ids import DirectoryId, Offset
+from klamm.ids import Offset
 from klamm.telemetry import logs
 
 _log = logs.logger("controller.members")
@@ -48,6 +48,9 @@ NOT_NOW = frozenset(
     }
 )
 """What may be otherwise in a moment."""
+
+AS_THEY_WERE = "The voters are as they were."
+HALF_REPLACED = "The old disk is removed, and the new one has no vote yet: ask for it again."
 
 UNHEALTHY_MS = 2_000
 """A new leader has not heard all voters yet, and a link may flap: so long a change waits for the
@@ -74,6 +77,8 @@ class ReplaceVoter:
     """A voter's disk is another now. Two changes: see `VoterChange`."""
 
     voter: Voter
+    readmit: bool = False
+    """Even a disk that was removed before."""
 
 
 Asked = AddVoter | RemoveVoter | ReplaceVoter | UpdateVoter
@@ -114,7 +119,7 @@ class Members:
 
     def _dry_run(self, asked: Asked) -> Changed:
         if isinstance(asked, ReplaceVoter):
-            return self._dry_replacement(self._replacement(asked.voter))
+            return self._dry_replacement(self._replacement(asked))
         change = self._filled(asked)
         seen = self._quorum.preview_voters(change)
         stranger = self._stranger(change)
@@ -135,15 +140,17 @@ class Members:
             ApiError: Refused, with Kafka's code; REQUEST_TIMED_OUT: not within the time.
             OverloadedError: Likewise definite.
             CommitUnknownError: Appended; it may commit.
+
+        A replacement may end halfway: then its removal was committed, and to ask again goes on.
         """
         self._check_leads()
         deadline_ms = self._clock.monotonic_ms() + timeout_ms
         try:
             await self._check_endpoint(asked, deadline_ms)
         except ApiError as error:
-            raise ApiError(error.code, f"{error.message}. The voters are as they were.") from error
+            raise ApiError(error.code, f"{error.message}. {AS_THEY_WERE}") from error
         if isinstance(asked, ReplaceVoter):
-            return await self._replace(asked.voter, deadline_ms)
+            return await self._replace(asked, deadline_ms)
         return await self._change(asked, deadline_ms)
 
     async def relocate(self, voter: Voter, timeout_ms: int) -> None:
@@ -169,12 +176,15 @@ class Members:
             left_ms = self._left_ms(deadline_ms)
             await self._quorum.check_endpoint(asked.voter.node_id, endpoint, left_ms)
 
-    async def _change(self, asked: VoterChange, deadline_ms: int) -> Changed:
+    async def _change(
+        self, asked: VoterChange, deadline_ms: int, standing: str = AS_THEY_WERE
+    ) -> Changed:
+        """Args: `standing` is how things stand if it is refused."""
         healthy_by_ms = min(deadline_ms, self._clock.monotonic_ms() + UNHEALTHY_MS)
         while True:
             change = self._filled(asked)
             if (stranger := self._stranger(change)) is not None:
-                await self._not_now(stranger.why, stranger.told, deadline_ms)
+                await self._not_now(stranger.why, stranger.told, deadline_ms, standing)
                 continue
             seen = self._quorum.preview_voters(change)
             epoch, before = self._quorum.epoch, self._quorum.voters
@@ -187,7 +197,7 @@ class Members:
             except VotersUnchangedError as error:
                 unhealthy = error.why is ChangeRefusal.UNHEALTHY
                 until_ms = healthy_by_ms if unhealthy else deadline_ms
-                await self._not_now(error.why, str(error), until_ms)
+                await self._not_now(error.why, str(error), until_ms, standing)
         left_ms = max(1, self._left_ms(deadline_ms))
         try:
             await self._quorum.wait_committed(epoch, end, left_ms)
@@ -202,38 +212,46 @@ class Members:
             _log.info("the voters changed", voters=ids, offset=end - 1)
         return Changed(before=seen.before, after=seen.after, voters=voters, end_offset=end)
 
-    async def _replace(self, wanted: Voter, deadline_ms: int) -> Changed:
+    async def _replace(self, asked: ReplaceVoter, deadline_ms: int) -> Changed:
         """The old disk goes only when the new one is ready to take its place."""
-        before = self._quorum.preview_voters(UpdateVoter(voter=wanted)).before
-        while (refused := self._not_replaceable(self._replacement(wanted))) is not None:
+        before = self._quorum.preview_voters(UpdateVoter(voter=asked.voter)).before
+        while (refused := self._not_replaceable(self._replacement(asked))) is not None:
             await self._not_now(refused.why, refused.told, deadline_ms)
-        voter = self._replacement(wanted)
+        addition, standing = self._replacement(asked), AS_THEY_WERE
+        voter = addition.voter
         known = self._quorum.voters.find(voter.node_id)
         if known is not None and known.directory_id != voter.directory_id:
             gone = RemoveVoter(
                 key=ReplicaKey(node_id=voter.node_id, directory_id=known.directory_id)
             )
             await self._change(gone, deadline_ms)
+            standing = HALF_REPLACED
         elif known is not None:
             return await self._change(UpdateVoter(voter=voter), deadline_ms)
-        done = await self._change(AddVoter(voter=voter), deadline_ms)
+        done = await self._change(addition, deadline_ms, standing)
         return replace(done, before=before)
 
-    def _not_replaceable(self, voter: Voter) -> Refused | None:
+    def _not_replaceable(self, addition: AddVoter) -> Refused | None:
+        voter = addition.voter
         key = ReplicaKey(node_id=voter.node_id, directory_id=voter.directory_id)
         if _unknown(voter):
             told = f"{voter.node_id} does not follow the leader with a new disk"
             return Refused(why=ChangeRefusal.NOT_FOLLOWING, told=told)
         if self._quorum.voters.admits(key):
             return None
+        if key in self._quorum.voters.removed and not addition.readmit:
+            # Said before the voter is removed for it.
+            told = f"{voter.node_id} was a voter with this disk and was removed; readmit it by name"
+            return Refused(why=ChangeRefusal.REMOVED_BEFORE, told=told)
         return self._quorum.not_ready(key)
 
-    def _dry_replacement(self, voter: Voter) -> Changed:
+    def _dry_replacement(self, addition: AddVoter) -> Changed:
         """As many voters as before, and the new disk healthy, or not there."""
+        voter = addition.voter
         if self._quorum.voters.find(voter.node_id) is None:
-            return self._dry_run(AddVoter(voter=voter))  # The old disk is out already.
+            return self._dry_run(addition)  # The old disk is out already.
         removed = self._quorum.preview_voters(RemoveVoter(key=ReplicaKey(node_id=voter.node_id)))
-        lacking = self._not_replaceable(voter)
+        lacking = self._not_replaceable(addition)
         refused = lacking or removed.refused
         healthy = removed.after.healthy + (1 if lacking is None else 0)
         return Changed(
@@ -253,13 +271,15 @@ class Members:
         told = f"{change.voter.node_id} does not follow the leader"
         return Refused(why=ChangeRefusal.NOT_FOLLOWING, told=told)
 
-    async def _not_now(self, why: ChangeRefusal, told: str, deadline_ms: int) -> None:
+    async def _not_now(
+        self, why: ChangeRefusal, told: str, deadline_ms: int, standing: str = AS_THEY_WERE
+    ) -> None:
         """Wait for a moment, or give up."""
         if why is ChangeRefusal.NOT_LEADER:
             raise NotControllerError(self._quorum.leader, self._quorum.epoch)
         if why not in NOT_NOW or self._left_ms(deadline_ms) <= 0:
             code = CODES.get(why, ErrorCode.REQUEST_TIMED_OUT)
-            raise ApiError(code, f"{FIELDS.get(why, '')}{told}. The voters are as they were.")
+            raise ApiError(code, f"{FIELDS.get(why, '')}{told}. {standing}")
         await asyncio.sleep(RETRY_S)
         self._check_leads()
 
@@ -275,11 +295,13 @@ class Members:
             return replace(asked, voter=self._filled_voter(asked.voter))
         return asked
 
-    def _filled_voter(self, voter: Voter, *, other_than: DirectoryId | None = None) -> Voter:
+    def _filled_voter(
+        self, voter: Voter, since: ReplicaKey | None = None, but: Collection[ReplicaKey] = ()
+    ) -> Voter:
         """With what the node itself said of its disk and its place, where that was left out."""
-        for key, endpoint in self._quorum.introductions.find(voter.node_id):
+        for key, endpoint in self._quorum.introductions.find(voter.node_id, since=since):
             wanted = voter.directory_id in (None, key.directory_id)
-            if wanted and (other_than is None or key.directory_id != other_than):
+            if wanted and key not in but:
                 return replace(
                     voter,
                     directory_id=key.directory_id,
@@ -287,12 +309,17 @@ class Members:
                 )
         return voter
 
-    def _replacement(self, voter: Voter) -> Voter:
-        """The new disk: the one that was named, or another than the voter's."""
-        known = self._quorum.voters.find(voter.node_id)
-        if known is None or voter.directory_id is not None:
-            return self._filled_voter(voter)
-        return self._filled_voter(voter, other_than=known.directory_id)
+    def _replacement(self, asked: ReplaceVoter) -> AddVoter:
+        """The new disk: the one that was named, or one that is and was no voter's."""
+        voters, voter = self._quorum.voters, asked.voter
+        if voter.directory_id is not None:
+            return AddVoter(voter=self._filled_voter(voter), readmit=asked.readmit)
+        known = voters.find(voter.node_id)
+        current = None if known is None else known.directory_id
+        key = ReplicaKey(node_id=voter.node_id, directory_id=current)
+        but = (key,) if asked.readmit else (key, *voters.removed)
+        filled = self._filled_voter(voter, since=key, but=but)
+        return AddVoter(voter=filled, readmit=asked.readmit)
 
 
 def _unknown(voter: Voter) -> bool:

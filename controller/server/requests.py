@@ -40,7 +40,7 @@ def voter_change(request: admin.ChangeVotersRequest) -> Asked:
             key = ReplicaKey(node_id=gone.node_id, directory_id=gone.directory_id)
             return RemoveVoter(key=key)
         case "replace":
-            return ReplaceVoter(voter=voter_from_wire(request.replace))
+            return ReplaceVoter(voter=voter_from_wire(request.replace), readmit=request.readmit)
     return UpdateVoter(voter=voter_from_wire(request.update))
 
 

@@ -673,7 +673,9 @@ class ChangeVotersRequest(_message.Message):
     REQUEST_TIMED_OUT: not now, and nothing was done: the new voter does not follow or lags, or
     another change is under way. DUPLICATE_VOTER, VOTER_NOT_FOUND: as they say. INVALID_VOTER_KEY: the
     disk was removed before. POLICY_VIOLATION: the voters that are heard would be no majority, or
-    there would be too many. DEADLINE_EXCEEDED with COMMIT_UNKNOWN: appended; it may commit.
+    there would be too many. DEADLINE_EXCEEDED with COMMIT_UNKNOWN: appended; it may commit. A
+    replacement may end halfway, with the old disk removed: the message says so, and to ask again
+    goes on from there.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -686,7 +688,7 @@ class ChangeVotersRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     readmit: _builtins.bool
-    """Add even a disk that was removed before."""
+    """Add even a disk that was removed before, by itself or in another one's place."""
     dry_run: _builtins.bool
     """Say what would be, and change nothing."""
     timeout_ms: _builtins.int

@@ -136,6 +136,22 @@ def test_no_more_is_remembered_than_the_limit_says() -> None:
     assert heard.take() == ()
 
 
+def test_a_disk_that_was_silent_since_its_successor_came_is_no_successor_of_that() -> None:
+    """A node's disk was lost twice in two seconds, and `replace` was said twice: the one in between
+    took the place of the last one, and that was removed (simulator, seed 536 of `wiped`)."""
+    heard = Introductions()
+    old, between, last = key(ONE), key(ONE, disk=1), key(ONE, disk=2)
+    for each in (old, between, old, last, last):
+        heard.heard(each, place(7))
+    assert [each for each, _ in heard.find(ONE)] == [last, between, old]
+    assert [each for each, _ in heard.find(ONE, since=last)] == [last]
+    assert [each for each, _ in heard.find(ONE, since=between)] == [last, old]
+    heard.heard(old, place(7))
+    assert [each for each, _ in heard.find(ONE, since=last)] == [last, old], "it is there as well"
+    nobody = key(ONE, disk=3)
+    assert len(heard.find(ONE, since=nobody)) == 3, "this leader has not heard it"
+
+
 @pytest.mark.parametrize(
     ("keys", "host"),
     [

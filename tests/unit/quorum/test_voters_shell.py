@@ -22,10 +22,10 @@ from controller.raft.voters import (
 )
 from klamm.clock import SystemClock
 from klamm.errors import ApiError, ErrorCode, NotControllerError
-from klamm.ids import Epoch, NodeId, Offset
+from klamm.ids import DirectoryId, Epoch, NodeId, Offset
 from klamm.metadata.records import Endpoint
 from klamm.rpc.server import GrpcServer
-from tests.unit.quorum.nodes import DEADLINE_S, Member, Members, members
+from tests.unit.quorum.nodes import DEADLINE_S, Member, Members, members, place
 
 NOT_LONG_MS = 50
 LONG_MS = 30_000
@@ -177,6 +177,83 @@ async def test_a_replacement_waits_for_the_new_disk(tmp_path: Path) -> None:
         assert shown.after.voters == 3, "one out, one in"
 
 
+async def replaced(group: Members, victim: Member) -> DirectoryId:
+    """Back with another disk, which votes by now; the id of the old one, of which it was heard."""
+    active = await group.active()
+    old = victim.config({}).raft.directory_id
+    key = ReplicaKey(node_id=victim.node_id, directory_id=old)
+    active.node.introductions.heard(key, place(victim.port))
+    await victim.kill()
+    asked = ReplaceVoter(voter=await on_new_disk(group, victim))
+    done = await changes(active).change(asked, LONG_MS)
+    assert done.voters.ids == (1, 2, 3)
+    return old
+
+
+async def on_new_disk(group: Members, victim: Member) -> Voter:
+    """The same node, as it is named from now on."""
+    new = Member(victim.node_id, victim.directory.parent / "new-disk")
+    await new.start(group.ports, disk=1)
+    group.all.append(new)
+    disk = new.config({}, disk=1).raft.directory_id
+    return replace(_placed(new, Voter(node_id=new.node_id)), directory_id=disk)
+
+
+async def test_who_was_replaced_a_moment_ago_does_not_take_the_place_of_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command given twice, or with the old disk's name: the new one was removed for the old one,
+    which nobody admits again; neither voted then (simulator, seed 78)."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await all_are_heard(active)
+        victim = next(each for each in group.all if each is not active)
+        old = await replaced(group, victim)
+        active = await group.active()
+        before = active.node.voters
+        monkeypatch.setattr(active.node, "not_ready", lambda key: None)  # It was heard just now.
+        for disk, code in (
+            (None, ErrorCode.REQUEST_TIMED_OUT),
+            (old, ErrorCode.INVALID_VOTER_KEY),
+        ):
+            asked = ReplaceVoter(voter=Voter(node_id=victim.node_id, directory_id=disk))
+            shown = await changes(active).dry_run(asked)
+            assert shown.refusal
+            assert shown.voters.ids == (1, 2, 3)
+            with pytest.raises(ApiError, match="The voters are as they were") as caught:
+                await changes(active).change(asked, NOT_LONG_MS)
+            assert caught.value.code is code
+            assert active.node.voters == before
+        asked = ReplaceVoter(voter=Voter(node_id=victim.node_id, directory_id=old), readmit=True)
+        assert not (await changes(active).dry_run(asked)).refusal, "it is back, and that is meant"
+
+
+async def test_a_replacement_that_ends_halfway_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old disk is removed, and the new one silent of a sudden: that is not as it was."""
+    async with members(tmp_path) as group:
+        active = await group.active()
+        await all_are_heard(active)
+        victim = next(each for each in group.all if each is not active)
+        await victim.kill()
+        asked = ReplaceVoter(voter=await on_new_disk(group, victim))
+        really = active.node.change_voters
+
+        async def only_removed(change: VoterChange) -> Offset:
+            if isinstance(change, AddVoter):
+                raise VotersUnchangedError(ChangeRefusal.NOT_FOLLOWING, "it does not follow")
+            return await really(change)
+
+        monkeypatch.setattr(active.node, "change_voters", only_removed)
+        with pytest.raises(ApiError, match="The old disk is removed") as caught:
+            await changes(active).change(asked, 1_000)
+        assert "as they were" not in caught.value.message
+        assert victim.node_id not in active.node.voters.ids
+        monkeypatch.setattr(active.node, "change_voters", really)
+        assert (await changes(active).change(asked, LONG_MS)).voters.ids == (1, 2, 3)
+
+
 async def test_a_dry_run_of_the_second_half_of_a_replacement_is_of_what_would_be_done(
     tmp_path: Path,
 ) -> None:
@@ -187,12 +264,7 @@ async def test_a_dry_run_of_the_second_half_of_a_replacement_is_of_what_would_be
         await all_are_heard(active)
         await changes(active).change(gone, LONG_MS)
         await victim.kill()
-        new = Member(victim.node_id, tmp_path / "new-disk")
-        await new.start(group.ports, disk=1)
-        group.all.append(new)
-        disk = new.config({}, disk=1).raft.directory_id
-        wanted = replace(_placed(new, Voter(node_id=new.node_id)), directory_id=disk)
-        asked = ReplaceVoter(voter=wanted)
+        asked = ReplaceVoter(voter=await on_new_disk(group, victim))
         async with asyncio.timeout(LONG_MS / 1_000):
             while (shown := await changes(await group.active()).dry_run(asked)).refusal:
                 await asyncio.sleep(0.01)
