@@ -17,7 +17,7 @@ from tests.sim.driver.replay import _parser
 from tests.sim.driver.scenario import TROUBLE_S, Run, fail, run_seed, shrink
 from tests.sim.driver.snapshots import small
 from tests.sim.driver.states import STATES, trouble_and_states
-from tests.sim.driver.troubles import PROFILES
+from tests.sim.driver.troubles import PROFILES, WIPED
 from tests.sim.driver.world import World, run
 from tests.sim.planting import planted
 
@@ -78,6 +78,14 @@ def test_states_are_misled_found_and_rebuilt() -> None:
             run(seed, main)
     assert sum(each.misled for each in found) > CHUNK / 2
     assert sum(each.diverged for each in found) > 1
+
+
+def test_disks_are_lost_and_replaced() -> None:
+    """Scenario 19. As above; and in the mixture too."""
+    wiped = [run_seed(seed, WIPED) for seed in range(CHUNK)]
+    assert sum(each.disks_lost for each in wiped) > 3 * CHUNK
+    assert sum(each.disks_replaced for each in wiped) > 2 * CHUNK
+    assert sum(run_seed(seed).disks_replaced for seed in range(CHUNK)) > CHUNK / 3
 
 
 HISTORIES = """

@@ -20,7 +20,12 @@ from controller.raft.state import SavedState
 from klamm.errors import StorageError
 from klamm.log.log import Log
 from klamm.log.record_batch import iter_batches
-from tests.sim.driver import reserve_mutants, snapshot_mutants, state_mutants
+from tests.sim.driver import (
+    identity_mutants,
+    reserve_mutants,
+    snapshot_mutants,
+    state_mutants,
+)
 from tests.sim.planting import Mutant, Patch
 
 
@@ -272,6 +277,7 @@ MUTANTS = (
         "a proposal fits behind whatever waits",
         _anybody_joins_a_group,
     ),
+    *identity_mutants.MUTANTS,
     *reserve_mutants.MUTANTS,
     *snapshot_mutants.MUTANTS,
     *state_mutants.MUTANTS,

@@ -43,6 +43,8 @@ class History:
         self.trace = blake2b(digest_size=16)
         """What was told, and with the network's words what was sent: one number for a history."""
         self.last: deque[str] = deque(maxlen=EVENTS_KEPT)
+        self.when_acknowledged: Callable[[], None] | None = None
+        """Done once, with the next one."""
 
     def tell(self, *words: object) -> None:
         """Into the trace."""
@@ -70,6 +72,9 @@ class History:
     def acknowledge(self, value: bytes, end: int) -> None:
         assert self.place.get(value) == end, f"{value!r} is acknowledged, and not committed"
         self.acknowledged[value] = end
+        what, self.when_acknowledged = self.when_acknowledged, None
+        if what is not None:
+            what()
 
     def refuse(self, value: bytes) -> None:
         assert value not in self.place, f"{value!r} is refused, and committed"

@@ -92,6 +92,7 @@ def describe(world: World) -> str:
         f"{history.end} offsets committed, {len(history.acknowledged)} records acknowledged, "
         f"{len(history.refused)} refused, {history.unknown} proposals unknown, "
         f"{history.reads} reads, {world.disk_failures} disks failed, "
+        f"{world.disks_lost} lost, {world.disks_replaced} replaced, "
         f"history {history.trace.hexdigest()}"
     )
 

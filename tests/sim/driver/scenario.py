@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tests.sim import shrinking
+from tests.sim.driver import voting
+from tests.sim.driver.administrator import Administrator
 from tests.sim.driver.clients import Clients
 from tests.sim.driver.snapshots import Snapshots, small
 from tests.sim.driver.states import STATES, trouble_and_states
-from tests.sim.driver.troubles import KINDS, Troubles
+from tests.sim.driver.troubles import KINDS, WIPED, Troubles
 from tests.sim.driver.world import World, run
 from tests.sim.linearizability import agree_with_positions
 from tests.sim.shrinking import Failure, place_of
@@ -16,6 +18,9 @@ SIZES = (3, 3, 3, 5, 3, 3, 5, 1)
 """Voters, by the seed."""
 
 TROUBLE_S = 17.0
+STOPS_FOR_GOOD = 0.4
+"""Of the seeds of WIPED."""
+WIPED_S = 3.0
 PEACE_S = 10.0
 """Until a proposal commits, and all nodes know of it; of which two seconds are used, mostly."""
 
@@ -24,8 +29,10 @@ async def trouble_and_peace(
     world: World, trouble_s: float = TROUBLE_S, without: Sequence[str] = (), profile: str = ""
 ) -> None:
     clients, troubles = Clients(world), Troubles(world, without, profile)
+    administrator = Administrator(world)
     for node in world.nodes:
         node.start()
+    healing = world.loop.create_task(administrator.go_on())
     work = [
         world.loop.create_task(each)
         for each in (
@@ -35,17 +42,44 @@ async def trouble_and_peace(
             Snapshots(world).go_on(),
         )
     ]
-    await world.watch(work, trouble_s)
+    await world.watch([*work, healing], trouble_s)
     for each in work:
         each.cancel()
+    if profile == WIPED and world.size > 1 and world.rng.random() < STOPS_FOR_GOOD:
+        await stop_for_good(world, troubles)
+        return
     troubles.stop()
     await settle(world, clients)
+    await world.until(administrator.all_is_well, PEACE_S, "quorum of all nodes in peace")
+    healing.cancel()
     for node in world.nodes:
         node.cut_power()
     for node in world.nodes:
         node.start()
     await settle(world, clients)
     world.tell("end", world.history.end, world.loop.steps)
+
+
+async def stop_for_good(world: World, troubles: Troubles) -> None:
+    """Most of the disks are wiped at once: who is left waits for a person, and nobody begins anew.
+
+    Scenario 19; what they do then, `klamm quorum recover`, has tests of its own.
+    """
+    kept = troubles.wipe_most()
+    troubles.stop()
+    for node in kept:
+        if world.rng.random() < 0.5:
+            node.kill()
+    await world.watch([], WIPED_S)  # What was under way may have its end.
+    claims, end = len(world.history.claims), world.history.end
+    for node in world.nodes:
+        if not node.alive:
+            node.start()
+    await world.watch([], WIPED_S)
+    if voting.are_lost(world):
+        assert len(world.history.claims) == claims, "somebody leads without a majority's disks"
+        assert world.history.end == end, "something is committed without a majority's disks"
+    world.tell("end", end, world.loop.steps)
 
 
 async def settle(world: World, clients: Clients) -> None:

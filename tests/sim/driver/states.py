@@ -42,6 +42,7 @@ from klamm.metadata.records import (
     StateChecksumRecord,
 )
 from tests.sim.chance import exponential
+from tests.sim.driver.administrator import Administrator
 from tests.sim.driver.recorder import History, Recorder
 from tests.sim.driver.troubles import Troubles, hand_over
 from tests.sim.driver.world import Node, World
@@ -428,27 +429,41 @@ class States:
             assert replica.active.log.agreement.verified_offset >= 0
 
 
+async def ended(work: asyncio.Task[None]) -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError, KlammError):
+        await work
+
+
 async def trouble_and_states(world: World, trouble_s: float, without: Sequence[str] = ()) -> States:
     """As `scenario.trouble_and_peace`, with states that must agree."""
     states = States(world)
+    administrator = Administrator(world, lambda node: states.replica(node).active.log)
     troubles = Troubles(world, without)
     for node in world.nodes:
         node.start()
     work = [
         world.loop.create_task(each)
         for each in (
+            administrator.go_on(),
             states.decide_for_ever(0.06),
             states.mislead_for_ever(),
             states.trim_for_ever(),
             troubles.go_on(),
         )
     ]
+    healing, *troubling = work
     await world.watch(work, trouble_s)
-    for each in work:
-        each.cancel()
-        with suppress(asyncio.CancelledError, KlammError):
-            await each
+    for each in troubling:
+        await ended(each)
     troubles.stop()
+
+    def all_is_well() -> bool:
+        states._all_start()
+        return administrator.all_is_well()
+
+    await world.until(all_is_well, PEACE_S, "quorum of all nodes in peace")
+    await ended(healing)
     await states.settle()
     for value, end in world.history.acknowledged.items():
         assert world.history.place.get(value) == end, f"{value!r} is lost"

@@ -13,6 +13,7 @@ from controller.quorum.port import Quorum
 from klamm.errors import KlammError
 from klamm.ids import NodeId
 from tests.sim.chance import exponential
+from tests.sim.driver import voting
 from tests.sim.driver.world import Node, World
 
 KINDS = (
@@ -28,6 +29,7 @@ KINDS = (
     "full_disk",
     "rot",
     "forget",
+    "new_disk",
     "resets",
     "resign",
     "clock_step",
@@ -38,17 +40,21 @@ CLOCK_STEPS_MS = (-HOUR_MS, HOUR_MS, -87_600 * HOUR_MS, 87_600 * HOUR_MS, -50, 5
 """An hour, ten years and a little, back and forth (scenario 59)."""
 
 
+WIPED = "wiped"
 PROFILES: dict[str, dict[str, int]] = {
     "rot": {"rot": 8, "power": 3, "kill": 2, "cut_off": 2, "slow_disk": 1},
     "pages": {"broken_disk": 8, "power": 2, "blackout": 2},
     "scatter": {"slow_disk": 8, "power": 6, "blackout": 3},
     "full": {"full_disk": 8, "kill": 1, "cut_off": 1, "resign": 1},
     "votes": {"forget": 8, "resign": 4, "cut_link": 4, "resets": 1},
+    WIPED: {"new_disk": 8, "kill": 2, "power": 1, "cut_off": 2, "resign": 1},
 }
 """Weights that dwell on one kind of trouble, which then comes more often."""
 PROFILE_EVERY_S = 0.2
 SCATTERING = ("pages", "scatter")
 """Profiles whose disks write unsynced sectors in any order."""
+WIPED_EVERY_S = 0.7
+"""A disk that is lost takes a while to be replaced."""
 
 
 async def hand_over(quorum: Quorum, to: int) -> None:
@@ -72,9 +78,11 @@ class Troubles:
         self._over = False
         if profile:
             self._weights = [PROFILES[profile].get(each, 0) for each in KINDS]
-            self._every_s = PROFILE_EVERY_S
+            self._every_s = WIPED_EVERY_S if profile == WIPED else PROFILE_EVERY_S
+        self._nobody_formats = world.size > 1 and rng.random() < 0.5
         for node in world.nodes:
             node.files.scatters = profile in SCATTERING
+            node.disk.formats_itself = self._nobody_formats
         for each in without:
             self._weights[KINDS.index(each)] = 0
         network = world.network
@@ -174,7 +182,7 @@ class Troubles:
         And have weight without it, which a disk has not that no record names.
         """
         world, node = self._world, self._some()
-        if world.size < 3 or not all(each.whole and each.knows_all_disks for each in world.nodes):
+        if not all(each.whole for each in world.nodes) or not voting.may_lose(world, node):
             return
         if self._rng.random() < 0.5:
             node.kill()
@@ -182,12 +190,72 @@ class Troubles:
         world.tell("rot", node.rot())
 
     def _forget(self) -> None:
-        """The vote is lost between two processes."""
+        """The vote is lost between two processes. Who is no voter, as its log says, is another
+        replica then: as if its disk were lost, if it had been added meanwhile."""
         node = self._some()
-        if node.alive:
-            node.kill()
-            self._start_later(node)
+        if not node.alive:
+            return
+        node.kill()
+        self._start_later(node)
+        if node.is_voter or voting.may_lose(self._world, node):
             self._world.tell("forget", node.forget())
+
+    def _new_disk(self) -> None:
+        """At any time; or right behind an acknowledgement; or when most of the others that have
+        what was acknowledged are away, and those who were cut off are back."""
+        node = self._some()
+        how = (self._lose_disk, self._lose_soon, self._lose_with_others_away)
+        self._rng.choice(how)(node)
+
+    def _lose_disk(self, node: Node) -> None:
+        again = node.disk.directory_id is None or not node.is_voter
+        if not voting.may_lose(self._world, node) or (again and self._rng.random() < 0.7):
+            return
+        if node.alive:
+            self._rng.choice((node.kill, node.cut_power))()
+        node.lose_disk()
+        # A person who formats a new disk sees to it that the others' logs name theirs.
+        others = [each for each in self._world.nodes if each is not node]
+        node.disk.formats_itself = self._nobody_formats or not voting.all_know(others)
+        delay_s = self._rng.choice((0.05, 0.05, self._duration()))
+        self._later(delay_s, lambda: self._start(node))
+
+    def wipe_most(self) -> list[Node]:
+        """But never all that know of the quorum. Nobody formats the new disks.
+
+        Returns the nodes that have kept theirs.
+        """
+        nodes = self._rng.sample(self._world.nodes, self._world.size)
+        nodes.sort(key=lambda node: not node.knows())
+        kept = self._world.size - self._world.size // 2 - 1
+        for node in nodes[kept:]:
+            if node.alive:
+                node.kill()
+            node.lose_disk()
+            node.disk.formats_itself = True
+        return nodes[:kept]
+
+    def _lose_soon(self, node: Node) -> None:
+        self._when_acknowledged(lambda: self._lose_disk(node))
+
+    def _lose_with_others_away(self, node: Node) -> None:
+        """With {A, B, C} a record is acknowledged by A and B; A's disk is lost, and B is down."""
+        world = self._world
+        others = [each for each in world.nodes if each is not node]
+        late = self._rng.sample(others, (world.size - 1) // 2)
+        links = [(one.id, each.id) for one in late for each in world.nodes if one is not each]
+        links += [(to, at) for at, to in links]
+
+        def strike() -> None:
+            heal()
+            self._lose_disk(node)
+            for each in others:
+                if each not in late and each.alive:
+                    each.kill()
+                    self._start_later(each)
+
+        heal = self._cut(links)
+        self._when_acknowledged(strike)
 
     def _resets(self) -> None:
         self._world.network.break_some(self._rng.choice((0.3, 1.0)))
@@ -225,16 +293,29 @@ class Troubles:
             node.cut_power(silently=self._rng.random() < 0.5)
             self._start_later(node)
 
-    def _cut(self, links: list[tuple[int, int]]) -> None:
-        network = self._world.network
+    def _cut(self, links: list[tuple[int, int]]) -> Callable[[], None]:
+        """Until what this returns is called, or some time has passed."""
+        network, still = self._world.network, [*links]
         for link in links:
             network.cut(*link)
 
         def heal() -> None:
-            for link in links:
-                network.heal(*link)
+            while still:
+                network.heal(*still.pop())
 
         self._later(self._duration(), heal)
+        return heal
+
+    def _when_acknowledged(self, strike: Callable[[], None]) -> None:
+        """The next one; or a moment after it."""
+        network = self._world.network
+        delay_s = self._rng.uniform(0.0, self._rng.choice((0.0, 0.002, 0.02)))
+
+        def do() -> None:
+            if not self._over:
+                strike()
+
+        self._world.history.when_acknowledged = lambda: network.after(delay_s, do)
 
     def _start_later(self, node: Node) -> None:
         self._later(self._duration(), lambda: self._start(node))

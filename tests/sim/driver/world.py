@@ -3,25 +3,26 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from pathlib import Path
 from typing import cast
-from uuid import UUID
 
 import grpc.aio
 
 from controller.quorum.bounds import QUORUM_BOUNDS, Bounds
+from controller.quorum.known_voters import latest_voters
 from controller.quorum.node import QuorumNode
-from controller.quorum.opening import METADATA_LOG
+from controller.quorum.opening import METADATA_LOG, NEW_DISK
 from controller.quorum.quorum_config import QuorumConfig
 from controller.quorum.quorum_state import QUORUM_STATE
 from controller.raft.state import RaftConfig
-from controller.raft.voters import Voter, VoterSet
+from controller.raft.voters import ReplicaKey, Voter, VoterSet
 from klamm.errors import CorruptLogError, StartError, StateDivergedError, StorageError
 from klamm.ids import DirectoryId, NodeId
 from klamm.log.record_batch import BatchHeader, iter_batches
 from klamm.log.records import CorruptBatchError
 from klamm.metadata.records import Endpoint
 from tests.sim.disk import SimFiles
+from tests.sim.driver import voting
+from tests.sim.driver.disks import CLUSTER, DIRECTORY, Disk
 from tests.sim.driver.judge import Judge, judged
 from tests.sim.driver.network import Network
 from tests.sim.driver.recorder import History, Recorder
@@ -29,7 +30,6 @@ from tests.sim.driver.transport import Channel, Server
 from tests.sim.loop import NODE, SimulatedLoop
 
 PORT = 9093
-DIRECTORY = Path("/metadata")
 SEGMENT_BYTES = 16 * 1024
 PREALLOCATE_BYTES = 1024
 ELECTION_TIMEOUT_MS = 300
@@ -63,12 +63,16 @@ class SimClock:
         return 1_700_000_000_000 + self._node.wall_ahead_ms + self.monotonic_ms()
 
 
+def endpoint(node_id: int) -> Endpoint:
+    return Endpoint(name="CONTROLLER", host=f"node{node_id}", port=PORT)
+
+
 class Node:
     """A machine: its disk outlives its processes."""
 
     def __init__(self, world: "World", node_id: int) -> None:
         self.id = node_id
-        self.files = SimFiles(world.rng)
+        self.disk = Disk(node_id, world.rng)
         self.quorum: QuorumNode | None = None
         self.recorder: Recorder
         self.incarnation = ""
@@ -88,6 +92,10 @@ class Node:
         self._life: asyncio.Task[None]
 
     @property
+    def files(self) -> SimFiles:
+        return self.disk.files
+
+    @property
     def running(self) -> bool:
         return self.quorum is not None
 
@@ -95,16 +103,22 @@ class Node:
     def claims(self) -> bool:
         return self.running and self.recorder.epoch is not None
 
-    def holds(self, data: bytes) -> bool:
-        """Does its log, and would it after a power cut?
+    def holds(self, data: bytes, directory_id: DirectoryId | None) -> bool:
+        """Does its log, and would it after a power cut? With the disk of this id, if there is one.
 
         Who has lost records has them again before it has a say: a leader may learn late of what
         it acknowledged before.
         """
-        if self.rotten:
-            return True
-        durable = self.files.durable().items()
-        return any(data in content for path, content in durable if path.suffix == ".log")
+        return self.rotten or self.disk.holds(data, directory_id)
+
+    def knows(self) -> tuple[VoterSet, ...]:
+        """The voters that may be in force, by what its log says; none if it does not say it."""
+        if self.quorum is None:
+            found = latest_voters(self.files, DIRECTORY / METADATA_LOG)
+            return () if found is None else (found,)
+        state = self.quorum._driver.state
+        said = state.voter_history[1:]
+        return tuple(voters for _, voters in said[-1 if state.voters_committed else -2 :])
 
     def start(self) -> None:
         world = self._world
@@ -123,7 +137,7 @@ class Node:
             self.quorum = quorum = self._open(incarnation)
             world.judge.started(quorum)
             self.healed = self.healed or bool(quorum.recovering)
-            assert self.rotten or self.emptied or not quorum.recovering, (
+            assert self.rotten or self.emptied or quorum.recovering in ("", NEW_DISK), (
                 f"a crash alone has cost {incarnation} its vote: {quorum.recovering}"
             )
             server = Server(world.network, self.id, incarnation)
@@ -153,31 +167,26 @@ class Node:
             return cast("grpc.aio.Channel", Channel(world.network, self.id, incarnation, to))
 
         return QuorumNode.open(
-            self._config(),
+            self._config(self.disk.open()),
             files=self.files,
             clock=SimClock(world.loop, 1_000_000 * self.id, self),
             rng=random.Random(f"{world.seed} {incarnation}"),
             connect=connect,
+            draw_id=self.disk.renew,
         )
 
-    def _config(self) -> QuorumConfig:
-        voters = tuple(
-            Voter(
-                node_id=NodeId(each),
-                endpoint=Endpoint(name="CONTROLLER", host=f"node{each}", port=PORT),
-            )
-            for each in range(1, self._world.size + 1)
-        )
+    def _config(self, directory_id: DirectoryId) -> QuorumConfig:
         return QuorumConfig(
             raft=RaftConfig(
                 me=NodeId(self.id),
-                directory_id=DirectoryId(UUID(int=self.id)),
-                voters=VoterSet(voters),
+                directory_id=directory_id,
+                voters=self._world.configured,
+                endpoint=endpoint(self.id),
                 election_timeout_ms=ELECTION_TIMEOUT_MS,
                 fetch_timeout_ms=FETCH_TIMEOUT_MS,
                 election_backoff_max_ms=200,
             ),
-            cluster_id="simulated",
+            cluster_id=CLUSTER,
             metadata_log_dir=DIRECTORY,
             segment_bytes=SEGMENT_BYTES,
             preallocate_bytes=PREALLOCATE_BYTES,
@@ -194,10 +203,26 @@ class Node:
         return not self.rotten
 
     @property
-    def knows_all_disks(self) -> bool:
-        """Does a record name the disk of each voter, as far as is known here?"""
-        assert self.quorum is not None
-        return all(each.directory_id is not None for each in self.quorum.voters.voters)
+    def is_voter(self) -> bool:
+        """By what its own log says."""
+        known = self.knows() or (self._world.configured,)
+        directory_id = self.disk.directory_id
+        return known[-1].admits(ReplicaKey(node_id=NodeId(self.id), directory_id=directory_id))
+
+    @property
+    def is_sound(self) -> bool:
+        """Has its disk all that it ever acknowledged, as far as anybody can know?"""
+        if self.quorum is not None:
+            return self.whole
+        return not self.rotten and not self.emptied and not self.disk.distrust
+
+    def lose_disk(self) -> None:
+        """It is down, and comes back with another disk: another id, and nothing on it."""
+        assert not self.alive, "not while it runs"
+        self._world.tell("disk lost", self.id)
+        self._world.disks_lost += 1
+        self.disk.lose()
+        self.rotten = self.healed = self.emptied = False
 
     def rot(self) -> bool:
         """Flip a bit of the log, or lose a sector, below what is known to be durable.
@@ -283,9 +308,13 @@ class World:
         self.network = Network(loop, random.Random(f"network {seed}"), self.found)
         self.network.trace = self.history.trace
         self.nodes = [Node(self, each) for each in range(1, size + 1)]
+        self.configured = VoterSet(
+            tuple(Voter(node_id=NodeId(each.id), endpoint=endpoint(each.id)) for each in self.nodes)
+        )
         self.judge = Judge()
         self.finding: BaseException | None = None
         self.disk_failures = 0
+        self.disks_lost = self.disks_replaced = 0
         self.make_machine: Callable[[str], Recorder] = self._recorder
         """The state machine of an incarnation."""
         self.opened: Callable[[Node, QuorumNode, SimClock], None] = lambda *_: None
@@ -348,8 +377,7 @@ class World:
                     each.result()
 
     def _on_majority(self, data: bytes) -> bool:
-        holders = [node for node in self.nodes if node.holds(data)]
-        return len(holders) > self.size // 2
+        return voting.is_on_majority(self, data)
 
     def _unhandled(self, loop: object, context: dict[str, object]) -> None:
         error = context.get("exception")
