@@ -407,10 +407,10 @@ class Log:
         return self._active.has_room(headers, size_bytes, *limits)
 
     def _take_back(self, active: Segment, size_bytes: int, count: int) -> None:
-        """An append found no room: leave nothing of it."""
+        """An append found no room: leave nothing of it, nor of what a roll in it has synced."""
         with self._disk, self._failure.writing("take back a part of an append to"):
             self._remove_segments_from(count)
-            self._active = active
+            self._active, self._durable_end = active, min(self._durable_end, self._end_offset)
             if active.end_offset == self._end_offset:
                 active.take_back(size_bytes)
             else:

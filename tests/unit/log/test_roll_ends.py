@@ -72,6 +72,27 @@ def test_what_a_full_disk_left_of_an_append_does_not_outlive_a_roll(seed: int) -
         assert everything(open_log(files, config, known_durable=Offset(0))) == batches
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_roll_had_synced_and_was_taken_back_counts_no_more(seed: int) -> None:
+    """An append rolls, which syncs its first half, and finds no room behind that: nothing of it is
+    there any more, and what comes in its place was not synced (simulated shell, profile full)."""
+    files = SimFiles()
+    log = open_log(files, REFUSE)
+    batches = fill(log, [1] * 5)
+    log.flush()
+    more = [batch(5 + each, size=60) for each in range(20)]
+    files.capacity = sum(map(len, files.snapshot().values())) + SMALL.segment_bytes
+    with pytest.raises(NoSpaceError):
+        log.append(b"".join(more))
+    assert everything(log) == batches
+    files.heal()
+    log.append(more[0])
+    assert log.flush() == 6
+    files.crash(Random(seed))
+    found = everything(open_log(files, REFUSE, known_durable=Offset(0)))
+    assert found == [*batches, more[0]], "it was said to be durable"
+
+
 def large(log: Log) -> bytes:
     """More than fits into the segment."""
     return batch(log.end_offset, size=400)
