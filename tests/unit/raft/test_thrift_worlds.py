@@ -19,7 +19,7 @@ BUSY_MS = 2
 ROUND_MS = 12
 """A record's way, at the most: there, two syncs, and back, in `World`'s time."""
 
-SEEDS = range(6)
+SEEDS = range(4)
 
 
 class Busy:
@@ -67,7 +67,7 @@ def test_whoever_stops_commits_go_on_after_a_rest(size: int) -> None:
     for seed in range(3):
         busy = Busy(seed, size)
         others = [each for each in busy.world.states if each != busy.leader]
-        for stopped in itertools.islice(itertools.combinations(others, size // 2), 8):
+        for stopped in itertools.islice(itertools.combinations(others, size // 2), 5):
             for each in stopped:
                 busy.world.pause(each)
             assert busy.write_for(150) <= REST_MS + ROUND_MS
@@ -92,7 +92,7 @@ def test_a_leader_that_dies_under_writes_is_replaced_as_soon_as_any(
     size: int, with_it: int
 ) -> None:
     """Some of the quick with it; all that was committed is on those that are left."""
-    for seed in range(12):
+    for seed in range(8):
         busy = Busy(seed, size)
         dead = (busy.leader, *busy.quick[:with_it])
         claims = len(busy.world.claims)
