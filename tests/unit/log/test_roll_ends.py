@@ -51,6 +51,7 @@ def test_a_loss_at_the_end_of_a_closed_segment_is_damage(lost: str, behind: str)
     # One that syncs nothing before a roll may leave an empty segment behind a torn tail.
     told = [each for each in lenient.recovery.cuts if each.followed_by is not None]
     assert bool(told) == (behind != "empty")
+    assert all(each.bytes_cut or each.position == 0 for each in lenient.recovery.cuts)
 
 
 @pytest.mark.parametrize("seed", range(20))
