@@ -179,6 +179,9 @@ async def test_what_is_under_way_at_the_close_is_told(tmp_path: Path) -> None:
     told: list[OSError | None] = []
     begun = kernel.sync(file.fileno(), told.append)
     kernel.close()
+    if isinstance(kernel, kernel_sync._RingSync):
+        fd = kernel._context.fileno
+        assert not asyncio.get_running_loop().remove_reader(fd), "nobody looks at it any more"
     assert told == ([None] if begun else [])
     file.close()
 
@@ -332,6 +335,24 @@ async def test_a_word_that_comes_late_is_believed_and_not_handed_on(
         assert len(told) == 1
         assert log_store._log.has_failed == (error is not None)
         assert (told[0] == 1) or error is not None
+
+
+async def test_a_sync_that_a_loop_gives_up_at_its_end_says_nothing(
+    tmp_path: Path, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.takes = False
+    loop = asyncio.get_running_loop()
+    async with opened(tmp_path) as log_store:
+        append(log_store, 0)
+        thread: asyncio.Future[Offset] = loop.create_future()
+        told: list[object] = []
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "run_in_executor", lambda *_: thread)
+            log_store.flush(told.append)
+        thread.cancel()
+        await asyncio.sleep(0)
+        assert told == []
 
 
 async def test_threads_do_it_without_asynchronous_io(
