@@ -28,7 +28,7 @@ BEGIN, END = "<!-- seen by the model: begin -->", "<!-- seen by the model: end -
 HEADER = ("simulator", "seeds", "planted bugs")
 SEPARATOR = "; "
 UNSEEN = "not seen"
-SEEDS_MAX = 30
+SEEDS_MAX = 60
 
 
 def silent() -> list[Patch]:
