@@ -13,7 +13,7 @@ from functools import partial
 
 from controller.quorum.outside import Store
 from controller.raft.events import LogFlushed
-from klamm.errors import NoSpaceError
+from klamm.errors import NoSpaceError, StorageError
 from klamm.ids import Offset
 from klamm.telemetry import metrics
 from klamm.telemetry.logs import logger
@@ -66,7 +66,19 @@ class Flusher:
 
     def _retry(self) -> None:
         if not self._flushing and self._unflushed:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """From the loop, where nobody catches what a log raises that has failed meanwhile."""
+        try:
             self.appended()
+        except StorageError as error:
+            self._flushing = False
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        self._failed(error)
 
     @asynccontextmanager
     async def still(self) -> AsyncIterator[None]:
@@ -95,11 +107,10 @@ class Flusher:
             self._try_again(end)
             return
         if isinstance(end, BaseException):
-            self.failure = end
-            self._failed(end)
+            self._fail(end)
             return
         self._short = False
         metrics.RAFT_FSYNC.observe(time.perf_counter() - began_s)
         if self._unflushed:
-            self.appended()
+            self._go_on()
         self._done(LogFlushed(end, truncations))

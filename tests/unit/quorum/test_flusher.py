@@ -112,3 +112,20 @@ async def test_who_has_stopped_begins_none(room: Room, monkeypatch: pytest.Monke
     await turns()
     room.flusher.appended()
     assert room.store.under_way == []
+
+
+async def test_a_log_that_failed_while_a_sync_was_out_is_told_and_not_raised(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An append fails, and then the sync before it ends: nobody stands above to catch the next."""
+    room.flusher.appended()
+    room.flusher.appended()
+
+    def flush(done: Flushed) -> None:
+        raise error
+
+    error = StorageError("cannot append")
+    monkeypatch.setattr(room.store, "flush", flush)
+    room.store.end(Offset(1))
+    assert room.failed == [error]
+    assert room.flusher.failure is error
