@@ -4,7 +4,7 @@ Limits on sizes and shapes only. What depends on the cluster (a name that is tak
 is decided by controller/plan and answered row by row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from klamm.rpc.status import BadRequestError
@@ -148,12 +148,10 @@ def register_broker(request: control.RegisterBrokerRequest) -> Violations:
     found |= _at_most("endpoints", len(request.endpoints), ENDPOINTS_MAX)
     if not request.endpoints:
         found["endpoints"] = "a broker has one at least"
-    names: set[str] = set()
-    for index, endpoint in enumerate(request.endpoints[:ENDPOINTS_MAX]):
+    endpoints = request.endpoints[:ENDPOINTS_MAX]
+    found |= _each_new("endpoints[{}].name", [each.name for each in endpoints])
+    for index, endpoint in enumerate(endpoints):
         at = f"endpoints[{index}]"
-        if endpoint.name in names or not 0 < len(endpoint.name) <= NAME_CHARACTERS_MAX:
-            found[f"{at}.name"] = f"must be new and not empty, is {endpoint.name[:80]!r}"
-        names.add(endpoint.name)
         if not 0 < len(endpoint.host) <= HOST_CHARACTERS_MAX:
             found[f"{at}.host"] = f"must have 1..{HOST_CHARACTERS_MAX} characters"
         if not 1 <= endpoint.port <= PORT_MAX:
@@ -165,14 +163,12 @@ def register_broker(request: control.RegisterBrokerRequest) -> Violations:
 
 def _features(request: control.RegisterBrokerRequest) -> Violations:
     found = _at_most("features", len(request.features), FEATURES_MAX)
-    names: set[str] = set()
-    for index, each in enumerate(request.features[:FEATURES_MAX]):
-        at = f"features[{index}]"
-        if each.name in names or not 0 < len(each.name) <= NAME_CHARACTERS_MAX:
-            found[f"{at}.name"] = f"must be new and not empty, is {each.name[:80]!r}"
-        names.add(each.name)
+    features = request.features[:FEATURES_MAX]
+    found |= _each_new("features[{}].name", [each.name for each in features])
+    for index, each in enumerate(features):
         if not each.min_level <= each.max_level <= FEATURE_LEVEL_MAX:
-            found[f"{at}.max_level"] = f"must be in {each.min_level}..{FEATURE_LEVEL_MAX}"
+            at = f"features[{index}].max_level"
+            found[at] = f"must be in {each.min_level}..{FEATURE_LEVEL_MAX}"
     return found
 
 
@@ -181,12 +177,10 @@ def update_features(request: admin.UpdateFeaturesRequest) -> Violations:
     found |= _at_most("updates", len(request.updates), FEATURES_MAX)
     if not request.updates:
         found["updates"] = "one at least is required"
-    names: set[str] = set()
-    for index, each in enumerate(request.updates[:FEATURES_MAX]):
+    updates = request.updates[:FEATURES_MAX]
+    found |= _each_new("updates[{}].feature", [each.feature for each in updates])
+    for index, each in enumerate(updates):
         at = f"updates[{index}]"
-        if each.feature in names or not 0 < len(each.feature) <= NAME_CHARACTERS_MAX:
-            found[f"{at}.feature"] = f"must be new and not empty, is {each.feature[:80]!r}"
-        names.add(each.feature)
         if each.level > FEATURE_LEVEL_MAX:
             found[f"{at}.level"] = f"must be in 0..{FEATURE_LEVEL_MAX}, is {each.level}"
         if each.upgrade_type not in _UPGRADE_TYPES:
@@ -278,6 +272,17 @@ def _at_most(field: str, count: int, limit: int, what: str = "items") -> Violati
 
 def _name(field: str, name: str) -> Violations:
     return _at_most(field, len(name), NAME_ASKED_CHARACTERS_MAX, "characters")
+
+
+def _each_new(fields: str, names: Sequence[str]) -> Violations:
+    """Each stands once, and is a name; `fields` has a place for the index."""
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen or not 0 < len(name) <= NAME_CHARACTERS_MAX:
+            found[fields.format(index)] = f"must be new and not empty, is {name[:80]!r}"
+        seen.add(name)
+    return found
 
 
 def _id(field: str, value: bytes) -> Violations:

@@ -30,6 +30,10 @@ AHEAD = replace(REFUSE, segment_bytes=2_000, preallocate_bytes=500)
 ROLLING = replace(REFUSE, preallocate_bytes=250)
 CONFIGS = pytest.mark.parametrize("config", [SMALL, REFUSE, AHEAD], ids=["lenient", "refuse", "on"])
 TAILS = [1, 7, 60, 61, 500, 3 << 20]
+on_a_system_that_reserves = pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="SystemFiles reserves on Linux only; elsewhere a file ends where its log does",
+)
 
 
 def killed(counts: list[int], config: LogConfig = AHEAD) -> tuple[SimFiles, list[bytes]]:
@@ -341,9 +345,7 @@ def test_a_full_disk_gets_back_what_was_reserved() -> None:
     assert log.flush() == log.end_offset
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "posix_fallocate"), reason="macOS has none: nothing is reserved there"
-)
+@on_a_system_that_reserves
 def test_a_real_file(tmp_path: Path) -> None:
     config = replace(REFUSE, preallocate_bytes=1 << 20, segment_bytes=4 << 20)
     path = log_path(tmp_path, LOG_START)
@@ -374,7 +376,7 @@ def test_a_real_file(tmp_path: Path) -> None:
     assert path.stat().st_blocks * 512 < 1 << 20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="nothing is reserved elsewhere")
+@on_a_system_that_reserves
 def test_a_real_file_reserves_as_the_simulated_one(tmp_path: Path) -> None:
     """Step by step; each is a file, its path, and what of its size anybody else sees."""
     simulated = SimFiles()
@@ -457,7 +459,7 @@ log.flush()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="nothing is reserved elsewhere")
+@on_a_system_that_reserves
 def test_a_limit_on_the_size_of_files_is_none_on_what_fits(tmp_path: Path) -> None:
     """EFBIG, where the signal for it is not taken."""
     subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True)
