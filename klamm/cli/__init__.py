@@ -2,10 +2,12 @@
 
     app ── cluster    up, down, kill, stop, pause, resume, start, status
         ├─ roll       every node restarted, one by one
-        ├─ quorum     describe, transfer           ╮
-        ├─ brokers    list                         ├─▶ target (which cluster?) ─▶ gRPC
+        ├─ join       format, join                 ──▶ own_process
+        ├─ quorum     describe, transfer, add, …   ╮
+        ├─ brokers    list, unregister             │
+        ├─ features   describe, upgrade, downgrade ├─▶ target (which cluster?) ─▶ gRPC
         ├─ topics     create, list, describe, …    │
-        ├─ metadata   dump                         ╯
+        ├─ metadata   dump, backup, restore        ╯
         ├─ records    produce, consume             ──▶ Kafka
         ├─ config     reference, random-id
         └─ tour       the cluster, shown
